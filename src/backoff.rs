@@ -1,0 +1,255 @@
+//! How long to wait between two attempts.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+/// Exponential backoff: each delay is drawn from a bound that doubles with
+/// every retry, up to a maximum.
+///
+/// The bound before retry n (n = 0, 1, …) is `min(initial * 2^n, max)`, and
+/// [`Jitter`] says how the delay is drawn from it. The default is 100 ms
+/// initially (as in `crabllm-core`'s own wrapper), 20 s at most (as in the AWS
+/// SDKs' standard mode), with [`Jitter::Equal`].
+///
+/// ```
+/// use crabllm_retry::{Backoff, Jitter};
+/// use std::time::Duration;
+///
+/// let backoff = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(1));
+/// let delays: Vec<_> = backoff.jitter(Jitter::None).delays().take(5).collect();
+/// assert_eq!(delays, [100, 200, 400, 800, 1000].map(Duration::from_millis));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// The bound before the first retry.
+    initial: Duration,
+
+    /// What no delay exceeds.
+    max: Duration,
+
+    /// How a delay is drawn from its bound.
+    jitter: Jitter,
+}
+
+/// How a delay is drawn from its bound `d`, uniformly and to the nanosecond.
+///
+/// Callers that failed together and wait equally long fail together again;
+/// jitter spreads them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Jitter {
+    /// From `[d/2, d]`: spread, but never a retry at once. The default.
+    #[default]
+    Equal,
+
+    /// From `[0, d]`: the widest spread.
+    Full,
+
+    /// Exactly `d`.
+    None,
+}
+
+impl Backoff {
+    /// Delays that double from `initial` up to `max`.
+    ///
+    /// Every value is legal: a zero `initial` retries without delay, and `max`
+    /// below `initial` makes every bound `max`.
+    pub const fn exponential(initial: Duration, max: Duration) -> Self {
+        Self {
+            initial,
+            max,
+            jitter: Jitter::Equal,
+        }
+    }
+
+    /// Sets how a delay is drawn from its bound.
+    pub const fn jitter(mut self, jitter: Jitter) -> Self {
+        self.jitter = jitter;
+        self
+    }
+
+    /// The delays before the first retry, the second, and so on without end,
+    /// drawn anew on each call of this method.
+    pub fn delays(&self) -> impl Iterator<Item = Duration> + use<> {
+        let backoff = *self;
+        let mut rng = fastrand::Rng::new();
+        let mut retry = 0u32;
+        std::iter::repeat_with(move || {
+            let delay = backoff.draw(retry, &mut rng);
+            retry = retry.saturating_add(1);
+            delay
+        })
+    }
+
+    /// Draws the delay before retry number `retry`, counted from 0.
+    pub(crate) fn draw(&self, retry: u32, rng: &mut fastrand::Rng) -> Duration {
+        let bound = self.bound(retry);
+        let lowest = match self.jitter {
+            Jitter::Equal => bound - bound / 2,
+            Jitter::Full => Duration::ZERO,
+            Jitter::None => return bound,
+        };
+        from_nanos(rng.u128(lowest.as_nanos()..=bound.as_nanos()))
+    }
+
+    /// `min(initial * 2^retry, max)`.
+    fn bound(&self, retry: u32) -> Duration {
+        let initial = self.initial.as_nanos();
+        let doubled = if initial == 0 {
+            0
+        } else if retry < initial.leading_zeros() {
+            initial << retry
+        } else {
+            u128::MAX
+        };
+        from_nanos(doubled.min(self.max.as_nanos()))
+    }
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::exponential(Duration::from_millis(100), Duration::from_secs(20))
+    }
+}
+
+/// The duration of so many nanoseconds, at most those of `Duration::MAX`.
+fn from_nanos(nanos: u128) -> Duration {
+    const PER_SECOND: u128 = 1_000_000_000;
+    Duration::new((nanos / PER_SECOND) as u64, (nanos % PER_SECOND) as u32)
+}
+
+/// Where the randomness of jitter comes from.
+#[derive(Clone, Default)]
+pub(crate) struct Entropy {
+    /// The next seed, shared by clones; `None` takes the thread's own entropy.
+    seed: Option<Arc<AtomicU64>>,
+}
+
+impl Entropy {
+    pub(crate) fn seeded(seed: u64) -> Self {
+        Self {
+            seed: Some(Arc::new(AtomicU64::new(seed))),
+        }
+    }
+
+    /// A generator for one draw.
+    pub(crate) fn rng(&self) -> fastrand::Rng {
+        // Weyl's sequence on the golden ratio, as in SplitMix64: seeds that
+        // follow each other lie far apart.
+        const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+        match &self.seed {
+            Some(seed) => fastrand::Rng::with_seed(seed.fetch_add(STEP, Ordering::Relaxed)),
+            None => fastrand::Rng::new(),
+        }
+    }
+}
+
+impl fmt::Debug for Entropy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.seed {
+            Some(_) => "seeded",
+            None => "random",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn bound(initial: Duration, max: Duration, retry: u32) -> Duration {
+        Backoff::exponential(initial, max).bound(retry)
+    }
+
+    #[test]
+    fn the_bound_doubles_up_to_the_maximum_and_saturates() {
+        let second = Duration::from_secs(1);
+        for (initial, max, retry, expected) in [
+            (100 * MS, 20 * second, 0, 100 * MS),
+            (100 * MS, 20 * second, 1, 200 * MS),
+            (100 * MS, 20 * second, 7, 12_800 * MS),
+            (100 * MS, 20 * second, 8, 20 * second),
+            (100 * MS, 20 * second, u32::MAX, 20 * second),
+            (
+                Duration::from_nanos(1),
+                20 * second,
+                32,
+                Duration::from_nanos(1 << 32),
+            ),
+            (Duration::ZERO, 20 * second, u32::MAX, Duration::ZERO),
+            (20 * second, MS, 0, MS),
+            (second, Duration::ZERO, 3, Duration::ZERO),
+            (Duration::MAX, Duration::MAX, 0, Duration::MAX),
+            (Duration::MAX, Duration::MAX, u32::MAX, Duration::MAX),
+            (Duration::from_nanos(1), Duration::MAX, 127, Duration::MAX),
+            (Duration::from_nanos(1), Duration::MAX, 128, Duration::MAX),
+        ] {
+            assert_eq!(
+                bound(initial, max, retry),
+                expected,
+                "{initial:?} {max:?} {retry}"
+            );
+        }
+    }
+
+    #[test]
+    fn jitter_stays_within_its_bounds_and_reaches_both_halves() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        for (jitter, lowest) in [(Jitter::Equal, 500), (Jitter::Full, 0)] {
+            let backoff = Backoff::exponential(1000 * MS, 1000 * MS).jitter(jitter);
+            let mut drawn: Vec<_> = (0..1000).map(|_| backoff.draw(0, &mut rng)).collect();
+            drawn.sort();
+            let (first, last) = (drawn[0], drawn[999]);
+            assert!(
+                lowest * MS <= first && first < lowest * MS + 20 * MS,
+                "{first:?}"
+            );
+            assert!(980 * MS < last && last <= 1000 * MS, "{last:?}");
+        }
+    }
+
+    #[test]
+    fn equal_jitter_never_draws_less_than_half_of_an_odd_bound() {
+        let odd = Duration::from_nanos(3);
+        let backoff = Backoff::exponential(odd, odd);
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut drawn: Vec<_> = (0..100)
+            .map(|_| backoff.draw(0, &mut rng).as_nanos())
+            .collect();
+        drawn.sort_unstable();
+        drawn.dedup();
+        assert_eq!(drawn, [2, 3]);
+    }
+
+    #[test]
+    fn extreme_bounds_can_be_drawn_from() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        for jitter in [Jitter::Equal, Jitter::Full, Jitter::None] {
+            for extreme in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {
+                let drawn = Backoff::exponential(extreme, extreme)
+                    .jitter(jitter)
+                    .draw(u32::MAX, &mut rng);
+                assert!(drawn <= extreme);
+            }
+        }
+    }
+
+    #[test]
+    fn equal_seeds_draw_equal_delays() {
+        let drawn = |seed| {
+            let entropy = Entropy::seeded(seed);
+            let draw = |retry| Backoff::default().draw(retry, &mut entropy.rng());
+            [draw(0), draw(1), draw(2)]
+        };
+        assert_eq!(drawn(7), drawn(7));
+        assert_ne!(drawn(7), drawn(8));
+    }
+}

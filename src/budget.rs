@@ -1,0 +1,140 @@
+//! A bound on retries across calls.
+//!
+//! A provider in trouble gets more requests the more its clients retry, just
+//! when it can serve the fewest: two retries for each call triple the load. No
+//! single call can see that. A budget, shared by all calls to one provider,
+//! can: while most calls succeed it stays full and retries are free, and in an
+//! outage it runs dry after a while, and calls fail with their first error.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+/// A bucket of tokens that retries are paid from.
+///
+/// A retry takes its cost; a call that succeeds after retries gives back the
+/// cost of its last one; a call that succeeds at once adds one token; the
+/// bucket never holds more than its capacity, with which it starts. With too
+/// few tokens for a retry, a call returns its error instead. The rules and the
+/// default numbers (capacity 500, cost 14, 5 where throttled) are those of the
+/// AWS SDKs' standard retry mode.
+///
+/// Clones share the tokens, and so do all wrappers that one budget is
+/// [given to](crate::Retrying::budget).
+///
+/// ```
+/// use crabllm_retry::RetryBudget;
+///
+/// let budget = RetryBudget::new(100).cost(10);
+/// assert_eq!(budget.available(), 100);
+/// ```
+#[derive(Clone, Debug)]
+pub struct RetryBudget {
+    /// What is left.
+    tokens: Arc<AtomicU32>,
+
+    /// The most it may hold.
+    capacity: u32,
+
+    /// What a retry takes.
+    cost: u32,
+
+    /// What a retry of a throttled attempt takes.
+    throttle_cost: u32,
+}
+
+impl RetryBudget {
+    /// A full budget of `capacity` tokens. With a capacity below the cost no
+    /// retry is ever made.
+    pub fn new(capacity: u32) -> Self {
+        Self {
+            tokens: Arc::new(AtomicU32::new(capacity)),
+            capacity,
+            cost: 14,
+            throttle_cost: 5,
+        }
+    }
+
+    /// Sets what a retry takes. Default: 14. Zero: nothing.
+    pub fn cost(mut self, n: u32) -> Self {
+        self.cost = n;
+        self
+    }
+
+    /// Sets what a retry takes after a throttled attempt (status 429).
+    /// Default: 5. Zero: nothing.
+    pub fn throttle_cost(mut self, n: u32) -> Self {
+        self.throttle_cost = n;
+        self
+    }
+
+    /// The tokens that are left.
+    pub fn available(&self) -> u32 {
+        self.tokens.load(Ordering::Relaxed)
+    }
+
+    /// Takes the cost of a retry and says how much it was, or takes nothing.
+    pub(crate) fn take(&self, throttled: bool) -> Option<u32> {
+        let cost = if throttled {
+            self.throttle_cost
+        } else {
+            self.cost
+        };
+        // Relaxed everywhere: the tokens guard no other memory.
+        self.tokens
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |tokens| {
+                tokens.checked_sub(cost)
+            })
+            .is_ok()
+            .then_some(cost)
+    }
+
+    /// Gives tokens back, up to the capacity.
+    pub(crate) fn give(&self, tokens: u32) {
+        // A full bucket stays as it is, without a write: so it is for nearly
+        // every call of a provider in health, on all threads at once.
+        let _ = self
+            .tokens
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                (left < self.capacity).then(|| left.saturating_add(tokens).min(self.capacity))
+            });
+    }
+}
+
+impl Default for RetryBudget {
+    fn default() -> Self {
+        Self::new(500)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retry_takes_its_cost_or_nothing() {
+        let budget = RetryBudget::new(20);
+        assert_eq!(budget.take(false), Some(14));
+        assert_eq!(budget.take(false), None);
+        assert_eq!(budget.take(true), Some(5));
+        assert_eq!(budget.available(), 1);
+    }
+
+    #[test]
+    fn tokens_never_exceed_the_capacity() {
+        let budget = RetryBudget::new(u32::MAX).cost(3);
+        budget.take(false);
+        budget.give(2);
+        assert_eq!(budget.available(), u32::MAX - 1);
+        budget.give(2);
+        assert_eq!(budget.available(), u32::MAX);
+    }
+
+    #[test]
+    fn clones_share_the_tokens() {
+        let budget = RetryBudget::default();
+        budget.clone().take(false);
+        assert_eq!(budget.available(), 486);
+    }
+}

@@ -1,0 +1,192 @@
+//! The loop around the attempts of one call.
+
+use crate::{
+    Event, Failure, GiveUpReason, Operation, Policy, RetryBudget, Timer,
+    attempt::within,
+    backoff::Entropy,
+    decision::{Decision, Failed, Grant, decide},
+    hooks::Hooks,
+    timer::{Instant, sleep},
+};
+use std::{sync::Arc, time::Duration};
+
+/// Everything that a call needs besides its provider.
+#[derive(Debug)]
+pub(crate) struct Engine<T> {
+    pub(crate) timer: Arc<T>,
+    pub(crate) policy: Policy,
+    pub(crate) budget: Option<RetryBudget>,
+    pub(crate) hooks: Hooks,
+    pub(crate) entropy: Entropy,
+}
+
+impl<T> Clone for Engine<T> {
+    fn clone(&self) -> Self {
+        Self {
+            timer: self.timer.clone(),
+            policy: self.policy.clone(),
+            budget: self.budget.clone(),
+            hooks: self.hooks.clone(),
+            entropy: self.entropy.clone(),
+        }
+    }
+}
+
+impl<T: Timer> Engine<T> {
+    /// Makes attempts with `start` until one succeeds or the policy gives up.
+    pub(crate) async fn call<O, E: Failure, F>(
+        &self,
+        operation: Operation,
+        model: Option<&str>,
+        mut start: impl FnMut() -> F,
+    ) -> Result<O, E>
+    where
+        F: Future<Output = Result<O, E>>,
+    {
+        let mut call = Call::new(self, operation, model);
+        loop {
+            let result = within(call.time_for_attempt(), &*self.timer, &mut start)
+                .await
+                .unwrap_or_else(|| Err(E::timeout()));
+            let delay = match result {
+                Ok(output) => {
+                    call.succeeded();
+                    return Ok(output);
+                }
+                Err(error) => match call.failed(&error) {
+                    Some(delay) => delay,
+                    None => return Err(error),
+                },
+            };
+            sleep(&*self.timer, delay).await;
+        }
+    }
+}
+
+/// One call between two of its attempts.
+struct Call<'a, T> {
+    engine: &'a Engine<T>,
+    operation: Operation,
+    model: Option<&'a str>,
+    grant: Grant,
+
+    /// The first poll, where somebody asks for the time since.
+    began: Option<Instant>,
+
+    /// The retries made so far.
+    retries: u32,
+
+    /// What the last retry took from the budget.
+    paid: u32,
+}
+
+impl<'a, T: Timer> Call<'a, T> {
+    fn new(engine: &'a Engine<T>, operation: Operation, model: Option<&'a str>) -> Self {
+        let grant = Grant::new(&engine.policy, operation);
+        let timed = grant.deadline < Duration::MAX || engine.hooks.observer.is_some();
+        Self {
+            engine,
+            operation,
+            model,
+            grant,
+            began: timed.then(|| engine.timer.now()),
+            retries: 0,
+            paid: 0,
+        }
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.began.map_or(Duration::ZERO, |began| {
+            self.engine.timer.now().saturating_duration_since(began)
+        })
+    }
+
+    /// The timeout of the next attempt, cut to what is left of the deadline.
+    fn time_for_attempt(&self) -> Duration {
+        match self.grant.deadline {
+            Duration::MAX => self.grant.timeout,
+            deadline => self
+                .grant
+                .timeout
+                .min(deadline.saturating_sub(self.elapsed())),
+        }
+    }
+
+    fn attempt(&self) -> u32 {
+        self.retries.saturating_add(1)
+    }
+
+    fn succeeded(&self) {
+        if let Some(budget) = &self.engine.budget {
+            budget.give(if self.retries == 0 { 1 } else { self.paid });
+        }
+        self.engine.hooks.tell(|| Event::Success {
+            operation: self.operation,
+            model: self.model,
+            attempt: self.attempt(),
+            elapsed: self.elapsed(),
+        });
+    }
+
+    /// The delay before the next attempt, or `None` to return the error.
+    fn failed(&mut self, error: &dyn Failure) -> Option<Duration> {
+        let elapsed = self.elapsed();
+        match self.decide(error, elapsed) {
+            Decision::Retry { delay, why } => {
+                self.engine.hooks.tell(|| Event::Retry {
+                    operation: self.operation,
+                    model: self.model,
+                    attempt: self.attempt(),
+                    delay,
+                    elapsed,
+                    error,
+                    why,
+                });
+                self.retries += 1;
+                Some(delay)
+            }
+            Decision::GiveUp(why) => {
+                self.engine.hooks.tell(|| Event::GaveUp {
+                    operation: self.operation,
+                    model: self.model,
+                    attempt: self.attempt(),
+                    elapsed,
+                    error,
+                    why,
+                });
+                None
+            }
+        }
+    }
+
+    /// Decides, and pays for the retry where there is a budget.
+    fn decide(&mut self, error: &dyn Failure, elapsed: Duration) -> Decision {
+        let Engine {
+            policy,
+            budget,
+            hooks,
+            entropy,
+            ..
+        } = self.engine;
+        let throttled = error.is_throttling();
+        let backoff = match &policy.throttle_backoff {
+            Some(own) if throttled => own,
+            _ => &policy.backoff,
+        };
+        let failed = Failed {
+            transient: hooks.is_transient(error),
+            retry_after: hooks.retry_after(error),
+            retries: self.retries,
+            elapsed,
+            drawn: backoff.draw(self.retries, &mut entropy.rng()),
+        };
+        let decision = decide(&self.grant, &failed);
+        if let (Decision::Retry { .. }, Some(budget)) = (&decision, budget) {
+            match budget.take(throttled) {
+                Some(cost) => self.paid = cost,
+                None => return Decision::GiveUp(GiveUpReason::Budget),
+            }
+        }
+        decision
+    }
+}

@@ -1,0 +1,110 @@
+//! What an operator may want to know of a call.
+
+use crate::{Failure, Operation};
+use std::time::Duration;
+
+/// Something that happened in a call, as told to
+/// [`Retrying::observe`](crate::Retrying::observe).
+///
+/// Every call ends with one `Success` or `GaveUp`, unless it is dropped or its
+/// provider panics; each of its retries is announced by one `Retry`. Attempts
+/// are counted from 1, and `elapsed` is the time since the call's first poll,
+/// by the wrapper's timer. `model` is the one that the request names, where
+/// the operation has such an argument.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// An attempt failed, and another one follows after `delay`.
+    #[non_exhaustive]
+    Retry {
+        /// The method that was called.
+        operation: Operation,
+        /// The model that was asked.
+        model: Option<&'a str>,
+        /// The attempt that failed.
+        attempt: u32,
+        /// The wait before the next attempt.
+        delay: Duration,
+        /// The time since the call began.
+        elapsed: Duration,
+        /// Why the attempt failed.
+        error: &'a dyn Failure,
+        /// Who chose the delay.
+        why: DelaySource,
+    },
+
+    /// The call succeeded. For a stream: it is open.
+    #[non_exhaustive]
+    Success {
+        /// The method that was called.
+        operation: Operation,
+        /// The model that was asked.
+        model: Option<&'a str>,
+        /// The attempt that succeeded.
+        attempt: u32,
+        /// The time since the call began.
+        elapsed: Duration,
+    },
+
+    /// The call failed with `error`.
+    #[non_exhaustive]
+    GaveUp {
+        /// The method that was called.
+        operation: Operation,
+        /// The model that was asked.
+        model: Option<&'a str>,
+        /// The attempt that failed last.
+        attempt: u32,
+        /// The time since the call began.
+        elapsed: Duration,
+        /// The error that the caller gets.
+        error: &'a dyn Failure,
+        /// Why no further attempt is made.
+        why: GiveUpReason,
+    },
+
+    /// An open stream was silent for `idle`, and was ended with a timeout.
+    #[non_exhaustive]
+    StreamStalled {
+        /// The method that opened the stream.
+        operation: Operation,
+        /// The model that was asked.
+        model: Option<&'a str>,
+        /// How long the consumer had waited for the next item.
+        idle: Duration,
+    },
+}
+
+/// Who chose the delay before a retry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DelaySource {
+    /// The policy's backoff.
+    Backoff,
+
+    /// The server, which asked for more than the backoff had drawn.
+    RetryAfter,
+}
+
+/// Why a failed call is not tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum GiveUpReason {
+    /// The error is not transient.
+    NotTransient,
+
+    /// The operation is not among those that the policy retries.
+    NotRetried,
+
+    /// All retries are used up.
+    Exhausted,
+
+    /// The server asked for a longer wait than the policy allows.
+    RetryAfterTooLong,
+
+    /// The next delay would reach past the deadline.
+    Deadline,
+
+    /// The retry budget has too few tokens.
+    Budget,
+}

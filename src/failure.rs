@@ -1,0 +1,61 @@
+//! What the engine asks of an error.
+
+use std::{error::Error, time::Duration};
+
+/// What a retry layer needs to know about an error.
+///
+/// The error of every supported `crabllm-core` release implements it. Hooks
+/// such as [`Retrying::retry_if`](crate::Retrying::retry_if) receive errors as
+/// `&dyn Failure`, so one hook serves all releases. Since it is also a
+/// [`std::error::Error`], a hook that must see more can downcast:
+///
+/// ```
+/// # #[cfg(feature = "crabllm-core-0_0_19")] {
+/// use crabllm_retry::{Failure, crabllm_core_0_0_19::Error};
+///
+/// fn is_config_error(failure: &dyn Failure) -> bool {
+///     let error: &dyn std::error::Error = failure;
+///     matches!(error.downcast_ref(), Some(Error::Config(_)))
+/// }
+/// assert!(is_config_error(&Error::Config("no key".into())));
+/// # }
+/// ```
+pub trait Failure: Error + Send + Sync + 'static {
+    /// The error of an attempt that ran into its timeout, or of a stream that
+    /// went silent.
+    fn timeout() -> Self
+    where
+        Self: Sized;
+
+    /// Whether the error's own type calls it transient: worth another attempt.
+    fn is_transient(&self) -> bool;
+
+    /// Whether this is the error that [`timeout`](Self::timeout) makes.
+    fn timed_out(&self) -> bool;
+
+    /// Whether the provider does not have the operation at all. Such an error
+    /// is never retried, whatever else it says of itself.
+    fn is_not_implemented(&self) -> bool;
+
+    /// The HTTP status that the server answered with, if it did answer.
+    fn status(&self) -> Option<u16> {
+        None
+    }
+
+    /// The body of the server's error answer: untrusted text, of any length.
+    fn body(&self) -> Option<&str> {
+        None
+    }
+
+    /// How long the server asked to wait before the next attempt.
+    fn retry_after(&self) -> Option<Duration> {
+        None
+    }
+}
+
+impl dyn Failure {
+    /// Whether the server turned the request away for its rate: status 429.
+    pub fn is_throttling(&self) -> bool {
+        self.status() == Some(429)
+    }
+}

@@ -1,0 +1,126 @@
+//! Retries and timeouts for [`crabllm`] providers, on any async executor and
+//! without tokio.
+//!
+//! Wrap a provider, and its transient failures are retried with jittered
+//! exponential backoff, each attempt bounded by a timeout:
+//!
+//! ```
+//! # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
+//! use crabllm_retry::Retrying;
+//! use crabllm_retry::crabllm_core_0_0_19::{ChatCompletionRequest, Error, Provider};
+//!
+//! async fn ask(
+//!     provider: impl Provider,
+//!     request: &ChatCompletionRequest,
+//! ) -> Result<String, Error> {
+//!     let provider = Retrying::new(provider);
+//!     let answer = provider.chat_completion(request).await?;
+//!     Ok(answer.content().unwrap_or_default().to_owned())
+//! }
+//! # use crabllm_retry::{FuturesTimer, Scripted, Step, crabllm_core_0_0_19::json};
+//! # let request: ChatCompletionRequest = json::from_str(r#"{"model": "m", "messages": []}"#)?;
+//! # let provider = Scripted::new(FuturesTimer, [Step::status(503)]);
+//! # futures::executor::block_on(ask(provider.clone(), &request))?;
+//! # assert_eq!(provider.attempts().len(), 2);
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The same code runs on smol, async-std, tokio, a game engine's executor, or
+//! none: the wrapper spawns nothing and enters no runtime.
+//!
+//! # A tour
+//!
+//! * [`Retrying`] is the wrapper. It implements the `Provider` trait of each
+//!   enabled `crabllm-core` release for any inner provider that does.
+//! * [`Policy`] says how often, how long and [which operations](Operations);
+//!   [`Backoff`] and [`Jitter`] how to wait in between; a [`RetryBudget`],
+//!   shared by many calls, keeps retries from adding to an outage.
+//! * [`Timer`] is where time comes from: [`FuturesTimer`] by default,
+//!   `AsyncIoTimer` where that reactor runs anyway, or any closure that sleeps.
+//! * [`Failure`] is what the wrapper asks of an error. Hooks get it to decide
+//!   [what is transient](Retrying::retry_if) and
+//!   [how long to wait](Retrying::retry_after).
+//! * [`Event`] is what an [observer](Retrying::observe) is told.
+//! * `VirtualTimer` and `Scripted` test all of it without waiting.
+//!
+//! # What a call does
+//!
+//! An *attempt* polls the inner future first. Only if that is not ready at
+//! once, a timer is made, and the two race, the inner future first in each
+//! poll. When the timeout wins, the inner future is dropped and the attempt has
+//! failed with `Error::Timeout`.
+//!
+//! A failed attempt is followed by another one if the error is transient, the
+//! operation is one that the policy retries, and retries, deadline and budget
+//! allow it; otherwise the call returns that very error. There is no sleep
+//! after the last attempt. The delay is the backoff's, or what the server asked
+//! for if that is longer.
+//!
+//! An open stream is passed through item by item. A wait for the next item that
+//! lasts longer than [`Policy::stream_idle`] ends it with `Error::Timeout`.
+//!
+//! | operations | timeout | retried |
+//! | --- | --- | --- |
+//! | `chat_completion`, `anthropic_messages`, `gemini_generate_content`, their `_raw` twins, `complete` | yes | yes |
+//! | opening a stream | yes | if [asked for](Operations::STREAMS) |
+//! | `chat_completion_stream_passthrough` | yes | never: its body is consumed |
+//! | `embedding`, `image_generation`, `audio_speech`, `audio_transcription`, `models` | if retried | if asked for |
+//!
+//! # Implementation
+//!
+//! The attempt is one [`select_biased!`](futures::select_biased) of the inner
+//! future and a sleep of the timer, the loop around it awaits nothing but
+//! attempts and delays, and what to do about a failed attempt is decided by one
+//! pure function in between. Dropping a call drops the inner future and the
+//! timer with it. There is no thread, task or global of this crate's own; the
+//! only threads are those of the timer crates: `futures-timer` keeps one helper
+//! for the process, `async-io` its reactor.
+//!
+//! # Features
+//!
+//! | feature | default | brings |
+//! | --- | --- | --- |
+//! | `crabllm-core-0_0_19` | yes | `Provider` of crabllm-core 0.0.19, the newest release that does not depend on tokio |
+//! | `futures-timer` | yes | [`FuturesTimer`] and [`Retrying::new`] |
+//! | `async-io` | no | `AsyncIoTimer`: the timers of the reactor that smol and async-std already run |
+//! | `test-util` | no | `VirtualTimer` and `Scripted`, for tests |
+//!
+//! [`crabllm`]: https://docs.rs/crabllm-core
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs, missing_debug_implementations, rust_2018_idioms)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+// Without an adapter nothing calls the engine.
+#![cfg_attr(not(feature = "crabllm-core-0_0_19"), allow(dead_code))]
+
+mod attempt;
+mod backoff;
+mod budget;
+mod call;
+mod decision;
+mod event;
+mod failure;
+mod hooks;
+mod operation;
+mod policy;
+mod provider;
+mod retrying;
+#[cfg(feature = "test-util")]
+mod scripted;
+mod stream;
+mod timer;
+
+pub use backoff::{Backoff, Jitter};
+pub use budget::RetryBudget;
+pub use event::{DelaySource, Event, GiveUpReason};
+pub use failure::Failure;
+pub use operation::{NotRetryable, Operation, Operations};
+pub use policy::Policy;
+pub use retrying::Retrying;
+#[cfg(feature = "test-util")]
+pub use scripted::{Attempt, Scripted, Step};
+pub use timer::*;
+
+#[cfg(feature = "crabllm-core-0_0_19")]
+pub use crabllm_core_0_0_19;

@@ -1,0 +1,285 @@
+//! The operations of a provider, and sets of them.
+
+use std::{
+    error::Error,
+    fmt,
+    ops::{BitOr, BitOrAssign},
+};
+
+/// Declares [`Operation`] from the one list of methods.
+macro_rules! operations {
+    ($($variant:ident = $method:literal,)*) => {
+        /// One method of the `Provider` trait.
+        ///
+        /// The list is that of all supported `crabllm-core` releases together;
+        /// an older release lacks some of them.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
+        pub enum Operation {
+            $(#[doc = concat!("The method `", $method, "`.")] $variant,)*
+        }
+
+        impl Operation {
+            const EVERY: &[Self] = &[$(Self::$variant,)*];
+
+            /// The name of the method.
+            ///
+            /// ```
+            /// use crabllm_retry::Operation;
+            /// assert_eq!(Operation::ChatCompletion.as_str(), "chat_completion");
+            /// ```
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $method,)*
+                }
+            }
+        }
+    };
+}
+
+operations! {
+    ChatCompletion = "chat_completion",
+    ChatCompletionRaw = "chat_completion_raw",
+    AnthropicMessages = "anthropic_messages",
+    AnthropicMessagesRaw = "anthropic_messages_raw",
+    GeminiGenerateContent = "gemini_generate_content",
+    GeminiGenerateContentRaw = "gemini_generate_content_raw",
+    Complete = "complete",
+    ChatCompletionStream = "chat_completion_stream",
+    ChatCompletionStreamRaw = "chat_completion_stream_raw",
+    AnthropicMessagesStream = "anthropic_messages_stream",
+    AnthropicMessagesStreamRaw = "anthropic_messages_stream_raw",
+    GeminiGenerateContentStream = "gemini_generate_content_stream",
+    GeminiGenerateContentStreamRaw = "gemini_generate_content_stream_raw",
+    CompleteStream = "complete_stream",
+    ChatCompletionStreamPassthrough = "chat_completion_stream_passthrough",
+    Embedding = "embedding",
+    ImageGeneration = "image_generation",
+    AudioSpeech = "audio_speech",
+    AudioTranscription = "audio_transcription",
+    Models = "models",
+}
+
+impl Operation {
+    /// Whether the operation is bounded by a timeout even where it is not
+    /// retried: chats and the opening of streams are. Embeddings, images,
+    /// audio and listings take as long as they take, unless they are retried.
+    pub(crate) fn is_always_timed(self) -> bool {
+        self == Self::ChatCompletionStreamPassthrough
+            || (Operations::CHAT | Operations::STREAMS).contains(self)
+    }
+
+    const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A set of operations that can be retried.
+///
+/// Sets are joined with `|`. Every [`Operation`] but one can be a member:
+/// [`ChatCompletionStreamPassthrough`](Operation::ChatCompletionStreamPassthrough)
+/// consumes its body, so there is nothing left to send again. It has no
+/// constant here, and asking for it by value is an error.
+///
+/// ```
+/// use crabllm_retry::{Operation, Operations};
+///
+/// let retried = Operations::CHAT | Operations::EMBEDDING;
+/// assert!(retried.contains(Operation::ChatCompletion));
+/// assert!(!retried.contains(Operation::ChatCompletionStream));
+///
+/// let refused = Operations::try_from(Operation::ChatCompletionStreamPassthrough);
+/// assert_eq!(
+///     refused.unwrap_err().to_string(),
+///     "chat_completion_stream_passthrough cannot be retried: its body is consumed by the first attempt",
+/// );
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Operations(u32);
+
+impl Operations {
+    /// No operation.
+    pub const NONE: Self = Self(0);
+
+    /// The chats that are answered in one piece: `chat_completion`,
+    /// `anthropic_messages`, `gemini_generate_content`, their `_raw` twins, and
+    /// `complete`. What [`Policy`](crate::Policy) retries by default.
+    pub const CHAT: Self = Self::of(&[
+        Operation::ChatCompletion,
+        Operation::ChatCompletionRaw,
+        Operation::AnthropicMessages,
+        Operation::AnthropicMessagesRaw,
+        Operation::GeminiGenerateContent,
+        Operation::GeminiGenerateContentRaw,
+        Operation::Complete,
+    ]);
+
+    /// The opening of streams: every `_stream` and `_stream_raw` method.
+    pub const STREAMS: Self = Self::of(&[
+        Operation::ChatCompletionStream,
+        Operation::ChatCompletionStreamRaw,
+        Operation::AnthropicMessagesStream,
+        Operation::AnthropicMessagesStreamRaw,
+        Operation::GeminiGenerateContentStream,
+        Operation::GeminiGenerateContentStreamRaw,
+        Operation::CompleteStream,
+    ]);
+
+    /// `embedding`.
+    pub const EMBEDDING: Self = Self::of(&[Operation::Embedding]);
+
+    /// `image_generation`.
+    pub const IMAGE_GENERATION: Self = Self::of(&[Operation::ImageGeneration]);
+
+    /// `audio_speech`.
+    pub const AUDIO_SPEECH: Self = Self::of(&[Operation::AudioSpeech]);
+
+    /// `audio_transcription`.
+    pub const AUDIO_TRANSCRIPTION: Self = Self::of(&[Operation::AudioTranscription]);
+
+    /// `models`.
+    pub const MODELS: Self = Self::of(&[Operation::Models]);
+
+    /// Every operation that can be retried.
+    pub const ALL: Self = Self(
+        Self::CHAT.0
+            | Self::STREAMS.0
+            | Self::EMBEDDING.0
+            | Self::IMAGE_GENERATION.0
+            | Self::AUDIO_SPEECH.0
+            | Self::AUDIO_TRANSCRIPTION.0
+            | Self::MODELS.0,
+    );
+
+    /// Whether the operation is in the set.
+    pub const fn contains(self, operation: Operation) -> bool {
+        self.0 & operation.bit() != 0
+    }
+
+    const fn of(operations: &[Operation]) -> Self {
+        let mut bits = 0;
+        let mut i = 0;
+        while i < operations.len() {
+            bits |= operations[i].bit();
+            i += 1;
+        }
+        Self(bits)
+    }
+
+    fn iter(self) -> impl Iterator<Item = Operation> {
+        Operation::EVERY
+            .iter()
+            .copied()
+            .filter(move |&one| self.contains(one))
+    }
+}
+
+impl BitOr for Operations {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl BitOrAssign for Operations {
+    fn bitor_assign(&mut self, other: Self) {
+        *self = *self | other;
+    }
+}
+
+impl TryFrom<Operation> for Operations {
+    type Error = NotRetryable;
+
+    fn try_from(operation: Operation) -> Result<Self, NotRetryable> {
+        if Self::ALL.contains(operation) {
+            Ok(Self::of(&[operation]))
+        } else {
+            Err(NotRetryable(operation))
+        }
+    }
+}
+
+impl fmt::Debug for Operations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+/// The operation consumes its request, so it cannot be retried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotRetryable(Operation);
+
+impl NotRetryable {
+    /// The operation that was asked for.
+    pub fn operation(self) -> Operation {
+        self.0
+    }
+}
+
+impl fmt::Display for NotRetryable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(operation) = self;
+        write!(
+            f,
+            "{operation} cannot be retried: its body is consumed by the first attempt"
+        )
+    }
+}
+
+impl Error for NotRetryable {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_but_the_passthrough_can_be_retried() {
+        for &operation in Operation::EVERY {
+            let passthrough = operation == Operation::ChatCompletionStreamPassthrough;
+            assert_eq!(
+                Operations::ALL.contains(operation),
+                !passthrough,
+                "{operation}"
+            );
+            match Operations::try_from(operation) {
+                Ok(set) => assert!(set.iter().eq([operation]), "{operation}"),
+                Err(refused) => {
+                    assert!(passthrough, "{operation}");
+                    assert_eq!(refused.operation(), operation);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn chats_and_streams_are_timed_even_where_they_are_not_retried() {
+        for &operation in Operation::EVERY {
+            let untimed = [
+                Operation::Embedding,
+                Operation::ImageGeneration,
+                Operation::AudioSpeech,
+                Operation::AudioTranscription,
+                Operation::Models,
+            ];
+            assert_eq!(
+                operation.is_always_timed(),
+                !untimed.contains(&operation),
+                "{operation}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_set_shows_its_members() {
+        let set = Operations::EMBEDDING | Operations::MODELS;
+        assert_eq!(format!("{set:?}"), "{Embedding, Models}");
+        assert_eq!(format!("{:?}", Operations::NONE), "{}");
+    }
+}

@@ -1,0 +1,128 @@
+//! What a user says about retries and timeouts.
+
+use crate::{Backoff, Operations};
+use std::time::Duration;
+
+/// How calls are timed and retried.
+///
+/// A policy is made from [`Policy::default`] by setters of the fields' names.
+/// No value of any field makes a call panic.
+///
+/// ```
+/// use crabllm_retry::{Backoff, Operations, Policy};
+/// use std::time::Duration;
+///
+/// let patient = Policy::default()
+///     .max_retries(5)
+///     .timeout(Duration::from_secs(120))
+///     .backoff(Backoff::exponential(Duration::from_secs(1), Duration::from_secs(30)))
+///     .retry(Operations::CHAT | Operations::STREAMS);
+/// assert_eq!(patient.max_retries, 5);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Policy {
+    /// How many attempts may follow the first one. Default: 2, as in
+    /// `crabllm-core`'s own wrapper. Zero: one attempt.
+    pub max_retries: u32,
+
+    /// How long one attempt may take; for a stream, until it is open.
+    /// Default: 30 seconds, as in `crabllm-core`'s own wrapper. Zero: no
+    /// timeout.
+    pub timeout: Duration,
+
+    /// How long the whole call may take from its first poll, attempts and
+    /// delays together; for a stream, until it is open. Attempts are cut to
+    /// what is left of it, and no delay reaches past it. Default: zero, no
+    /// deadline.
+    pub deadline: Duration,
+
+    /// The delays between attempts. Default: [`Backoff::default`].
+    pub backoff: Backoff,
+
+    /// The delays after an attempt that was throttled (status 429). Default:
+    /// none, then [`backoff`](Self::backoff) serves.
+    pub throttle_backoff: Option<Backoff>,
+
+    /// The longest wait that a server may ask for: an error that asks for more
+    /// is returned at once. Default: 60 seconds, as in `crabllm-core`'s own
+    /// wrapper.
+    pub max_retry_after: Duration,
+
+    /// How long an open stream may keep its consumer waiting for the next
+    /// item. Default: 90 seconds, as in `crabllm-core`'s own wrapper. Zero: no
+    /// bound.
+    pub stream_idle: Duration,
+
+    /// The operations that are retried. Default: [`Operations::CHAT`].
+    ///
+    /// Streams are not, since a server may have begun, and billed, an answer
+    /// that was never seen. Embeddings, images, audio and listings are not
+    /// even timed unless they are in this set.
+    pub retry: Operations,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            max_retries: 2,
+            timeout: Duration::from_secs(30),
+            deadline: Duration::ZERO,
+            backoff: Backoff::default(),
+            throttle_backoff: None,
+            max_retry_after: Duration::from_secs(60),
+            stream_idle: Duration::from_secs(90),
+            retry: Operations::CHAT,
+        }
+    }
+}
+
+impl Policy {
+    /// Sets how many attempts may follow the first one.
+    pub fn max_retries(mut self, n: u32) -> Self {
+        self.max_retries = n;
+        self
+    }
+
+    /// Sets how long one attempt may take. Zero: no timeout.
+    pub fn timeout(mut self, d: Duration) -> Self {
+        self.timeout = d;
+        self
+    }
+
+    /// Sets how long the whole call may take. Zero: no deadline.
+    pub fn deadline(mut self, d: Duration) -> Self {
+        self.deadline = d;
+        self
+    }
+
+    /// Sets the delays between attempts.
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// Sets the delays after an attempt that was throttled.
+    pub fn throttle_backoff(mut self, backoff: Backoff) -> Self {
+        self.throttle_backoff = Some(backoff);
+        self
+    }
+
+    /// Sets the longest wait that a server may ask for.
+    pub fn max_retry_after(mut self, d: Duration) -> Self {
+        self.max_retry_after = d;
+        self
+    }
+
+    /// Sets how long an open stream may stay silent. Zero: no bound.
+    pub fn stream_idle(mut self, d: Duration) -> Self {
+        self.stream_idle = d;
+        self
+    }
+
+    /// Sets which operations are retried.
+    pub fn retry(mut self, operations: Operations) -> Self {
+        self.retry = operations;
+        self
+    }
+}

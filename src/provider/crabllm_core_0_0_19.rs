@@ -1,0 +1,133 @@
+//! `crabllm-core` 0.0.19, the newest release that does not depend on tokio.
+
+use crate::{Failure, Operation, Retrying, Timer};
+use bytes::Bytes;
+use crabllm_core_0_0_19::{
+    AudioSpeechRequest, BoxStream, ChatCompletionChunk, ChatCompletionRequest,
+    ChatCompletionResponse, EmbeddingRequest, EmbeddingResponse, Error, ImageRequest,
+    MultipartField, Provider,
+};
+
+impl Failure for Error {
+    fn timeout() -> Self {
+        Self::Timeout
+    }
+
+    fn is_transient(&self) -> bool {
+        self.is_transient()
+    }
+
+    fn timed_out(&self) -> bool {
+        matches!(self, Self::Timeout)
+    }
+
+    /// This release has no variant of its own for it: the error is recognised
+    /// by the text that `Error::not_implemented` gives it.
+    fn is_not_implemented(&self) -> bool {
+        let Self::Internal(text) = self else {
+            return false;
+        };
+        text.strip_prefix("provider method '")
+            .is_some_and(|rest| rest.ends_with("' not implemented"))
+    }
+
+    fn status(&self) -> Option<u16> {
+        match self {
+            Self::Provider { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    fn body(&self) -> Option<&str> {
+        match self {
+            Self::Provider { body, .. } => Some(body),
+            _ => None,
+        }
+    }
+}
+
+// A default body would hide the inner provider's own: forward every method.
+#[deny(clippy::missing_trait_methods)]
+impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
+    async fn chat_completion(
+        &self,
+        request: &ChatCompletionRequest,
+    ) -> Result<ChatCompletionResponse, Error> {
+        let (operation, model) = (Operation::ChatCompletion, Some(&*request.model));
+        self.engine
+            .call(operation, model, || self.inner.chat_completion(request))
+            .await
+    }
+
+    async fn chat_completion_stream(
+        &self,
+        request: &ChatCompletionRequest,
+    ) -> Result<BoxStream<'static, Result<ChatCompletionChunk, Error>>, Error> {
+        let (operation, model) = (Operation::ChatCompletionStream, Some(&*request.model));
+        self.engine
+            .open(operation, model, || {
+                self.inner.chat_completion_stream(request)
+            })
+            .await
+    }
+
+    async fn embedding(&self, request: &EmbeddingRequest) -> Result<EmbeddingResponse, Error> {
+        let (operation, model) = (Operation::Embedding, Some(&*request.model));
+        self.engine
+            .call(operation, model, || self.inner.embedding(request))
+            .await
+    }
+
+    async fn image_generation(&self, request: &ImageRequest) -> Result<(Bytes, String), Error> {
+        let (operation, model) = (Operation::ImageGeneration, Some(&*request.model));
+        self.engine
+            .call(operation, model, || self.inner.image_generation(request))
+            .await
+    }
+
+    async fn audio_speech(&self, request: &AudioSpeechRequest) -> Result<(Bytes, String), Error> {
+        let (operation, model) = (Operation::AudioSpeech, Some(&*request.model));
+        self.engine
+            .call(operation, model, || self.inner.audio_speech(request))
+            .await
+    }
+
+    async fn audio_transcription(
+        &self,
+        model: &str,
+        fields: &[MultipartField],
+    ) -> Result<(Bytes, String), Error> {
+        let operation = Operation::AudioTranscription;
+        self.engine
+            .call(operation, Some(model), || {
+                self.inner.audio_transcription(model, fields)
+            })
+            .await
+    }
+
+    fn is_openai_compat(&self) -> bool {
+        self.inner.is_openai_compat()
+    }
+
+    fn is_anthropic_compat(&self) -> bool {
+        self.inner.is_anthropic_compat()
+    }
+
+    async fn chat_completion_raw(&self, model: &str, raw_body: Bytes) -> Result<Bytes, Error> {
+        let operation = Operation::ChatCompletionRaw;
+        self.engine
+            .call(operation, Some(model), || {
+                self.inner.chat_completion_raw(model, raw_body.clone())
+            })
+            .await
+    }
+
+    async fn anthropic_messages_raw(&self, raw_body: Bytes) -> Result<Bytes, Error> {
+        let operation = Operation::AnthropicMessagesRaw;
+        self.engine
+            .call(operation, None, || {
+                self.inner.anthropic_messages_raw(raw_body.clone())
+            })
+            .await
+    }
+}

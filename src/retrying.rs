@@ -1,0 +1,200 @@
+//! The wrapper.
+
+#[cfg(feature = "futures-timer")]
+use crate::FuturesTimer;
+use crate::{
+    Event, Failure, Policy, RetryBudget, Timer, backoff::Entropy, call::Engine, hooks::Hooks,
+};
+use std::{sync::Arc, time::Duration};
+
+/// A provider that retries what another provider fails at, and bounds how long
+/// each attempt may take.
+///
+/// It implements the `Provider` trait of each enabled `crabllm-core` release
+/// that its inner provider implements. Every method reaches the inner
+/// provider's own method of the same name. Clones share the timer, the budget
+/// and the hooks.
+///
+/// ```
+/// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
+/// use crabllm_retry::{Retrying, Scripted, Step, VirtualTimer};
+/// use crabllm_retry::crabllm_core_0_0_19::{ChatCompletionRequest, Provider, json};
+///
+/// let request: ChatCompletionRequest = json::from_str(r#"{"model": "m", "messages": []}"#)?;
+/// let timer = VirtualTimer::new();
+/// let overloaded = Scripted::new(timer.clone(), [Step::status(503), Step::status(503)]);
+/// let provider = Retrying::with_timer(overloaded, timer);
+///
+/// let answer = futures::executor::block_on(provider.chat_completion(&request));
+/// assert!(answer.is_ok());
+/// assert_eq!(provider.get_ref().attempts().len(), 3);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Retrying<
+    P,
+    #[cfg(feature = "futures-timer")] T = FuturesTimer,
+    #[cfg(not(feature = "futures-timer"))] T,
+> {
+    pub(crate) inner: P,
+    pub(crate) engine: Engine<T>,
+}
+
+#[cfg(feature = "futures-timer")]
+impl<P> Retrying<P> {
+    /// Wraps a provider with [`Policy::default`] and [`FuturesTimer`].
+    pub fn new(inner: P) -> Self {
+        Self::with_timer(inner, FuturesTimer)
+    }
+}
+
+impl<P, T: Timer> Retrying<P, T> {
+    /// Wraps a provider with [`Policy::default`] and a timer of choice.
+    pub fn with_timer(inner: P, timer: T) -> Self {
+        Self {
+            inner,
+            engine: Engine {
+                timer: Arc::new(timer),
+                policy: Policy::default(),
+                budget: None,
+                hooks: Hooks::default(),
+                entropy: Entropy::default(),
+            },
+        }
+    }
+}
+
+impl<P, T> Retrying<P, T> {
+    /// Sets how many attempts may follow the first one of a call. Default: 2.
+    /// Zero: one attempt, still bounded by the timeout.
+    pub fn max_retries(self, n: u32) -> Self {
+        self.amend(|policy| policy.max_retries(n))
+    }
+
+    /// Sets how long one attempt may take; for a stream, until it is open.
+    /// Default: 30 seconds. Zero: no timeout.
+    pub fn timeout(self, d: Duration) -> Self {
+        self.amend(|policy| policy.timeout(d))
+    }
+
+    /// Sets the longest wait that a server may ask for: an error that asks for
+    /// more is returned at once. Default: 60 seconds.
+    pub fn max_retry_after(self, d: Duration) -> Self {
+        self.amend(|policy| policy.max_retry_after(d))
+    }
+
+    /// Sets how long an open stream may keep its consumer waiting for the next
+    /// item before it ends with a timeout. Default: 90 seconds. Zero: no bound.
+    pub fn stream_idle(self, d: Duration) -> Self {
+        self.amend(|policy| policy.stream_idle(d))
+    }
+
+    /// Sets the whole policy, in place of all that was set before.
+    pub fn policy(self, policy: Policy) -> Self {
+        self.amend(|_| policy)
+    }
+
+    /// Uses another timer.
+    pub fn timer<U: Timer>(self, timer: U) -> Retrying<P, U> {
+        let Engine {
+            timer: _,
+            policy,
+            budget,
+            hooks,
+            entropy,
+        } = self.engine;
+        Retrying {
+            inner: self.inner,
+            engine: Engine {
+                timer: Arc::new(timer),
+                policy,
+                budget,
+                hooks,
+                entropy,
+            },
+        }
+    }
+
+    /// Pays for retries from a budget, which other wrappers may share.
+    /// Default: none, retries are free.
+    pub fn budget(mut self, budget: RetryBudget) -> Self {
+        self.engine.budget = Some(budget);
+        self
+    }
+
+    /// Decides which errors are worth another attempt, in place of
+    /// [`Failure::is_transient`].
+    ///
+    /// An error that says that the operation is not implemented is never
+    /// retried. Set twice, the later one counts.
+    ///
+    /// ```
+    /// # #[cfg(feature = "futures-timer")]
+    /// # fn wrap<P>(provider: P) -> crabllm_retry::Retrying<P> {
+    /// use crabllm_retry::Retrying;
+    ///
+    /// // Anthropic's "overloaded" is transient too.
+    /// Retrying::new(provider).retry_if(|error| error.is_transient() || error.status() == Some(529))
+    /// # }
+    /// ```
+    pub fn retry_if(mut self, f: impl Fn(&dyn Failure) -> bool + Send + Sync + 'static) -> Self {
+        self.engine.hooks.retry_if = Some(Arc::new(f));
+        self
+    }
+
+    /// Reads from an error how long the server asked to wait; where it says
+    /// nothing, the error's own [`Failure::retry_after`] counts.
+    ///
+    /// The next attempt is never earlier than asked, and an error that asks for
+    /// more than `max_retry_after` is returned at once. Set twice, the later
+    /// one counts.
+    pub fn retry_after(
+        mut self,
+        f: impl Fn(&dyn Failure) -> Option<Duration> + Send + Sync + 'static,
+    ) -> Self {
+        self.engine.hooks.retry_after = Some(Arc::new(f));
+        self
+    }
+
+    /// Tells `f` what happens in every call, as it happens.
+    ///
+    /// It runs within the call, so it should be quick. Set twice, both are
+    /// told, the earlier one first. Without an observer events cost nothing.
+    pub fn observe(mut self, f: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
+        self.engine.hooks.observe(f);
+        self
+    }
+
+    /// Draws jitter from this seed, so that equal sequences of calls make equal
+    /// delays. Default: each thread's own randomness. Clones made afterwards
+    /// continue the same sequence.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.engine.entropy = Entropy::seeded(seed);
+        self
+    }
+
+    /// The inner provider.
+    pub fn get_ref(&self) -> &P {
+        &self.inner
+    }
+
+    /// Unwraps the inner provider.
+    pub fn into_inner(self) -> P {
+        self.inner
+    }
+
+    fn amend(mut self, f: impl FnOnce(Policy) -> Policy) -> Self {
+        self.engine.policy = f(self.engine.policy);
+        self
+    }
+}
+
+impl<P: Clone, T> Clone for Retrying<P, T> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            engine: self.engine.clone(),
+        }
+    }
+}

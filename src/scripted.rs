@@ -1,0 +1,242 @@
+//! A provider that does as told, for tests.
+
+#[cfg(feature = "crabllm-core-0_0_19")]
+mod crabllm_core_0_0_19;
+
+use crate::{Instant, Operation, Timer, timer::sleep};
+use futures::{Stream, stream};
+use std::{
+    collections::VecDeque,
+    future::pending,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+/// A provider whose attempts follow a script, for tests of whatever stands
+/// above it.
+///
+/// Each attempt, of whichever method, takes the next [`Step`] of the script;
+/// when the script is over, attempts succeed at once. Its answers are as good
+/// as empty. Clones share the script and the record of attempts.
+///
+/// ```
+/// # #[cfg(feature = "crabllm-core-0_0_19")] {
+/// use crabllm_retry::{Retrying, Scripted, Step, VirtualTimer};
+/// use crabllm_retry::crabllm_core_0_0_19::{ChatCompletionRequest, Provider, json};
+///
+/// let request: ChatCompletionRequest = json::from_str(r#"{"model": "m", "messages": []}"#)?;
+/// let timer = VirtualTimer::new();
+/// let provider = Scripted::new(timer.clone(), [Step::hang(), Step::status(503)]);
+/// let retrying = Retrying::with_timer(provider.clone(), timer);
+///
+/// futures::executor::block_on(retrying.chat_completion(&request))?;
+/// let attempts = provider.attempts();
+/// assert_eq!(attempts.len(), 3);
+/// assert!(attempts[0].cancelled, "by the timeout");
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Scripted<T> {
+    timer: Arc<T>,
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    steps: VecDeque<Step>,
+    attempts: Vec<Attempt>,
+}
+
+/// What one attempt, or one item of a stream, comes to.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// How long it takes.
+    after: Duration,
+
+    outcome: Outcome,
+}
+
+#[derive(Clone, Debug)]
+enum Outcome {
+    Succeed(Vec<Step>),
+    Fail(Fault),
+    Hang,
+    Panic,
+}
+
+/// How an attempt fails, before an adapter makes it an error of its release.
+#[derive(Clone, Debug)]
+enum Fault {
+    Status { status: u16, body: String },
+    Disconnected,
+    Invalid,
+}
+
+/// One attempt that a [`Scripted`] provider has seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Attempt {
+    /// The method that was called.
+    pub operation: Operation,
+
+    /// When it was first polled, by the provider's timer.
+    pub started: Instant,
+
+    /// When it was answered or dropped; `None` as long as it is under way.
+    pub ended: Option<Instant>,
+
+    /// Whether it was dropped before it was answered.
+    pub cancelled: bool,
+}
+
+impl Step {
+    /// Succeeds; opens a stream without items.
+    pub fn ok() -> Self {
+        Self::from(Outcome::Succeed(Vec::new()))
+    }
+
+    /// Succeeds; opens a stream whose items are these steps.
+    pub fn stream(items: impl IntoIterator<Item = Step>) -> Self {
+        Self::from(Outcome::Succeed(items.into_iter().collect()))
+    }
+
+    /// Fails as if the server had answered with this HTTP status.
+    pub fn status(status: u16) -> Self {
+        Self::status_with_body(status, "")
+    }
+
+    /// Fails as if the server had answered with this HTTP status and body.
+    pub fn status_with_body(status: u16, body: impl Into<String>) -> Self {
+        let body = body.into();
+        Self::from(Outcome::Fail(Fault::Status { status, body }))
+    }
+
+    /// Fails, transiently, as if the connection were lost.
+    pub fn disconnect() -> Self {
+        Self::from(Outcome::Fail(Fault::Disconnected))
+    }
+
+    /// Fails, not transiently, as if the provider were misconfigured.
+    pub fn invalid() -> Self {
+        Self::from(Outcome::Fail(Fault::Invalid))
+    }
+
+    /// Never ends.
+    pub fn hang() -> Self {
+        Self::from(Outcome::Hang)
+    }
+
+    /// Panics.
+    pub fn panic() -> Self {
+        Self::from(Outcome::Panic)
+    }
+
+    /// Takes this long. Default: no time, within the first poll.
+    pub fn after(mut self, duration: Duration) -> Self {
+        self.after = duration;
+        self
+    }
+
+    /// Does what the step says; the steps are those of the opened stream.
+    async fn run(self, timer: &impl Timer) -> Result<Vec<Step>, Fault> {
+        if !self.after.is_zero() {
+            sleep(timer, self.after).await;
+        }
+        match self.outcome {
+            Outcome::Succeed(items) => Ok(items),
+            Outcome::Fail(fault) => Err(fault),
+            Outcome::Hang => pending().await,
+            Outcome::Panic => panic!("the script says so"),
+        }
+    }
+}
+
+impl From<Outcome> for Step {
+    fn from(outcome: Outcome) -> Self {
+        Self {
+            after: Duration::ZERO,
+            outcome,
+        }
+    }
+}
+
+impl<T: Timer> Scripted<T> {
+    /// A provider whose attempts take these steps, one each, by this timer.
+    pub fn new(timer: T, script: impl IntoIterator<Item = Step>) -> Self {
+        Self {
+            timer: Arc::new(timer),
+            shared: Arc::new(Mutex::new(Shared {
+                steps: script.into_iter().collect(),
+                attempts: Vec::new(),
+            })),
+        }
+    }
+
+    /// The attempts so far, in the order in which they began.
+    pub fn attempts(&self) -> Vec<Attempt> {
+        lock(&self.shared).attempts.clone()
+    }
+
+    /// Makes one attempt.
+    async fn attempt<E: From<Fault>>(&self, operation: Operation) -> Result<Vec<Step>, E> {
+        let started = self.timer.now();
+        let (step, index) = {
+            let mut shared = lock(&self.shared);
+            shared.attempts.push(Attempt {
+                operation,
+                started,
+                ended: None,
+                cancelled: false,
+            });
+            let index = shared.attempts.len() - 1;
+            (shared.steps.pop_front().unwrap_or_else(Step::ok), index)
+        };
+        let mut record = Record {
+            scripted: self,
+            index,
+            cancelled: true,
+        };
+        let result = step.run(&*self.timer).await;
+        record.cancelled = false;
+        Ok(result?)
+    }
+
+    /// Opens a stream whose successful items `item` makes.
+    async fn open<I, E: From<Fault>>(
+        &self,
+        operation: Operation,
+        item: fn() -> I,
+    ) -> Result<impl Stream<Item = Result<I, E>> + Send + use<T, I, E>, E> {
+        let steps = self.attempt::<E>(operation).await?.into_iter();
+        let timer = self.timer.clone();
+        Ok(stream::unfold(
+            (steps, timer),
+            move |(mut steps, timer)| async move {
+                let result = steps.next()?.run(&*timer).await;
+                let item = result.map(|_| item()).map_err(E::from);
+                Some((item, (steps, timer)))
+            },
+        ))
+    }
+}
+
+/// Writes down when an attempt ends, however it does.
+struct Record<'a, T: Timer> {
+    scripted: &'a Scripted<T>,
+    index: usize,
+    cancelled: bool,
+}
+
+impl<T: Timer> Drop for Record<'_, T> {
+    fn drop(&mut self) {
+        let now = self.scripted.timer.now();
+        let attempt = &mut lock(&self.scripted.shared).attempts[self.index];
+        attempt.ended = Some(now);
+        attempt.cancelled = self.cancelled;
+    }
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,103 @@
+//! The scripted provider for `crabllm-core` 0.0.19.
+
+use super::{Fault, Scripted};
+use crate::{Operation, Timer};
+use bytes::Bytes;
+use crabllm_core_0_0_19::{
+    AudioSpeechRequest, BoxStream, ChatCompletionChunk, ChatCompletionRequest,
+    ChatCompletionResponse, EmbeddingRequest, EmbeddingResponse, EmbeddingUsage, Error,
+    ImageRequest, MultipartField, Provider,
+};
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Status { status, body } => Self::Provider { status, body },
+            Fault::Disconnected => Self::Internal("connection lost".into()),
+            Fault::Invalid => Self::Config("no such thing".into()),
+        }
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl<T: Timer> Provider for Scripted<T> {
+    async fn chat_completion(
+        &self,
+        _: &ChatCompletionRequest,
+    ) -> Result<ChatCompletionResponse, Error> {
+        self.attempt(Operation::ChatCompletion)
+            .await
+            .map(|_| ChatCompletionResponse::default())
+    }
+
+    async fn chat_completion_stream(
+        &self,
+        _: &ChatCompletionRequest,
+    ) -> Result<BoxStream<'static, Result<ChatCompletionChunk, Error>>, Error> {
+        let items = self
+            .open(
+                Operation::ChatCompletionStream,
+                ChatCompletionChunk::default,
+            )
+            .await?;
+        Ok(Box::pin(items))
+    }
+
+    async fn embedding(&self, request: &EmbeddingRequest) -> Result<EmbeddingResponse, Error> {
+        self.attempt(Operation::Embedding)
+            .await
+            .map(|_| EmbeddingResponse {
+                object: "list".into(),
+                data: Vec::new(),
+                model: request.model.clone(),
+                usage: EmbeddingUsage {
+                    prompt_tokens: 0,
+                    total_tokens: 0,
+                },
+            })
+    }
+
+    async fn image_generation(&self, _: &ImageRequest) -> Result<(Bytes, String), Error> {
+        self.attempt(Operation::ImageGeneration)
+            .await
+            .map(|_| Default::default())
+    }
+
+    async fn audio_speech(&self, _: &AudioSpeechRequest) -> Result<(Bytes, String), Error> {
+        self.attempt(Operation::AudioSpeech)
+            .await
+            .map(|_| Default::default())
+    }
+
+    async fn audio_transcription(
+        &self,
+        _: &str,
+        _: &[MultipartField],
+    ) -> Result<(Bytes, String), Error> {
+        self.attempt(Operation::AudioTranscription)
+            .await
+            .map(|_| Default::default())
+    }
+
+    /// Says yes, unlike the trait's default.
+    fn is_openai_compat(&self) -> bool {
+        true
+    }
+
+    /// Says yes, unlike the trait's default.
+    fn is_anthropic_compat(&self) -> bool {
+        true
+    }
+
+    async fn chat_completion_raw(&self, _: &str, _: Bytes) -> Result<Bytes, Error> {
+        self.attempt(Operation::ChatCompletionRaw)
+            .await
+            .map(|_| Bytes::from_static(b"{}"))
+    }
+
+    async fn anthropic_messages_raw(&self, _: Bytes) -> Result<Bytes, Error> {
+        self.attempt(Operation::AnthropicMessagesRaw)
+            .await
+            .map(|_| Bytes::from_static(b"{}"))
+    }
+}

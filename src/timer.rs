@@ -1,0 +1,99 @@
+//! Time as the engine sees it: something that sleeps, and a clock.
+
+#[cfg(feature = "async-io")]
+mod async_io;
+#[cfg(feature = "futures-timer")]
+mod futures_timer;
+#[cfg(feature = "test-util")]
+mod virtual_timer;
+
+#[cfg(feature = "async-io")]
+pub use async_io::{AsyncIoSleep, AsyncIoTimer};
+#[cfg(feature = "futures-timer")]
+pub use futures_timer::{FuturesSleep, FuturesTimer};
+#[cfg(feature = "test-util")]
+pub use virtual_timer::{VirtualSleep, VirtualTask, VirtualTimer};
+
+use std::{
+    future::{pending, poll_fn},
+    task::Poll,
+    time::Duration,
+};
+
+pub use std::time::Instant;
+
+/// A source of sleeps, and the clock that they follow.
+///
+/// Every `Fn(Duration) -> impl Future<Output = ()>` is a timer, so the sleep of
+/// any runtime is one closure away; [`now`](Self::now) is then the system's
+/// monotonic clock:
+///
+/// ```no_run
+/// # #[cfg(feature = "crabllm-core-0_0_19")]
+/// # fn wrap<P>(provider: P) {
+/// use crabllm_retry::Retrying;
+///
+/// let retrying = Retrying::with_timer(provider, tokio::time::sleep);
+/// # }
+/// ```
+pub trait Timer: Send + Sync + 'static {
+    /// The future of one sleep. Dropping it cancels the sleep.
+    type Sleep: Future<Output = ()> + Send + 'static;
+
+    /// Sleeps for `duration`, counted from this call.
+    ///
+    /// A sleep may end late but must not end early: the engine takes its end
+    /// for the passing of `duration`. The engine never asks for a zero
+    /// duration, nor for more than a hundred years.
+    fn sleep(&self, duration: Duration) -> Self::Sleep;
+
+    /// The time now, by the clock that [`sleep`](Self::sleep) follows.
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+}
+
+impl<F, S> Timer for F
+where
+    F: Fn(Duration) -> S + Send + Sync + 'static,
+    S: Future<Output = ()> + Send + 'static,
+{
+    type Sleep = S;
+
+    fn sleep(&self, duration: Duration) -> S {
+        self(duration)
+    }
+}
+
+/// A hundred years: a sleep this long is one without end. Timer crates need
+/// not survive `now + Duration::MAX`, and are not asked to.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// Sleeps for `duration` by `timer`, which is asked when the future is first
+/// polled.
+///
+/// A zero duration yields to the executor once, and one of a hundred years or
+/// more never ends; neither makes a timer.
+pub(crate) async fn sleep(timer: &impl Timer, duration: Duration) {
+    if duration.is_zero() {
+        yield_once().await;
+    } else if duration < FOREVER {
+        timer.sleep(duration).await;
+    } else {
+        pending().await
+    }
+}
+
+/// Lets the executor's other tasks run.
+async fn yield_once() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if yielded {
+            return Poll::Ready(());
+        }
+        yielded = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await
+}
