@@ -1,0 +1,344 @@
+//! The script of behaviour, and what it comes to.
+
+use crate::executors::Run;
+use crabllm_retry::{
+    Backoff, Event, Failure, Jitter, Policy, Retrying, Scripted, Step, Timer, VirtualTimer,
+    crabllm_core_0_0_19::{ChatCompletionRequest, Provider, json},
+};
+use futures::{
+    FutureExt, SinkExt, StreamExt,
+    channel::mpsc::{UnboundedSender, channel, unbounded},
+    future::BoxFuture,
+    select_biased,
+};
+use std::{
+    pin::pin,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+/// What happened, and how many units after the script began.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    at: f64,
+    what: String,
+}
+
+/// The script in virtual time: each case begins where the one before ended.
+const EXPECTED: &[(f64, &str)] = &[
+    (0.0, "-- success after two failures"),
+    (0.0, "retry after attempt 1 in 1: HTTP 503"),
+    (1.0, "retry after attempt 2 in 2: transient"),
+    (3.0, "success at attempt 3"),
+    (3.0, "answered"),
+    (3.0, "-- exhaustion"),
+    (3.0, "retry after attempt 1 in 1: HTTP 503"),
+    (4.0, "retry after attempt 2 in 2: HTTP 502"),
+    (6.0, "gave up after attempt 3, Exhausted: HTTP 500"),
+    (6.0, "failed: HTTP 500"),
+    (6.0, "-- timeout, then success"),
+    (16.0, "retry after attempt 1 in 1: timeout"),
+    (17.0, "success at attempt 2"),
+    (17.0, "answered"),
+    (17.0, "-- not transient"),
+    (17.0, "gave up after attempt 1, NotTransient: permanent"),
+    (17.0, "failed: permanent"),
+    (17.0, "-- timeout of a stream's opening"),
+    (27.0, "gave up after attempt 1, NotRetried: timeout"),
+    (27.0, "failed: timeout"),
+    (27.0, "-- stall of an open stream"),
+    (27.0, "success at attempt 1"),
+    (27.0, "item"),
+    (29.0, "item"),
+    (34.0, "stalled after 5"),
+    (34.0, "item failed: timeout"),
+    (34.0, "end"),
+    (34.0, "end again"),
+    (34.0, "-- cancel in an attempt"),
+    (36.0, "cancelled, of 1 attempts 1 cancelled"),
+    (36.0, "-- cancel in a delay"),
+    (36.0, "retry after attempt 1 in 1000: HTTP 503"),
+    (38.0, "cancelled, of 1 attempts 0 cancelled"),
+    (38.0, "-- a thousand calls at once"),
+    (49.0, "1000 answered, of 2000 attempts 1000 cancelled"),
+];
+
+pub fn assert_in_virtual_time(trace: &[Line]) {
+    let expected = EXPECTED.iter().map(|&(at, what)| Line {
+        at,
+        what: what.into(),
+    });
+    for (i, expected) in expected.enumerate() {
+        assert_eq!(trace.get(i), Some(&expected), "line {i} of {trace:#?}");
+    }
+    assert_eq!(trace.len(), EXPECTED.len());
+}
+
+pub fn assert_in_real_time(trace: &[Line]) {
+    let whats = |lines: &[Line]| {
+        lines
+            .iter()
+            .map(|line| line.what.clone())
+            .collect::<Vec<_>>()
+    };
+    let expected: Vec<_> = EXPECTED.iter().map(|(_, what)| what.to_string()).collect();
+    assert_eq!(whats(trace), expected);
+    for (line, (earliest, what)) in trace.iter().zip(EXPECTED) {
+        assert!(
+            line.at >= *earliest,
+            "{what} at {}, before {earliest}",
+            line.at
+        );
+    }
+}
+
+/// The clock by which the trace is written.
+pub trait Clock: Clone + Send + Sync + 'static {
+    /// The length of the script's unit.
+    const UNIT: Duration;
+
+    /// The time since the script began.
+    fn elapsed(&self) -> Duration;
+
+    /// Lets the clock know of a task.
+    fn watch(&self, task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
+        task
+    }
+}
+
+impl Clock for VirtualTimer {
+    const UNIT: Duration = Duration::from_secs(1);
+
+    fn elapsed(&self) -> Duration {
+        self.elapsed()
+    }
+
+    fn watch(&self, task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
+        self.task(task).boxed()
+    }
+}
+
+/// The system's clock.
+#[derive(Clone)]
+pub struct Real(Instant);
+
+impl Real {
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Clock for Real {
+    const UNIT: Duration = Duration::from_millis(5);
+
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// Plays the script on an executor and returns what happened.
+pub fn play<C: Clock, T: Timer + Clone>(run: Run, clock: C, timer: T) -> Vec<Line> {
+    let (spawner, tasks) = unbounded();
+    let stage = Stage {
+        clock: clock.clone(),
+        timer,
+        spawner,
+        trace: Arc::default(),
+    };
+    let trace = stage.trace.clone();
+    run(clock.watch(stage.play().boxed()), tasks);
+    std::mem::take(&mut trace.lock().unwrap())
+}
+
+/// What the script is played with.
+#[derive(Clone)]
+struct Stage<C, T> {
+    clock: C,
+    timer: T,
+    spawner: UnboundedSender<BoxFuture<'static, ()>>,
+    trace: Arc<Mutex<Vec<Line>>>,
+}
+
+impl<C: Clock, T: Timer + Clone> Stage<C, T> {
+    async fn play(self) {
+        self.write("-- success after two failures");
+        self.call([Step::status(503), Step::disconnect()]).await;
+
+        self.write("-- exhaustion");
+        self.call([Step::status(503), Step::status(502), Step::status(500)])
+            .await;
+
+        self.write("-- timeout, then success");
+        self.call([Step::hang()]).await;
+
+        self.write("-- not transient");
+        self.call([Step::invalid()]).await;
+
+        self.write("-- timeout of a stream's opening");
+        self.stream(Step::hang()).await;
+
+        self.write("-- stall of an open stream");
+        let items = [Step::ok(), Step::ok().after(2 * C::UNIT), Step::hang()];
+        self.stream(Step::stream(items)).await;
+
+        self.write("-- cancel in an attempt");
+        self.cancel(Step::hang()).await;
+
+        self.write("-- cancel in a delay");
+        self.cancel(Step::status(503)).await;
+
+        self.write("-- a thousand calls at once");
+        self.thousand().await;
+    }
+
+    async fn call(&self, steps: impl IntoIterator<Item = Step>) {
+        let provider = self.retrying(self.scripted(steps));
+        match provider.chat_completion(&request()).await {
+            Ok(_) => self.write("answered"),
+            Err(error) => self.write(format!("failed: {}", describe(&error))),
+        }
+    }
+
+    async fn stream(&self, opening: Step) {
+        let provider = self.retrying(self.scripted([opening]));
+        let mut items = match provider.chat_completion_stream(&request()).await {
+            Ok(items) => items,
+            Err(error) => return self.write(format!("failed: {}", describe(&error))),
+        };
+        while let Some(item) = items.next().await {
+            match item {
+                Ok(_) => self.write("item"),
+                Err(error) => self.write(format!("item failed: {}", describe(&error))),
+            }
+        }
+        self.write("end");
+        if items.next().await.is_none() {
+            self.write("end again");
+        }
+    }
+
+    /// Drops a call two units after its first step.
+    async fn cancel(&self, step: Step) {
+        let far = 1000 * C::UNIT;
+        let policy = self.policy().timeout(far);
+        let scripted = self.scripted([step]);
+        let provider = self
+            .retrying(scripted.clone())
+            .policy(policy.backoff(Backoff::exponential(far, far).jitter(Jitter::None)));
+        let request = request();
+        {
+            let mut call = pin!(provider.chat_completion(&request).fuse());
+            let mut enough = pin!(self.timer.sleep(2 * C::UNIT).fuse());
+            select_biased! {
+                _ = call => self.write("answered"),
+                () = enough => {}
+            }
+        }
+        let attempts = scripted.attempts();
+        self.write(format!(
+            "cancelled, of {} attempts {} cancelled",
+            attempts.len(),
+            attempts.iter().filter(|attempt| attempt.cancelled).count(),
+        ));
+    }
+
+    /// Makes a thousand calls to one wrapper, each in a task of its own. The
+    /// first thousand attempts hang, whosever they are.
+    async fn thousand(&self) {
+        const CALLS: usize = 1000;
+        let scripted = self.scripted(std::iter::repeat_with(Step::hang).take(CALLS));
+        let provider = Retrying::with_timer(scripted.clone(), self.timer.clone())
+            .policy(self.policy().max_retries(u32::MAX));
+        let (answered, answers) = channel(0);
+        let calls: Vec<_> = (0..CALLS)
+            .map(|_| {
+                let (provider, mut answered) = (provider.clone(), answered.clone());
+                let call = async move {
+                    let answer = provider.chat_completion(&request()).await;
+                    // Nobody listens any more if the script has failed.
+                    let _ = answered.send(answer.is_ok()).await;
+                };
+                self.clock.watch(call.boxed())
+            })
+            .collect();
+        drop(answered);
+        for call in calls {
+            self.spawner.unbounded_send(call).unwrap();
+        }
+        let ok = answers.filter(|&ok| async move { ok }).count().await;
+        let attempts = scripted.attempts();
+        self.write(format!(
+            "{ok} answered, of {} attempts {} cancelled",
+            attempts.len(),
+            attempts.iter().filter(|attempt| attempt.cancelled).count(),
+        ));
+    }
+
+    fn scripted(&self, steps: impl IntoIterator<Item = Step>) -> Scripted<T> {
+        Scripted::new(self.timer.clone(), steps)
+    }
+
+    fn policy(&self) -> Policy {
+        let backoff = Backoff::exponential(C::UNIT, 20 * C::UNIT).jitter(Jitter::None);
+        Policy::default()
+            .timeout(10 * C::UNIT)
+            .stream_idle(5 * C::UNIT)
+            .backoff(backoff)
+    }
+
+    fn retrying(&self, provider: Scripted<T>) -> Retrying<Scripted<T>, T> {
+        let stage = self.clone();
+        Retrying::with_timer(provider, self.timer.clone())
+            .policy(self.policy())
+            .observe(move |event| stage.write(describe_event(event, C::UNIT)))
+    }
+
+    fn write(&self, what: impl Into<String>) {
+        self.trace.lock().unwrap().push(Line {
+            at: self.clock.elapsed().as_secs_f64() / C::UNIT.as_secs_f64(),
+            what: what.into(),
+        });
+    }
+}
+
+fn request() -> ChatCompletionRequest {
+    json::from_str(r#"{"model": "m", "messages": []}"#).unwrap()
+}
+
+fn describe_event(event: &Event<'_>, unit: Duration) -> String {
+    let units = |duration: Duration| duration.as_secs_f64() / unit.as_secs_f64();
+    match *event {
+        Event::Retry {
+            attempt,
+            delay,
+            error,
+            ..
+        } => {
+            let (delay, error) = (units(delay), describe(error));
+            format!("retry after attempt {attempt} in {delay}: {error}")
+        }
+        Event::Success { attempt, .. } => format!("success at attempt {attempt}"),
+        Event::GaveUp {
+            attempt,
+            error,
+            why,
+            ..
+        } => {
+            format!(
+                "gave up after attempt {attempt}, {why:?}: {}",
+                describe(error)
+            )
+        }
+        Event::StreamStalled { idle, .. } => format!("stalled after {}", units(idle)),
+        _ => format!("{event:?}"),
+    }
+}
+
+fn describe(error: &dyn Failure) -> String {
+    match error.status() {
+        Some(status) => format!("HTTP {status}"),
+        None if error.timed_out() => "timeout".into(),
+        None if error.is_transient() => "transient".into(),
+        None => "permanent".into(),
+    }
+}
