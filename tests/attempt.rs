@@ -1,0 +1,124 @@
+//! One attempt and its timeout.
+
+#![cfg(feature = "crabllm-core-0_0_19")]
+
+mod common;
+
+use common::{SECOND, Scene, block_on, poll_once, request};
+use crabllm_retry::{
+    Retrying, Step, Timer,
+    crabllm_core_0_0_19::{Error, Provider},
+};
+use futures::future::FutureExt;
+use std::{pin::pin, time::Duration};
+
+#[test]
+fn a_call_that_is_ready_at_once_makes_no_timer() {
+    let scene = Scene::new([Step::ok()]);
+    assert!(block_on(scene.retrying.chat_completion(&request())).is_ok());
+    assert!(scene.sleeps.asked().is_empty());
+}
+
+#[test]
+fn a_failure_that_is_ready_at_once_makes_no_timer() {
+    let scene = Scene::new([Step::invalid()]);
+    assert!(block_on(scene.retrying.chat_completion(&request())).is_err());
+    assert!(scene.sleeps.asked().is_empty());
+}
+
+#[test]
+fn nothing_happens_before_the_first_poll() {
+    let scene = Scene::new([]);
+    drop(scene.retrying.chat_completion(&request()));
+    assert_eq!(scene.attempts(), 0);
+}
+
+#[test]
+fn a_call_that_waits_makes_one_timer_of_the_timeout() {
+    let scene = Scene::new([Step::ok().after(SECOND)]);
+    assert!(block_on(scene.retrying.chat_completion(&request())).is_ok());
+    assert_eq!(scene.sleeps.asked(), [30 * SECOND]);
+    assert_eq!(scene.clock.elapsed(), SECOND);
+}
+
+#[test]
+fn the_timeout_fires_at_its_time_and_not_before() {
+    let scene = Scene::by_hand([Step::hang()]).set(|r| r.max_retries(0));
+    let request = request();
+    let mut call = pin!(scene.retrying.chat_completion(&request));
+    assert!(poll_once(&mut call).is_pending());
+    scene.clock.advance(30 * SECOND - Duration::from_nanos(1));
+    assert!(poll_once(&mut call).is_pending());
+    scene.clock.advance(Duration::from_nanos(1));
+    assert!(matches!(call.now_or_never(), Some(Err(Error::Timeout))));
+}
+
+#[test]
+fn the_inner_result_wins_when_both_are_ready() {
+    let scene = Scene::by_hand([Step::ok().after(30 * SECOND)]);
+    let request = request();
+    let mut call = pin!(scene.retrying.chat_completion(&request));
+    assert!(poll_once(&mut call).is_pending());
+    scene.clock.advance(60 * SECOND);
+    assert!(matches!(call.now_or_never(), Some(Ok(_))));
+}
+
+#[test]
+fn a_timeout_drops_the_attempt_before_the_delay() {
+    let scene = Scene::by_hand([Step::hang()]);
+    let request = request();
+    let mut call = pin!(scene.retrying.chat_completion(&request));
+    assert!(poll_once(&mut call).is_pending());
+    scene.clock.advance(30 * SECOND);
+    assert!(poll_once(&mut call).is_pending());
+    assert!(scene.scripted.attempts()[0].cancelled);
+    assert_eq!(scene.sleeps.asked(), [30 * SECOND, SECOND]);
+    assert_eq!(scene.clock.sleeping(), 1, "the delay alone");
+}
+
+#[test]
+fn every_attempt_has_the_whole_timeout() {
+    let scene = Scene::new([Step::hang(), Step::hang(), Step::ok().after(29 * SECOND)]);
+    assert!(block_on(scene.retrying.chat_completion(&request())).is_ok());
+    assert_eq!(scene.clock.elapsed(), (30 + 1 + 30 + 2 + 29) * SECOND);
+}
+
+#[test]
+fn a_zero_or_endless_timeout_makes_no_timer() {
+    let century = 100 * 365 * 24 * 3600 * SECOND;
+    for timeout in [Duration::ZERO, Duration::MAX, century] {
+        let scene = Scene::by_hand([Step::hang()]).set(|r| r.timeout(timeout));
+        let request = request();
+        let mut call = pin!(scene.retrying.chat_completion(&request));
+        assert!(poll_once(&mut call).is_pending());
+        scene.clock.advance(Duration::MAX);
+        assert!(poll_once(&mut call).is_pending());
+        assert!(scene.sleeps.asked().is_empty(), "{timeout:?}");
+    }
+}
+
+#[test]
+fn the_longest_timeouts_do_not_panic_on_real_timers() {
+    use crabllm_retry::{AsyncIoTimer, FuturesTimer};
+
+    fn armed_and_dropped(timer: impl Timer) {
+        let scene = Scene::new([Step::hang(), Step::hang(), Step::hang()]);
+        let retrying = Retrying::with_timer(scene.scripted, timer);
+        for timeout in [
+            Duration::MAX,
+            Duration::from_secs(u64::MAX / 2),
+            3_000_000_000 * SECOND,
+        ] {
+            let retrying = retrying.clone().timeout(timeout);
+            assert!(
+                retrying
+                    .chat_completion(&request())
+                    .now_or_never()
+                    .is_none()
+            );
+        }
+    }
+    armed_and_dropped(FuturesTimer);
+    armed_and_dropped(AsyncIoTimer);
+    armed_and_dropped(|duration| smol::Timer::after(duration).map(drop));
+}

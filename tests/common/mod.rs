@@ -1,0 +1,125 @@
+//! What the tests of behaviour share.
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use crabllm_retry::{
+    Backoff, Instant, Jitter, Policy, Retrying, Scripted, Step, Timer, VirtualSleep, VirtualTimer,
+    crabllm_core_0_0_19::{ChatCompletionRequest, Error, json},
+};
+use std::{
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+pub use futures::executor::block_on;
+
+pub const SECOND: Duration = Duration::from_secs(1);
+
+/// A virtual clock that writes down the sleeps it is asked for.
+#[derive(Clone, Debug)]
+pub struct Sleeps {
+    pub clock: VirtualTimer,
+    asked: Arc<Mutex<Vec<Duration>>>,
+}
+
+impl Sleeps {
+    pub fn by(clock: &VirtualTimer) -> Self {
+        Self {
+            clock: clock.clone(),
+            asked: Arc::default(),
+        }
+    }
+
+    pub fn asked(&self) -> Vec<Duration> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+impl Timer for Sleeps {
+    type Sleep = VirtualSleep;
+
+    fn sleep(&self, duration: Duration) -> VirtualSleep {
+        self.asked.lock().unwrap().push(duration);
+        self.clock.sleep(duration)
+    }
+
+    fn now(&self) -> Instant {
+        self.clock.now()
+    }
+}
+
+/// A wrapper around a script, with what there is to see of both.
+pub struct Scene {
+    pub clock: VirtualTimer,
+    pub scripted: Scripted<VirtualTimer>,
+    /// The sleeps that the wrapper has asked for.
+    pub sleeps: Sleeps,
+    pub retrying: Retrying<Scripted<VirtualTimer>, Sleeps>,
+}
+
+impl Scene {
+    /// A clock that moves itself, and the policy of [`plain`].
+    pub fn new(script: impl IntoIterator<Item = Step>) -> Self {
+        Self::with_clock(VirtualTimer::new(), script)
+    }
+
+    /// The same with a clock that moves by hand only.
+    pub fn by_hand(script: impl IntoIterator<Item = Step>) -> Self {
+        Self::with_clock(VirtualTimer::manual(), script)
+    }
+
+    fn with_clock(clock: VirtualTimer, script: impl IntoIterator<Item = Step>) -> Self {
+        let scripted = Scripted::new(clock.clone(), script);
+        let sleeps = Sleeps::by(&clock);
+        let retrying = Retrying::with_timer(scripted.clone(), sleeps.clone()).policy(plain());
+        Self {
+            clock,
+            scripted,
+            sleeps,
+            retrying,
+        }
+    }
+
+    /// Changes the wrapper.
+    pub fn set(
+        mut self,
+        change: impl FnOnce(
+            Retrying<Scripted<VirtualTimer>, Sleeps>,
+        ) -> Retrying<Scripted<VirtualTimer>, Sleeps>,
+    ) -> Self {
+        self.retrying = change(self.retrying);
+        self
+    }
+
+    pub fn attempts(&self) -> usize {
+        self.scripted.attempts().len()
+    }
+}
+
+/// The default policy with delays of exactly 1, 2, 4, … seconds.
+pub fn plain() -> Policy {
+    Policy::default().backoff(exactly(SECOND))
+}
+
+/// Delays without jitter, from `initial` up to 20 seconds.
+pub fn exactly(initial: Duration) -> Backoff {
+    Backoff::exponential(initial, 20 * SECOND).jitter(Jitter::None)
+}
+
+pub fn request() -> ChatCompletionRequest {
+    json::from_str(r#"{"model": "m", "messages": []}"#).unwrap()
+}
+
+/// The status of a failed result.
+pub fn status<T>(result: Result<T, Error>) -> Option<u16> {
+    match result {
+        Err(Error::Provider { status, .. }) => Some(status),
+        _ => None,
+    }
+}
+
+/// Polls once, with a waker that wakes nobody.
+pub fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    std::pin::Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+}

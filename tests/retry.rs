@@ -1,0 +1,377 @@
+//! Which failures are retried, how often, and after which delays.
+
+#![cfg(feature = "crabllm-core-0_0_19")]
+
+mod common;
+
+use common::{SECOND, Scene, block_on, exactly, plain, poll_once, request, status};
+use crabllm_retry::{
+    Backoff, Event, Failure, Jitter, Operations, Policy, RetryBudget, Retrying, Step, VirtualTimer,
+    crabllm_core_0_0_19::{
+        BoxStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse,
+        EmbeddingInput, EmbeddingRequest, Error, Provider,
+    },
+};
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+fn failures(n: usize) -> impl Iterator<Item = Step> {
+    (0..n).map(|_| Step::status(503))
+}
+
+#[test]
+fn at_most_one_attempt_more_than_max_retries_is_made() {
+    for retries in 0..4 {
+        let scene = Scene::new(failures(10)).set(|r| r.max_retries(retries));
+        assert_eq!(
+            status(block_on(scene.retrying.chat_completion(&request()))),
+            Some(503)
+        );
+        assert_eq!(scene.attempts(), 1 + retries as usize);
+    }
+}
+
+#[test]
+fn the_default_is_two_retries() {
+    let scene = Scene::new(failures(10));
+    assert!(block_on(scene.retrying.chat_completion(&request())).is_err());
+    assert_eq!(scene.attempts(), 3);
+}
+
+#[test]
+fn as_many_retries_as_a_u32_holds_are_legal() {
+    let scene = Scene::new(failures(1000)).set(|r| r.max_retries(u32::MAX));
+    assert!(block_on(scene.retrying.chat_completion(&request())).is_ok());
+    assert_eq!(scene.attempts(), 1001);
+}
+
+#[test]
+fn there_is_no_sleep_after_the_last_attempt() {
+    let scene = Scene::new(failures(10));
+    assert!(block_on(scene.retrying.chat_completion(&request())).is_err());
+    assert_eq!(scene.sleeps.asked(), [SECOND, 2 * SECOND]);
+    assert_eq!(scene.clock.elapsed(), 3 * SECOND);
+}
+
+#[test]
+fn an_error_that_is_not_transient_is_returned_at_once_and_unchanged() {
+    for script in [Step::invalid(), Step::status(400), Step::status(529)] {
+        let scene = Scene::new([script]);
+        let error = block_on(scene.retrying.chat_completion(&request())).unwrap_err();
+        assert!(!error.is_transient(), "{error}");
+        assert_eq!(scene.attempts(), 1);
+        assert!(scene.sleeps.asked().is_empty());
+    }
+}
+
+#[test]
+fn the_error_is_the_last_attempts_own() {
+    let scene = Scene::new([
+        Step::status_with_body(500, "first"),
+        Step::status_with_body(502, "second"),
+        Step::status_with_body(503, "third"),
+    ]);
+    match block_on(scene.retrying.chat_completion(&request())) {
+        Err(Error::Provider { status, body }) => assert_eq!((status, &*body), (503, "third")),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_later_error_that_is_not_transient_ends_the_call() {
+    let scene = Scene::new([Step::status(503), Step::status(401)]);
+    assert_eq!(
+        status(block_on(scene.retrying.chat_completion(&request()))),
+        Some(401)
+    );
+    assert_eq!(scene.attempts(), 2);
+}
+
+#[test]
+fn delays_double_up_to_the_maximum() {
+    let scene = Scene::new(failures(7)).set(|r| r.max_retries(7));
+    assert!(block_on(scene.retrying.chat_completion(&request())).is_ok());
+    assert_eq!(
+        scene.sleeps.asked(),
+        [1, 2, 4, 8, 16, 20, 20].map(|n| n * SECOND)
+    );
+}
+
+#[test]
+fn delays_are_drawn_within_the_bounds_of_the_jitter() {
+    let jittered = |jitter| {
+        let scene = Scene::new(failures(200)).set(|r| {
+            let backoff = Backoff::exponential(SECOND, SECOND).jitter(jitter);
+            r.policy(plain().backoff(backoff).max_retries(200)).seed(1)
+        });
+        assert!(block_on(scene.retrying.chat_completion(&request())).is_ok());
+        scene.sleeps.asked()
+    };
+    for (jitter, lowest) in [(Jitter::Equal, SECOND / 2), (Jitter::Full, Duration::ZERO)] {
+        let delays = jittered(jitter);
+        assert_eq!(delays.len(), 200);
+        assert!(delays.iter().all(|delay| (lowest..=SECOND).contains(delay)));
+        assert!(delays.iter().any(|delay| *delay < lowest + SECOND / 10));
+        assert!(delays.iter().any(|delay| *delay > SECOND - SECOND / 10));
+        assert!(delays.iter().any(|delay| delay.subsec_nanos() % 1000 != 0));
+    }
+}
+
+#[test]
+fn equal_seeds_make_equal_delays() {
+    let seeded = |seed| {
+        let scene = Scene::new(failures(2)).set(|r| r.policy(Default::default()).seed(seed));
+        assert!(block_on(scene.retrying.chat_completion(&request())).is_ok());
+        scene.sleeps.asked()
+    };
+    assert_eq!(seeded(5), seeded(5));
+    assert_ne!(seeded(5), seeded(6));
+}
+
+#[test]
+fn a_zero_delay_yields_once_and_makes_no_timer() {
+    let scene = Scene::new(failures(1)).set(|r| r.policy(plain().backoff(exactly(Duration::ZERO))));
+    let request = request();
+    let mut call = pin!(scene.retrying.chat_completion(&request));
+    assert!(poll_once(&mut call).is_pending());
+    assert_eq!(scene.attempts(), 1);
+    assert!(poll_once(&mut call).is_ready());
+    assert_eq!(scene.attempts(), 2);
+    assert!(scene.sleeps.asked().is_empty());
+}
+
+#[test]
+fn retry_if_decides_in_place_of_the_errors_own_word() {
+    let retry_529 = |failure: &dyn Failure| failure.status() == Some(529);
+    let scene = Scene::new([Step::status(529), Step::status(503)]).set(|r| r.retry_if(retry_529));
+    assert_eq!(
+        status(block_on(scene.retrying.chat_completion(&request()))),
+        Some(503)
+    );
+    assert_eq!(scene.attempts(), 2);
+}
+
+#[test]
+fn what_is_not_implemented_is_never_retried() {
+    /// A provider with nothing but the trait's defaults.
+    struct Bare;
+
+    impl Provider for Bare {
+        async fn chat_completion(
+            &self,
+            _: &ChatCompletionRequest,
+        ) -> Result<ChatCompletionResponse, Error> {
+            Err(Error::not_implemented("chat_completion"))
+        }
+
+        async fn chat_completion_stream(
+            &self,
+            _: &ChatCompletionRequest,
+        ) -> Result<BoxStream<'static, Result<ChatCompletionChunk, Error>>, Error> {
+            Err(Error::not_implemented("chat_completion_stream"))
+        }
+    }
+
+    let retries = Arc::new(AtomicUsize::new(0));
+    let counted = retries.clone();
+    let retrying = Retrying::with_timer(Bare, VirtualTimer::new())
+        .policy(Policy::default().retry(Operations::ALL))
+        .retry_if(|_| true)
+        .observe(move |event| {
+            if matches!(event, Event::Retry { .. }) {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    let embedding = EmbeddingRequest {
+        model: "m".into(),
+        input: EmbeddingInput::Single("text".into()),
+    };
+    assert!(block_on(retrying.chat_completion(&request())).is_err());
+    assert!(block_on(retrying.chat_completion_stream(&request())).is_err());
+    assert!(block_on(retrying.embedding(&embedding)).is_err());
+    assert!(block_on(retrying.anthropic_messages_raw(Default::default())).is_err());
+    assert_eq!(retries.load(Ordering::Relaxed), 0);
+}
+
+mod retry_after {
+    use super::*;
+
+    /// Asks for so many seconds in the body of a 429.
+    fn asking(seconds: u64) -> Step {
+        Step::status_with_body(429, seconds.to_string())
+    }
+
+    fn scene(script: impl IntoIterator<Item = Step>) -> Scene {
+        Scene::new(script)
+            .set(|r| r.retry_after(|failure| failure.body()?.parse().ok().map(Duration::from_secs)))
+    }
+
+    #[test]
+    fn a_retry_is_never_earlier_than_asked() {
+        let scene = scene([asking(7), asking(0)]);
+        assert!(block_on(scene.retrying.chat_completion(&request())).is_ok());
+        assert_eq!(scene.sleeps.asked(), [7 * SECOND, 2 * SECOND]);
+    }
+
+    #[test]
+    fn who_asks_for_more_than_the_most_gets_no_retry() {
+        let patient = scene([asking(60)]);
+        assert!(block_on(patient.retrying.chat_completion(&request())).is_ok());
+
+        let asked_too_much = scene([asking(61)]);
+        let result = block_on(asked_too_much.retrying.chat_completion(&request()));
+        assert_eq!(status(result), Some(429));
+        assert!(asked_too_much.sleeps.asked().is_empty());
+    }
+
+    #[test]
+    fn the_most_can_be_set() {
+        let scene = scene([asking(2)]).set(|r| r.max_retry_after(SECOND));
+        assert_eq!(
+            status(block_on(scene.retrying.chat_completion(&request()))),
+            Some(429)
+        );
+    }
+}
+
+mod deadline {
+    use super::*;
+
+    fn scene(deadline: Duration, script: impl IntoIterator<Item = Step>) -> Scene {
+        Scene::new(script).set(|r| {
+            r.policy(
+                plain()
+                    .deadline(deadline)
+                    .timeout(10 * SECOND)
+                    .max_retries(u32::MAX),
+            )
+        })
+    }
+
+    #[test]
+    fn an_attempt_is_cut_to_what_is_left() {
+        let scene = scene(13 * SECOND, [Step::hang(), Step::hang()]);
+        let result = block_on(scene.retrying.chat_completion(&request()));
+        assert!(matches!(result, Err(Error::Timeout)));
+        assert_eq!(scene.sleeps.asked(), [10 * SECOND, SECOND, 2 * SECOND]);
+        assert_eq!(scene.clock.elapsed(), 13 * SECOND);
+    }
+
+    #[test]
+    fn no_delay_reaches_past_it() {
+        let scene = scene(3 * SECOND, failures(9));
+        assert_eq!(
+            status(block_on(scene.retrying.chat_completion(&request()))),
+            Some(503)
+        );
+        // At 0, 1 and 3 seconds; the next would be at 7.
+        assert_eq!(scene.attempts(), 3);
+        assert_eq!(scene.clock.elapsed(), 3 * SECOND);
+    }
+
+    #[test]
+    fn it_ends_a_call_whose_retries_have_no_delay() {
+        let scene = Scene::new([Step::hang(), Step::hang()]).set(|r| {
+            let policy = plain().deadline(SECOND).max_retries(u32::MAX);
+            r.policy(policy.backoff(exactly(Duration::ZERO)))
+        });
+        let result = block_on(scene.retrying.chat_completion(&request()));
+        assert!(matches!(result, Err(Error::Timeout)));
+        assert_eq!(scene.attempts(), 1);
+    }
+
+    #[test]
+    fn it_holds_without_a_timeout() {
+        let scene = Scene::new([Step::hang()])
+            .set(|r| r.policy(plain().deadline(SECOND).timeout(Duration::ZERO)));
+        let result = block_on(scene.retrying.chat_completion(&request()));
+        assert!(matches!(result, Err(Error::Timeout)));
+        assert_eq!(scene.clock.elapsed(), SECOND);
+    }
+}
+
+mod budget {
+    use super::*;
+
+    fn scene(budget: &RetryBudget, script: impl IntoIterator<Item = Step>) -> Scene {
+        let budget = budget.clone();
+        Scene::new(script).set(|r| r.budget(budget))
+    }
+
+    fn call(scene: &Scene) -> bool {
+        block_on(scene.retrying.chat_completion(&request())).is_ok()
+    }
+
+    #[test]
+    fn a_retry_that_succeeds_gives_its_cost_back() {
+        let budget = RetryBudget::default();
+        assert!(call(&scene(&budget, failures(2))));
+        assert_eq!(budget.available(), 500 - 14);
+    }
+
+    #[test]
+    fn retries_that_fail_keep_what_they_took() {
+        let budget = RetryBudget::default();
+        assert!(!call(&scene(&budget, failures(3))));
+        assert_eq!(budget.available(), 500 - 2 * 14);
+    }
+
+    #[test]
+    fn an_empty_budget_allows_no_retry() {
+        let scene = scene(&RetryBudget::new(0), failures(1));
+        assert!(!call(&scene));
+        assert_eq!(scene.attempts(), 1);
+        assert!(scene.sleeps.asked().is_empty());
+    }
+
+    #[test]
+    fn a_budget_may_run_out_within_a_call() {
+        let scene = scene(&RetryBudget::new(14), failures(3));
+        assert!(!call(&scene));
+        assert_eq!(scene.attempts(), 2);
+    }
+
+    #[test]
+    fn calls_that_succeed_at_once_refill_it() {
+        let budget = RetryBudget::new(15);
+        assert!(!call(&scene(&budget, failures(3))));
+        assert_eq!(budget.available(), 1);
+        let healthy = scene(&budget, []);
+        for _ in 0..20 {
+            assert!(call(&healthy));
+        }
+        assert_eq!(budget.available(), 15);
+    }
+
+    #[test]
+    fn throttled_retries_cost_less() {
+        let budget = RetryBudget::default();
+        assert!(!call(&scene(&budget, (0..3).map(|_| Step::status(429)))));
+        assert_eq!(budget.available(), 500 - 2 * 5);
+    }
+
+    #[test]
+    fn clones_of_a_wrapper_share_it() {
+        let budget = RetryBudget::new(14);
+        let scene = scene(&budget, failures(2));
+        let clone = scene.retrying.clone();
+        assert!(block_on(scene.retrying.chat_completion(&request())).is_err());
+        assert_eq!(budget.available(), 0);
+        assert!(block_on(clone.chat_completion(&request())).is_ok());
+        assert_eq!(budget.available(), 1);
+    }
+}
+
+#[test]
+fn throttling_may_have_a_backoff_of_its_own() {
+    let scene = Scene::new([Step::status(429), Step::status(503)])
+        .set(|r| r.policy(plain().throttle_backoff(exactly(5 * SECOND))));
+    assert!(block_on(scene.retrying.chat_completion(&request())).is_ok());
+    assert_eq!(scene.sleeps.asked(), [5 * SECOND, 2 * SECOND]);
+}
