@@ -1,0 +1,157 @@
+//! What observers are told.
+
+#![cfg(feature = "crabllm-core-0_0_19")]
+
+mod common;
+
+use common::{SECOND, Scene, block_on, plain, request};
+use crabllm_retry::{
+    Event, Instant, Operations, RetryBudget, Retrying, Scripted, Step, Timer, VirtualSleep,
+    VirtualTimer, crabllm_core_0_0_19::Provider,
+};
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+/// The events of one call, a line each.
+fn told(scene: Scene) -> Vec<String> {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let log = lines.clone();
+    let scene = scene.set(|r| r.observe(move |event| log.lock().unwrap().push(line(event))));
+    let _ = block_on(scene.retrying.chat_completion(&request()));
+    lines.lock().unwrap().clone()
+}
+
+fn line(event: &Event<'_>) -> String {
+    match *event {
+        Event::Retry {
+            attempt,
+            delay,
+            elapsed,
+            error,
+            why,
+            ..
+        } => format!("{elapsed:?}: {attempt} failed ({error}), {why:?} {delay:?}"),
+        Event::Success {
+            attempt, elapsed, ..
+        } => format!("{elapsed:?}: {attempt} succeeded"),
+        Event::GaveUp {
+            attempt,
+            elapsed,
+            error,
+            why,
+            ..
+        } => format!("{elapsed:?}: {attempt} failed ({error}), {why:?}"),
+        _ => format!("{event:?}"),
+    }
+}
+
+#[test]
+fn a_success_at_once_is_one_event() {
+    assert_eq!(told(Scene::new([])), ["0ns: 1 succeeded"]);
+}
+
+#[test]
+fn each_retry_is_told_with_its_delay_and_the_time_so_far() {
+    let scene = Scene::new([
+        Step::hang(),
+        Step::status_with_body(503, "busy").after(SECOND),
+    ]);
+    assert_eq!(
+        told(scene),
+        [
+            "30s: 1 failed (request timed out), Backoff 1s",
+            "32s: 2 failed (provider error (HTTP 503): busy), Backoff 2s",
+            "34s: 3 succeeded",
+        ]
+    );
+}
+
+#[test]
+fn a_delay_that_the_server_chose_is_told_as_such() {
+    let script = [
+        Step::status_with_body(429, ""),
+        Step::status_with_body(429, ""),
+    ];
+    let scene = Scene::new(script).set(|r| r.retry_after(|_| Some(2 * SECOND)));
+    assert_eq!(
+        told(scene),
+        [
+            "0ns: 1 failed (provider error (HTTP 429): ), RetryAfter 2s",
+            "2s: 2 failed (provider error (HTTP 429): ), Backoff 2s",
+            "4s: 3 succeeded",
+        ]
+    );
+}
+
+#[test]
+fn giving_up_is_told_with_the_reason() {
+    let failing = || Scene::new([Step::status(503)]);
+    for (scene, why) in [
+        (Scene::new([Step::invalid()]), "NotTransient"),
+        (failing().set(|r| r.max_retries(0)), "Exhausted"),
+        (
+            failing().set(|r| r.policy(plain().retry(Operations::NONE))),
+            "NotRetried",
+        ),
+        (
+            failing().set(|r| r.retry_after(|_| Some(61 * SECOND))),
+            "RetryAfterTooLong",
+        ),
+        (
+            failing().set(|r| r.policy(plain().deadline(SECOND / 2))),
+            "Deadline",
+        ),
+        (failing().set(|r| r.budget(RetryBudget::new(13))), "Budget"),
+    ] {
+        let told = told(scene);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].ends_with(why), "{told:?}");
+    }
+}
+
+#[test]
+fn observers_are_told_in_the_order_in_which_they_were_added() {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let [first, second] = [log.clone(), log.clone()];
+    let scene = Scene::new([]).set(|r| {
+        r.observe(move |_| first.lock().unwrap().push("first"))
+            .observe(move |_| second.lock().unwrap().push("second"))
+    });
+    block_on(scene.retrying.chat_completion(&request())).unwrap();
+    assert_eq!(*log.lock().unwrap(), ["first", "second"]);
+}
+
+#[test]
+fn the_clock_is_read_only_for_observers_and_deadlines() {
+    #[derive(Clone)]
+    struct CountedClock(VirtualTimer, Arc<AtomicUsize>);
+
+    impl Timer for CountedClock {
+        type Sleep = VirtualSleep;
+
+        fn sleep(&self, duration: Duration) -> VirtualSleep {
+            self.0.sleep(duration)
+        }
+
+        fn now(&self) -> Instant {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            self.0.now()
+        }
+    }
+
+    let clock = VirtualTimer::new();
+    let script = [Step::status(503), Step::hang(), Step::ok().after(SECOND)];
+    let provider = Scripted::new(clock.clone(), script);
+    let counted = CountedClock(clock, Arc::default());
+    let retrying = Retrying::with_timer(provider, counted.clone());
+    block_on(retrying.chat_completion(&request())).unwrap();
+    assert_eq!(counted.1.load(Ordering::Relaxed), 0);
+
+    block_on(retrying.observe(|_| {}).chat_completion(&request())).unwrap();
+    assert!(counted.1.load(Ordering::Relaxed) > 0);
+}

@@ -1,0 +1,244 @@
+//! The clock that stands still until nobody has anything else to do.
+
+use crabllm_retry::{Timer, VirtualTimer};
+use futures::{
+    FutureExt, StreamExt,
+    executor::{ThreadPool, block_on},
+    future::{Either, join, join_all, pending, select},
+    stream::FuturesUnordered,
+    task::SpawnExt,
+};
+use std::{
+    future::poll_fn,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Wake, Waker},
+    thread,
+    time::Duration,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn yield_times(times: usize) {
+    let mut left = times;
+    poll_fn(|cx| {
+        if left == 0 {
+            return Poll::Ready(());
+        }
+        left -= 1;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+#[test]
+fn a_manual_clock_moves_by_hand_only() {
+    let timer = VirtualTimer::manual();
+    let mut sleep = timer.sleep(SECOND);
+    for _ in 0..1000 {
+        assert!((&mut sleep).now_or_never().is_none());
+    }
+    timer.advance(SECOND - Duration::from_nanos(1));
+    assert!((&mut sleep).now_or_never().is_none());
+    timer.advance(Duration::from_nanos(1));
+    assert!((&mut sleep).now_or_never().is_some());
+    assert_eq!(timer.elapsed(), SECOND);
+}
+
+#[test]
+fn an_automatic_clock_can_be_moved_by_hand_as_well() {
+    let timer = VirtualTimer::new();
+    let mut sleep = timer.sleep(SECOND);
+    assert!((&mut sleep).now_or_never().is_none());
+    timer.advance(SECOND / 2);
+    assert!((&mut sleep).now_or_never().is_none());
+    timer.advance(SECOND / 2);
+    assert!((&mut sleep).now_or_never().is_some());
+}
+
+#[test]
+fn clones_are_the_same_clock() {
+    let timer = VirtualTimer::new();
+    let before = timer.clone().now();
+    timer.clone().advance(SECOND);
+    assert_eq!(timer.now() - before, SECOND);
+}
+
+#[test]
+fn the_clock_moves_to_the_next_deadline_and_no_further() {
+    let timer = VirtualTimer::new();
+    let order = Mutex::new(Vec::new());
+    let sleeps = [3, 1, 2].map(|n| {
+        let (timer, order) = (&timer, &order);
+        async move {
+            timer.sleep(n * SECOND).await;
+            order.lock().unwrap().push((n, timer.elapsed()));
+        }
+    });
+    block_on(join_all(sleeps));
+    let expected = [1, 2, 3].map(|n| (n, n * SECOND));
+    assert_eq!(*order.lock().unwrap(), expected);
+}
+
+#[test]
+fn whoever_is_busy_holds_the_clock() {
+    let timer = VirtualTimer::new();
+    let busy = async {
+        yield_times(50).await;
+        timer.elapsed()
+    };
+    let (seen, ()) = block_on(join(busy, timer.sleep(SECOND)));
+    assert_eq!(seen, Duration::ZERO);
+}
+
+#[test]
+fn a_watched_task_holds_the_clock_however_long_it_is_busy() {
+    let timer = VirtualTimer::new();
+    let busy = async {
+        yield_times(100_000).await;
+        timer.elapsed()
+    };
+    let both = join(timer.task(busy), timer.task(timer.sleep(SECOND)));
+    assert_eq!(block_on(both).0, Duration::ZERO);
+    assert_eq!(timer.elapsed(), SECOND);
+}
+
+#[test]
+fn the_clock_waits_for_all_threads() {
+    for _ in 0..100 {
+        let timer = VirtualTimer::new();
+        let pool = ThreadPool::builder().pool_size(2).create().unwrap();
+        let tasks: Vec<_> = (0..8)
+            .map(|i| {
+                let sleeper = timer.clone();
+                timer.task(async move {
+                    for _ in 0..10 {
+                        sleeper.sleep(SECOND).await;
+                        yield_times(i).await;
+                    }
+                    sleeper.elapsed()
+                })
+            })
+            .collect();
+        let handles: FuturesUnordered<_> = tasks
+            .into_iter()
+            .map(|task| pool.spawn_with_handle(task).unwrap())
+            .collect();
+        let ends: Vec<Duration> = block_on(handles.collect());
+        assert_eq!(ends, [10 * SECOND; 8]);
+    }
+}
+
+#[test]
+fn a_dropped_sleep_is_forgotten_and_the_next_one_goes_on() {
+    let timer = VirtualTimer::new();
+    let early = timer.sleep(SECOND);
+    let mut late = timer.sleep(2 * SECOND);
+    assert_eq!(timer.sleeping(), 2);
+    // The late one has been polled, and is not first, when the early one goes.
+    let busy = yield_times(3).boxed();
+    assert!(matches!(block_on(select(busy, &mut late)), Either::Left(_)));
+    drop(early);
+    block_on(late);
+    assert_eq!(timer.elapsed(), 2 * SECOND);
+    assert_eq!(timer.sleeping(), 0);
+}
+
+#[test]
+fn a_sleep_that_nobody_polls_does_not_hold_the_clock() {
+    for watched in [false, true] {
+        let timer = VirtualTimer::new();
+        let forgotten = timer.sleep(SECOND);
+        let awaited = timer.sleep(2 * SECOND);
+        if watched {
+            block_on(timer.task(awaited));
+        } else {
+            block_on(awaited);
+        }
+        assert_eq!(timer.elapsed(), 2 * SECOND);
+        drop(forgotten);
+    }
+}
+
+#[test]
+fn a_task_that_is_dropped_does_not_hold_the_clock() {
+    let timer = VirtualTimer::new();
+    let dropped = timer.task(pending::<()>());
+    let sleeping = timer.task(timer.sleep(SECOND));
+    let other = thread::spawn(move || drop(dropped));
+    block_on(sleeping);
+    other.join().unwrap();
+    assert_eq!(timer.elapsed(), SECOND);
+}
+
+#[test]
+fn a_task_that_panics_does_not_hold_the_clock() {
+    let timer = VirtualTimer::new();
+    let panicking = timer.task(async { panic!("as it should") });
+    let sleeping = timer.task(timer.sleep(SECOND));
+    assert!(thread::spawn(move || block_on(panicking)).join().is_err());
+    block_on(sleeping);
+    assert_eq!(timer.elapsed(), SECOND);
+}
+
+#[test]
+fn equal_deadlines_are_woken_in_the_order_of_their_making() {
+    struct Named(usize, Arc<Mutex<Vec<usize>>>);
+
+    impl Wake for Named {
+        fn wake(self: Arc<Self>) {
+            self.1.lock().unwrap().push(self.0);
+        }
+    }
+
+    let timer = VirtualTimer::manual();
+    let woken = Arc::new(Mutex::new(Vec::new()));
+    let mut sleeps: Vec<_> = (0..5).map(|_| timer.sleep(SECOND)).collect();
+    for i in [3, 0, 4, 1, 2] {
+        let waker = Waker::from(Arc::new(Named(i, woken.clone())));
+        assert!(
+            sleeps[i]
+                .poll_unpin(&mut Context::from_waker(&waker))
+                .is_pending()
+        );
+    }
+    timer.advance(SECOND);
+    assert_eq!(*woken.lock().unwrap(), [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn a_waker_may_drop_and_make_sleeps() {
+    struct Meddler(VirtualTimer, Mutex<Option<crabllm_retry::VirtualSleep>>);
+
+    impl Wake for Meddler {
+        fn wake(self: Arc<Self>) {
+            drop(self.1.lock().unwrap().take());
+            *self.1.lock().unwrap() = Some(self.0.sleep(SECOND));
+        }
+    }
+
+    let timer = VirtualTimer::manual();
+    let meddler = Arc::new(Meddler(
+        timer.clone(),
+        Mutex::new(Some(timer.sleep(SECOND))),
+    ));
+    let waker = Waker::from(meddler);
+    let mut sleep = timer.sleep(SECOND);
+    assert!(
+        sleep
+            .poll_unpin(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
+    timer.advance(SECOND);
+    assert_eq!(timer.sleeping(), 1, "the meddler's new one");
+}
+
+#[test]
+fn the_clock_saturates() {
+    let timer = VirtualTimer::manual();
+    let mut endless = timer.sleep(Duration::MAX);
+    timer.advance(Duration::MAX);
+    timer.advance(Duration::MAX);
+    assert!((&mut endless).now_or_never().is_some());
+    let _ = timer.now();
+}
