@@ -1,0 +1,290 @@
+//! Chats with an OpenAI-compatible server on smol, and draws what became of each call.
+//!
+//! Without `OPENAI_BASE_URL` the server is a flaky one in this process:
+//!
+//! ```sh
+//! cargo run --example smol_chat
+//! OPENAI_BASE_URL=http://localhost:11434/v1 cargo run --example smol_chat -- "What is patience?"
+//! ```
+
+#![forbid(unsafe_code)]
+
+#[path = "smol_chat/args.rs"]
+mod args;
+#[path = "smol_chat/client.rs"]
+mod client;
+#[path = "support/flaky_server.rs"]
+mod flaky_server;
+#[path = "smol_chat/output.rs"]
+mod output;
+#[path = "smol_chat/pool.rs"]
+mod pool;
+#[path = "smol_chat/recorder.rs"]
+mod recorder;
+#[path = "smol_chat/scale.rs"]
+mod scale;
+#[path = "smol_chat/timeline.rs"]
+mod timeline;
+#[path = "smol_chat/wire.rs"]
+mod wire;
+
+use args::{Args, variable};
+use clap::Parser;
+use client::Client;
+use crabllm_retry::{
+    Failure, Operations, Policy, Retrying,
+    crabllm_core_0_0_19::{ChatCompletionRequest, Error, Message, Provider},
+};
+use flaky_server::{Fault, FlakyServer};
+use futures::{StreamExt, stream};
+use output::{describe, eprint, one_line, print};
+use recorder::Recorder;
+use std::{
+    collections::BTreeMap,
+    num::NonZeroUsize,
+    process::ExitCode,
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+/// What the flaky server does to the calls, in turn, and whether they stream by default.
+const SCRIPTS: [(bool, &[Fault]); 8] = [
+    (false, &[]),
+    (false, &[Fault::Status(503)]),
+    (false, &[Fault::RateLimit(1)]),
+    (false, &[Fault::Drop]),
+    (false, &[Fault::Stall]),
+    (false, &[Fault::Drop, Fault::Status(503)]),
+    (true, &[Fault::Status(503)]),
+    (true, &[Fault::Slow(Duration::from_millis(250))]),
+];
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) if error.use_stderr() => {
+            let message = error.to_string();
+            eprint(message.lines().next().unwrap_or_default());
+            return ExitCode::from(2);
+        }
+        Err(help) => {
+            print(&help.to_string());
+            return ExitCode::SUCCESS;
+        }
+    };
+    let chat = match Chat::new(args) {
+        Ok(chat) => chat,
+        Err(error) => {
+            eprint(&format!("error: {}", describe(&error)));
+            return ExitCode::from(2);
+        }
+    };
+    let start = Instant::now();
+    let outcomes = smol::block_on(chat.run(start));
+    let failed = outcomes.iter().filter(|outcome| outcome.reply.is_err());
+    let exit = ExitCode::from(u8::from(failed.count() > 0));
+    chat.report(outcomes, start.elapsed());
+    exit
+}
+
+/// The calls to make, and to whom.
+struct Chat {
+    args: Args,
+    calls: usize,
+    client: Client,
+    policy: Policy,
+    server: Option<FlakyServer>,
+    model: String,
+}
+
+/// What became of a call.
+struct Outcome {
+    index: usize,
+    reply: Result<String, Error>,
+    history: timeline::Call,
+}
+
+impl Chat {
+    fn new(args: Args) -> Result<Self, Error> {
+        let url = variable("OPENAI_BASE_URL");
+        let default_calls = if url.is_some() { 1 } else { SCRIPTS.len() };
+        let calls = args.calls.map_or(default_calls, NonZeroUsize::get);
+        let mut policy = Policy::default().max_retries(args.max_retries);
+        let (url, key, server) = if let Some(url) = url {
+            (url, variable("OPENAI_API_KEY"), None)
+        } else {
+            let second = Duration::from_secs(1);
+            policy = policy.timeout(second).stream_idle(second);
+            let scripts = (0..calls).map(|index| (user(index), script(index).1.iter().copied()));
+            let server = FlakyServer::start(scripts)
+                .map_err(|error| Error::Config(format!("cannot start a server: {error}")))?;
+            (server.base_url(), None, Some(server))
+        };
+        if let Some(timeout) = args.timeout {
+            policy = policy.timeout(timeout);
+        }
+        if let Some(idle) = args.stream_idle {
+            policy = policy.stream_idle(idle);
+        }
+        if args.retry_streams || server.is_some() {
+            policy = policy.retry(Operations::CHAT | Operations::STREAMS);
+        }
+        Ok(Self {
+            client: Client::new(&url, key.as_deref())?,
+            model: args.model(),
+            args,
+            calls,
+            policy,
+            server,
+        })
+    }
+
+    /// Makes all calls.
+    async fn run(&self, epoch: Instant) -> Vec<Outcome> {
+        let mut outcomes: Vec<_> = stream::iter(0..self.calls)
+            .map(|index| self.call(index, epoch))
+            .buffer_unordered(self.args.concurrency.get())
+            .collect()
+            .await;
+        outcomes.sort_by_key(|outcome| outcome.index);
+        outcomes
+    }
+
+    async fn call(&self, index: usize, epoch: Instant) -> Outcome {
+        let streams = self.args.stream || (self.server.is_some() && script(index).0);
+        let start = epoch.elapsed();
+        let (log, steps) = mpsc::channel();
+        let recorder = Recorder { epoch, start, log };
+        let observer = recorder.clone();
+        let provider = Retrying::new(self.client.clone())
+            .policy(self.policy.clone())
+            .retry_after(retry_after)
+            .observe(move |event| observer.event(event));
+
+        let user = self.server.is_some().then(|| user(index));
+        let request = question(&self.model, &self.args.prompt, user);
+        let reply = if streams {
+            read_stream(&provider, &request, &recorder).await
+        } else {
+            let response = provider.chat_completion(&request).await;
+            response.map(|response| response.content().unwrap_or_default().to_owned())
+        };
+        let kind = if streams { "stream" } else { "chat" };
+        let history = timeline::Call {
+            name: format!("{} {kind}", index + 1),
+            start,
+            steps: steps.try_iter().collect(),
+            succeeded: reply.is_ok(),
+        };
+        Outcome {
+            index,
+            reply,
+            history,
+        }
+    }
+
+    /// Prints what became of the calls.
+    fn report(&self, outcomes: Vec<Outcome>, elapsed: Duration) {
+        let mut errors = BTreeMap::<String, usize>::new();
+        let mut replies = Vec::new();
+        let mut histories = Vec::new();
+        for Outcome {
+            index,
+            reply,
+            history,
+        } in outcomes
+        {
+            match reply {
+                Ok(reply) => replies.push((index, reply)),
+                Err(error) => *errors.entry(describe(&error)).or_default() += 1,
+            }
+            histories.push(history);
+        }
+        if !self.args.quiet {
+            self.print_timeline(&histories);
+            if let Some((index, reply)) = replies.first() {
+                print(&format!("reply {}: {}\n\n", index + 1, one_line(reply)));
+            }
+        }
+        for (error, calls) in &errors {
+            match self.calls {
+                1 => eprint(&format!("error: {error}")),
+                all => eprint(&format!("error: {calls} of {all} calls failed: {error}")),
+            }
+        }
+        let retries: usize = histories.iter().map(timeline::Call::retries).sum();
+        print(&format!(
+            "calls={} ok={} failed={} attempts={} retries={retries} elapsed_ms={}\n",
+            self.calls,
+            replies.len(),
+            self.calls - replies.len(),
+            self.client.sent(),
+            elapsed.as_millis(),
+        ));
+    }
+
+    fn print_timeline(&self, histories: &[timeline::Call]) {
+        let server = match &self.server {
+            Some(server) => format!("a flaky server, which got {} requests", server.requests()),
+            None => one_line(self.client.authority()),
+        };
+        let plural = if self.calls == 1 { "" } else { "s" };
+        let picture = timeline::draw(histories, output::columns(), output::colored());
+        print(&format!(
+            "{} call{plural} to {server}\n\n{picture}\n",
+            self.calls
+        ));
+    }
+}
+
+fn script(index: usize) -> (bool, &'static [Fault]) {
+    SCRIPTS[index % SCRIPTS.len()]
+}
+
+/// By which name the flaky server knows a call.
+fn user(index: usize) -> String {
+    format!("call-{index}")
+}
+
+fn question(model: &str, prompt: &str, user: Option<String>) -> ChatCompletionRequest {
+    ChatCompletionRequest {
+        model: model.into(),
+        messages: vec![Message::user(prompt)],
+        user,
+        temperature: None,
+        top_p: None,
+        max_tokens: None,
+        stream: None,
+        stop: None,
+        tools: None,
+        tool_choice: None,
+        frequency_penalty: None,
+        presence_penalty: None,
+        seed: None,
+        reasoning_effort: None,
+        thinking: None,
+        anthropic_max_tokens: None,
+        extra: Default::default(),
+    }
+}
+
+async fn read_stream(
+    provider: &impl Provider,
+    request: &ChatCompletionRequest,
+    recorder: &Recorder,
+) -> Result<String, Error> {
+    let mut chunks = provider.chat_completion_stream(request).await?;
+    let mut reply = String::new();
+    while let Some(chunk) = chunks.next().await {
+        recorder.item(&chunk);
+        reply.push_str(chunk?.content().unwrap_or_default());
+    }
+    Ok(reply)
+}
+
+/// How long the body of an error answer asks to wait.
+fn retry_after(failure: &dyn Failure) -> Option<Duration> {
+    let body: serde_json::Value = serde_json::from_str(failure.body()?).ok()?;
+    let seconds = body.pointer("/error/retry_after")?.as_f64()?;
+    Duration::try_from_secs_f64(seconds).ok()
+}

@@ -1,0 +1,60 @@
+//! The command line and the environment.
+
+use clap::Parser;
+use std::{env, num::NonZeroUsize, time::Duration};
+
+/// Ask an OpenAI-compatible server, patiently, and draw what became of each call.
+///
+/// The server is the one at OPENAI_BASE_URL, with the key OPENAI_API_KEY. Without OPENAI_BASE_URL
+/// it is a flaky one in this process.
+#[derive(Parser)]
+pub struct Args {
+    /// What to ask
+    #[arg(default_value = "What is patience?")]
+    pub prompt: String,
+    /// Which model to ask [default: $OPENAI_MODEL or gpt-4o-mini]
+    #[arg(long)]
+    model: Option<String>,
+    /// Stream every reply [default: some of those of the flaky server]
+    #[arg(long)]
+    pub stream: bool,
+    /// How many times to ask [default: 1, or once for each script of the flaky server]
+    #[arg(long, value_name = "N")]
+    pub calls: Option<NonZeroUsize>,
+    /// How many calls may be under way at once
+    #[arg(long, value_name = "K", default_value = "8")]
+    pub concurrency: NonZeroUsize,
+    /// How many times to retry a call
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub max_retries: u32,
+    /// The limit for an attempt, 0 for none [default: 30, or 1 with the flaky server]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub timeout: Option<Duration>,
+    /// The limit for the silence of an open stream, 0 for none [default: 90, or 1]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub stream_idle: Option<Duration>,
+    /// Retry the opening of streams, too [always on with the flaky server]
+    #[arg(long)]
+    pub retry_streams: bool,
+    /// Print nothing but the last line and errors
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+impl Args {
+    /// The name of the model to ask.
+    pub fn model(&self) -> String {
+        let model = self.model.clone().or_else(|| variable("OPENAI_MODEL"));
+        model.unwrap_or_else(|| "gpt-4o-mini".into())
+    }
+}
+
+/// The value of an environment variable, unless it is empty.
+pub fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn seconds(argument: &str) -> Result<Duration, String> {
+    let seconds: f64 = argument.parse().map_err(|_| "not a number")?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}

@@ -1,0 +1,210 @@
+//! A client for servers that speak the OpenAI chat API, as a [`Provider`] without tokio.
+
+use crate::{pool::Pool, wire};
+use crabllm_retry::crabllm_core_0_0_19::{
+    BoxStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, Error, Provider,
+};
+use futures::{Stream, stream};
+use isahc::{
+    AsyncBody, HttpClient,
+    error::ErrorKind,
+    http::{HeaderValue, Method, Request, Uri, header, uri},
+};
+use smol::io::{AsyncReadExt, Cursor};
+use std::{
+    io,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+/// The start of the message of every error for a server to which there is no connection.
+pub const UNREACHABLE: &str = "cannot connect to";
+
+/// How much of the body of an error answer is kept.
+const MAX_ERROR_BODY: u64 = 64 << 10;
+
+/// A client of one server; clones share its connections and the count of requests sent.
+#[derive(Clone)]
+pub struct Client {
+    pool: Pool,
+    endpoint: Uri,
+    authorization: Option<HeaderValue>,
+    sent: Arc<AtomicUsize>,
+}
+
+impl Client {
+    /// Talks to the server whose paths start at `base_url`, such as `https://api.openai.com/v1`.
+    pub fn new(base_url: &str, api_key: Option<&str>) -> Result<Self, Error> {
+        let invalid = || {
+            let example = "https://api.openai.com/v1";
+            Error::Config(format!("`{base_url}` is not a base URL such as {example}"))
+        };
+        let endpoint: Uri = format!("{}/chat/completions", base_url.trim_end_matches('/'))
+            .parse()
+            .map_err(|_| invalid())?;
+        if ![Some(&uri::Scheme::HTTP), Some(&uri::Scheme::HTTPS)].contains(&endpoint.scheme()) {
+            return Err(invalid());
+        }
+        let authorization = api_key
+            .map(|key| HeaderValue::try_from(format!("Bearer {key}")))
+            .transpose()
+            .map_err(|_| Error::Config("the API key does not fit in a header".into()))?;
+        // A proxy that the environment names would look for the server on its own machine.
+        let direct = endpoint.host().is_some_and(is_loopback);
+        Ok(Self {
+            pool: Pool::new(direct),
+            endpoint,
+            authorization,
+            sent: Arc::default(),
+        })
+    }
+
+    /// The host and port of the server.
+    pub fn authority(&self) -> &str {
+        let authority = self.endpoint.authority().map_or("", |it| it.as_str());
+        // What comes before an `@` may be a password.
+        authority.rsplit('@').next().unwrap_or_default()
+    }
+
+    /// How many requests have been sent.
+    pub fn sent(&self) -> usize {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Sends a request and returns its answer, if that is a success.
+    async fn send(&self, body: Vec<u8>) -> Result<Answer, Error> {
+        // libcurl sends a request again by itself when a pooled connection turns out to be closed,
+        // unless the body cannot be rewound, as is the case for one that is read from a stream.
+        let length = body.len() as u64;
+        let body = AsyncBody::from_reader_sized(Cursor::new(body), length);
+        let mut request = Request::new(body);
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.endpoint.clone();
+        let headers = request.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        if let Some(authorization) = &self.authorization {
+            headers.insert(header::AUTHORIZATION, authorization.clone());
+        }
+
+        let http = self
+            .pool
+            .take()
+            .map_err(|error| self.transport_error(&error))?;
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        let answer = http
+            .send_async(request)
+            .await
+            .map_err(|error| self.transport_error(&error))?;
+        let status = answer.status();
+        let answer = Answer {
+            body: answer.into_body(),
+            http,
+            pool: self.pool.clone(),
+        };
+        if status.is_success() {
+            Ok(answer)
+        } else {
+            Err(answer.refusal(status.as_u16()).await)
+        }
+    }
+
+    fn transport_error(&self, error: &isahc::Error) -> Error {
+        let server = self.authority();
+        let message = match error.kind() {
+            ErrorKind::ConnectionFailed => format!("{UNREACHABLE} {server}"),
+            ErrorKind::NameResolution => format!("{UNREACHABLE} {server}: {error}"),
+            _ => format!("the connection failed: {}", root_cause(error)),
+        };
+        Error::Internal(message)
+    }
+}
+
+impl Provider for Client {
+    async fn chat_completion(
+        &self,
+        request: &ChatCompletionRequest,
+    ) -> Result<ChatCompletionResponse, Error> {
+        let answer = self.send(wire::request(request, false)?).await?;
+        wire::response(&answer.read().await?)
+    }
+
+    async fn chat_completion_stream(
+        &self,
+        request: &ChatCompletionRequest,
+    ) -> Result<BoxStream<'static, Result<ChatCompletionChunk, Error>>, Error> {
+        let answer = self.send(wire::request(request, true)?).await?;
+        Ok(Box::pin(wire::chunks(answer.pieces())))
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// The error for an answer that was cut short.
+pub fn broke_off(error: &(dyn std::error::Error + 'static)) -> Error {
+    Error::Internal(format!("the answer broke off: {}", root_cause(error)))
+}
+
+/// What libcurl says of an error; isahc itself knows some only as "unknown".
+fn root_cause<'a>(
+    mut error: &'a (dyn std::error::Error + 'static),
+) -> &'a (dyn std::error::Error + 'static) {
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error
+}
+
+/// An answer whose body is still to be read.
+struct Answer {
+    body: AsyncBody,
+    http: HttpClient,
+    pool: Pool,
+}
+
+impl Answer {
+    /// The whole body.
+    async fn read(mut self) -> Result<Vec<u8>, Error> {
+        let mut body = Vec::new();
+        let read = self.body.read_to_end(&mut body).await;
+        read.map_err(|error| broke_off(&error))?;
+        self.pool.put(self.http);
+        Ok(body)
+    }
+
+    /// The pieces of the body as they arrive.
+    fn pieces(self) -> impl Stream<Item = io::Result<io::Cursor<Vec<u8>>>> {
+        stream::try_unfold(self, async |mut answer| {
+            let mut piece = vec![0; 8192];
+            let length = answer.body.read(&mut piece).await?;
+            if length == 0 {
+                answer.pool.put(answer.http);
+                return Ok(None);
+            }
+            piece.truncate(length);
+            Ok(Some((io::Cursor::new(piece), answer)))
+        })
+    }
+
+    /// What the server says in place of an answer.
+    async fn refusal(self, status: u16) -> Error {
+        let mut body = Vec::new();
+        let mut head = self.body.take(MAX_ERROR_BODY);
+        // The status says enough: a body that breaks off is kept as far as it came.
+        if head.read_to_end(&mut body).await.is_ok() && head.limit() > 0 {
+            self.pool.put(self.http);
+        }
+        Error::Provider {
+            status,
+            body: String::from_utf8_lossy(&body).into_owned(),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Connections that are kept for the next request, or closed if theirs is cancelled.
+
+use isahc::{
+    HttpClient,
+    config::{Configurable, ExpectContinue, VersionNegotiation},
+};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The idle connections to a server.
+///
+/// An isahc client notices that a request is cancelled only once the server sends something, but
+/// closes all its connections when it is dropped. Hence each request under way has a client to
+/// itself, which drops with it unless it is put back.
+#[derive(Clone)]
+pub struct Pool {
+    idle: Arc<Mutex<Vec<HttpClient>>>,
+    direct: bool,
+}
+
+impl Pool {
+    /// An empty pool, whose connections use the proxies of the environment unless `direct`.
+    pub fn new(direct: bool) -> Self {
+        Self {
+            idle: Arc::default(),
+            direct,
+        }
+    }
+
+    /// Takes a connection out of the pool, or makes one.
+    pub fn take(&self) -> Result<HttpClient, isahc::Error> {
+        let idle = self
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        if let Some(http) = idle {
+            return Ok(http);
+        }
+        let mut http = HttpClient::builder()
+            .version_negotiation(VersionNegotiation::http11())
+            .expect_continue(ExpectContinue::disabled());
+        if self.direct {
+            http = http.proxy(None);
+        }
+        http.build()
+    }
+
+    /// Puts a connection back whose answer has been read to its end.
+    pub fn put(&self, http: HttpClient) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.push(http);
+    }
+}
