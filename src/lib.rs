@@ -36,7 +36,7 @@
 //! * [`Policy`] says how often, how long and [which operations](Operations);
 //!   [`Backoff`] and [`Jitter`] how to wait in between; a [`RetryBudget`],
 //!   shared by many calls, keeps retries from adding to an outage.
-//! * [`Timer`] is where time comes from: [`FuturesTimer`] by default,
+//! * [`Timer`] is where time comes from: `FuturesTimer` by default,
 //!   `AsyncIoTimer` where that reactor runs anyway, or any closure that sleeps.
 //! * [`Failure`] is what the wrapper asks of an error. Hooks get it to decide
 //!   [what is transient](Retrying::retry_if) and
@@ -82,7 +82,7 @@
 //! | feature | default | brings |
 //! | --- | --- | --- |
 //! | `crabllm-core-0_0_19` | yes | `Provider` of crabllm-core 0.0.19, the newest release that does not depend on tokio |
-//! | `futures-timer` | yes | [`FuturesTimer`] and [`Retrying::new`] |
+//! | `futures-timer` | yes | `FuturesTimer` and `Retrying::new` |
 //! | `async-io` | no | `AsyncIoTimer`: the timers of the reactor that smol and async-std already run |
 //! | `test-util` | no | `VirtualTimer` and `Scripted`, for tests |
 //!
@@ -124,3 +124,8 @@ pub use timer::*;
 
 #[cfg(feature = "crabllm-core-0_0_19")]
 pub use crabllm_core_0_0_19;
+
+/// The code in the README is tested like that in the docs.
+#[cfg(all(doctest, feature = "crabllm-core-0_0_19", feature = "futures-timer"))]
+#[doc = include_str!("../README.md")]
+mod readme {}
