@@ -1,7 +1,6 @@
 //! How long to wait between two attempts.
 
 use std::{
-    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -25,7 +24,7 @@ use std::{
 /// let delays: Vec<_> = backoff.jitter(Jitter::None).delays().take(5).collect();
 /// assert_eq!(delays, [100, 200, 400, 800, 1000].map(Duration::from_millis));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Backoff {
     /// The bound before the first retry.
     initial: Duration,
@@ -41,7 +40,7 @@ pub struct Backoff {
 ///
 /// Callers that failed together and wait equally long fail together again;
 /// jitter spreads them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Jitter {
     /// From `[d/2, d]`: spread, but never a retry at once. The default.
@@ -69,6 +68,7 @@ impl Backoff {
     }
 
     /// Sets how a delay is drawn from its bound.
+    #[must_use = "the backoff is not changed in place"]
     pub const fn jitter(mut self, jitter: Jitter) -> Self {
         self.jitter = jitter;
         self
@@ -150,15 +150,6 @@ impl Entropy {
     }
 }
 
-impl fmt::Debug for Entropy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.seed {
-            Some(_) => "seeded",
-            None => "random",
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,6 +189,18 @@ mod tests {
                 "{initial:?} {max:?} {retry}"
             );
         }
+    }
+
+    #[test]
+    fn the_default_doubles_from_100_ms_up_to_20_s() {
+        let delays: Vec<_> = Backoff::default()
+            .jitter(Jitter::None)
+            .delays()
+            .take(9)
+            .collect();
+        let expected = [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 20_000];
+        assert_eq!(delays, expected.map(Duration::from_millis));
+        assert_eq!(Backoff::default().jitter, Jitter::Equal);
     }
 
     #[test]

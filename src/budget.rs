@@ -13,12 +13,13 @@ use std::sync::{
 
 /// A bucket of tokens that retries are paid from.
 ///
-/// A retry takes its cost; a call that succeeds after retries gives back the
-/// cost of its last one; a call that succeeds at once adds one token; the
-/// bucket never holds more than its capacity, with which it starts. With too
-/// few tokens for a retry, a call returns its error instead. The rules and the
-/// default numbers (capacity 500, cost 14, 5 where throttled) are those of the
-/// AWS SDKs' standard retry mode.
+/// A retry takes its cost, and keeps it if the call is then dropped; a call
+/// that succeeds after retries gives back the cost of its last one; a call that
+/// succeeds on its first attempt adds one token; the bucket never holds more
+/// than its capacity, with which it starts. With too few tokens for a retry, a
+/// call returns its error instead. The rules and the default numbers (capacity
+/// 500, cost 14, 5 where throttled) are those of the AWS SDKs' standard retry
+/// mode.
 ///
 /// Clones share the tokens, and so do all wrappers that one budget is
 /// [given to](crate::Retrying::budget).
@@ -123,12 +124,14 @@ mod tests {
 
     #[test]
     fn tokens_never_exceed_the_capacity() {
-        let budget = RetryBudget::new(u32::MAX).cost(3);
-        budget.take(false);
-        budget.give(2);
-        assert_eq!(budget.available(), u32::MAX - 1);
-        budget.give(2);
-        assert_eq!(budget.available(), u32::MAX);
+        for capacity in [20, u32::MAX] {
+            let budget = RetryBudget::new(capacity);
+            budget.take(false);
+            budget.give(10);
+            assert_eq!(budget.available(), capacity - 4);
+            budget.give(10);
+            assert_eq!(budget.available(), capacity);
+        }
     }
 
     #[test]

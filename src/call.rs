@@ -11,7 +11,6 @@ use crate::{
 use std::{sync::Arc, time::Duration};
 
 /// Everything that a call needs besides its provider.
-#[derive(Debug)]
 pub(crate) struct Engine<T> {
     pub(crate) timer: Arc<T>,
     pub(crate) policy: Policy,
@@ -45,25 +44,27 @@ impl<T: Timer> Engine<T> {
     {
         let mut call = Call::new(self, operation, model);
         loop {
-            let result = within(call.time_for_attempt(), &*self.timer, &mut start)
-                .await
-                .unwrap_or_else(|| Err(E::timeout()));
-            let delay = match result {
-                Ok(output) => {
+            let error = match within(&*self.timer, || call.bound(), &mut start).await {
+                Some(Ok(output)) => {
                     call.succeeded();
                     return Ok(output);
                 }
-                Err(error) => match call.failed(&error) {
-                    Some(delay) => delay,
-                    None => return Err(error),
-                },
+                Some(Err(error)) => error,
+                None => {
+                    call.struck = call.cut;
+                    E::timeout()
+                }
             };
+            let Some(delay) = call.failed(&error) else {
+                return Err(error);
+            };
+            drop(error);
             sleep(&*self.timer, delay).await;
         }
     }
 }
 
-/// One call between two of its attempts.
+/// One call, around its attempts.
 struct Call<'a, T> {
     engine: &'a Engine<T>,
     operation: Operation,
@@ -78,12 +79,18 @@ struct Call<'a, T> {
 
     /// What the last retry took from the budget.
     paid: u32,
+
+    /// Whether the timeout of this attempt was cut to what the deadline leaves.
+    cut: bool,
+
+    /// Whether an attempt that was cut has run out of time.
+    struck: bool,
 }
 
 impl<'a, T: Timer> Call<'a, T> {
     fn new(engine: &'a Engine<T>, operation: Operation, model: Option<&'a str>) -> Self {
         let grant = Grant::new(&engine.policy, operation);
-        let timed = grant.deadline < Duration::MAX || engine.hooks.observer.is_some();
+        let timed = grant.deadline.is_some() || engine.hooks.observer.is_some();
         Self {
             engine,
             operation,
@@ -92,6 +99,8 @@ impl<'a, T: Timer> Call<'a, T> {
             began: timed.then(|| engine.timer.now()),
             retries: 0,
             paid: 0,
+            cut: false,
+            struck: false,
         }
     }
 
@@ -101,15 +110,16 @@ impl<'a, T: Timer> Call<'a, T> {
         })
     }
 
-    /// The timeout of the next attempt, cut to what is left of the deadline.
-    fn time_for_attempt(&self) -> Duration {
-        match self.grant.deadline {
-            Duration::MAX => self.grant.timeout,
-            deadline => self
-                .grant
-                .timeout
-                .min(deadline.saturating_sub(self.elapsed())),
-        }
+    /// The bound of the attempt that has to wait now: the timeout, cut to what
+    /// is left of the deadline.
+    fn bound(&mut self) -> Option<Duration> {
+        let timeout = self.grant.timeout;
+        let Some(deadline) = self.grant.deadline else {
+            return timeout;
+        };
+        let left = deadline.saturating_sub(self.elapsed());
+        self.cut = timeout.is_none_or(|timeout| left <= timeout);
+        if self.cut { Some(left) } else { timeout }
     }
 
     fn attempt(&self) -> u32 {
@@ -178,6 +188,7 @@ impl<'a, T: Timer> Call<'a, T> {
             retry_after: hooks.retry_after(error),
             retries: self.retries,
             elapsed,
+            struck: self.struck,
             drawn: backoff.draw(self.retries, &mut entropy.rng()),
         };
         let decision = decide(&self.grant, &failed);

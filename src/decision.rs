@@ -1,6 +1,6 @@
 //! What to do about a failed attempt: values in, a value out.
 
-use crate::{DelaySource, GiveUpReason, Operation, Policy};
+use crate::{DelaySource, GiveUpReason, Operation, Policy, timer::FOREVER};
 use std::time::Duration;
 
 /// What a policy grants to the calls of one operation.
@@ -9,11 +9,11 @@ pub(crate) struct Grant {
     /// How many retries, or `None` where the operation is not retried at all.
     pub(crate) retries: Option<u32>,
 
-    /// The bound of each attempt; `Duration::MAX` for none.
-    pub(crate) timeout: Duration,
+    /// The bound of each attempt.
+    pub(crate) timeout: Option<Duration>,
 
-    /// The bound of the whole call; `Duration::MAX` for none.
-    pub(crate) deadline: Duration,
+    /// The bound of the whole call.
+    pub(crate) deadline: Option<Duration>,
 
     /// The longest wait that the server may ask for.
     pub(crate) max_retry_after: Duration,
@@ -25,24 +25,16 @@ impl Grant {
         let timed = retried || operation.is_always_timed();
         Self {
             retries: retried.then_some(policy.max_retries),
-            timeout: if timed {
-                unless_zero(policy.timeout)
-            } else {
-                Duration::MAX
-            },
-            deadline: unless_zero(policy.deadline),
+            timeout: timed.then_some(policy.timeout).and_then(bound),
+            deadline: bound(policy.deadline),
             max_retry_after: policy.max_retry_after,
         }
     }
 }
 
-/// The bound that a user gave, where zero means none.
-fn unless_zero(bound: Duration) -> Duration {
-    if bound.is_zero() {
-        Duration::MAX
-    } else {
-        bound
-    }
+/// The bound that a user means: zero is none, and so is what no program sees.
+pub(crate) fn bound(duration: Duration) -> Option<Duration> {
+    (!duration.is_zero() && duration < FOREVER).then_some(duration)
 }
 
 /// What is known when an attempt has failed.
@@ -57,8 +49,11 @@ pub(crate) struct Failed {
     /// The retries already made in this call.
     pub(crate) retries: u32,
 
-    /// The time since the call's first poll; zero where there is no deadline.
+    /// The time since the call's first poll, where there is a deadline.
     pub(crate) elapsed: Duration,
+
+    /// Whether the deadline has struck and so ended the attempt.
+    pub(crate) struck: bool,
 
     /// The delay that the backoff has drawn.
     pub(crate) drawn: Duration,
@@ -89,8 +84,8 @@ pub(crate) fn decide(grant: &Grant, failed: &Failed) -> Decision {
         Some(asked) if asked > failed.drawn => (asked, DelaySource::RetryAfter),
         _ => (failed.drawn, DelaySource::Backoff),
     };
-    // A delay may end at the deadline, but at the deadline none may begin.
-    if failed.elapsed >= grant.deadline || failed.elapsed.saturating_add(delay) > grant.deadline {
+    let end = failed.elapsed.saturating_add(delay);
+    if failed.struck || grant.deadline.is_some_and(|deadline| end > deadline) {
         return Decision::GiveUp(GiveUpReason::Deadline);
     }
     Decision::Retry { delay, why }
@@ -108,8 +103,8 @@ mod tests {
     /// A grant in which each bound is different, and a failure well within.
     const GRANT: Grant = Grant {
         retries: Some(2),
-        timeout: secs(30),
-        deadline: secs(100),
+        timeout: Some(secs(30)),
+        deadline: Some(secs(100)),
         max_retry_after: secs(60),
     };
     const FAILED: Failed = Failed {
@@ -117,156 +112,38 @@ mod tests {
         retry_after: None,
         retries: 0,
         elapsed: secs(10),
+        struck: false,
         drawn: secs(1),
     };
 
     #[test]
+    #[rustfmt::skip]
     fn a_failure_is_retried_or_given_up_by_the_contract() {
         use Decision::{GiveUp, Retry};
         use GiveUpReason::*;
-        let backoff = |delay| Retry {
-            delay,
-            why: DelaySource::Backoff,
-        };
-        let asked = |delay| Retry {
-            delay,
-            why: DelaySource::RetryAfter,
-        };
+        let backoff = |delay| Retry { delay, why: DelaySource::Backoff };
+        let asked = |delay| Retry { delay, why: DelaySource::RetryAfter };
         let ra = Some;
         for (case, failed, expected) in [
             ("transient", FAILED, backoff(secs(1))),
-            (
-                "last retry left",
-                Failed {
-                    retries: 1,
-                    ..FAILED
-                },
-                backoff(secs(1)),
-            ),
-            (
-                "no retry left",
-                Failed {
-                    retries: 2,
-                    ..FAILED
-                },
-                GiveUp(Exhausted),
-            ),
-            (
-                "not transient",
-                Failed {
-                    transient: false,
-                    ..FAILED
-                },
-                GiveUp(NotTransient),
-            ),
-            (
-                "not transient, none left",
-                Failed {
-                    transient: false,
-                    retries: 2,
-                    ..FAILED
-                },
-                GiveUp(NotTransient),
-            ),
-            (
-                "zero delay",
-                Failed {
-                    drawn: secs(0),
-                    ..FAILED
-                },
-                backoff(secs(0)),
-            ),
-            (
-                "asked for more than drawn",
-                Failed {
-                    retry_after: ra(secs(5)),
-                    ..FAILED
-                },
-                asked(secs(5)),
-            ),
-            (
-                "asked for less than drawn",
-                Failed {
-                    retry_after: ra(secs(0)),
-                    ..FAILED
-                },
-                backoff(secs(1)),
-            ),
-            (
-                "asked for the most",
-                Failed {
-                    retry_after: ra(secs(60)),
-                    ..FAILED
-                },
-                asked(secs(60)),
-            ),
-            (
-                "asked for too much",
-                Failed {
-                    retry_after: ra(secs(61)),
-                    ..FAILED
-                },
-                GiveUp(RetryAfterTooLong),
-            ),
-            (
-                "asked for ever",
-                Failed {
-                    retry_after: ra(Duration::MAX),
-                    ..FAILED
-                },
-                GiveUp(RetryAfterTooLong),
-            ),
-            (
-                "asked, but not transient",
-                Failed {
-                    retry_after: ra(secs(5)),
-                    transient: false,
-                    ..FAILED
-                },
-                GiveUp(NotTransient),
-            ),
-            (
-                "up to the deadline",
-                Failed {
-                    elapsed: secs(99),
-                    ..FAILED
-                },
-                backoff(secs(1)),
-            ),
-            (
-                "no delay, at the deadline",
-                Failed {
-                    elapsed: secs(100),
-                    drawn: secs(0),
-                    ..FAILED
-                },
-                GiveUp(Deadline),
-            ),
-            (
-                "past the deadline",
-                Failed {
-                    elapsed: secs(100),
-                    ..FAILED
-                },
-                GiveUp(Deadline),
-            ),
-            (
-                "asked past the deadline",
-                Failed {
-                    elapsed: secs(50),
-                    retry_after: ra(secs(51)),
-                    ..FAILED
-                },
-                GiveUp(Deadline),
-            ),
-            (
-                "drawn for ever",
-                Failed {
-                    drawn: Duration::MAX,
-                    ..FAILED
-                },
-                GiveUp(Deadline),
-            ),
+            ("last retry left", Failed { retries: 1, ..FAILED }, backoff(secs(1))),
+            ("no retry left", Failed { retries: 2, ..FAILED }, GiveUp(Exhausted)),
+            ("not transient", Failed { transient: false, ..FAILED }, GiveUp(NotTransient)),
+            ("not transient, none left", Failed { transient: false, retries: 2, ..FAILED }, GiveUp(NotTransient)),
+            ("zero delay", Failed { drawn: secs(0), ..FAILED }, backoff(secs(0))),
+            ("asked for more than drawn", Failed { retry_after: ra(secs(5)), ..FAILED }, asked(secs(5))),
+            ("asked for as much as drawn", Failed { retry_after: ra(secs(1)), ..FAILED }, backoff(secs(1))),
+            ("asked for less than drawn", Failed { retry_after: ra(secs(0)), ..FAILED }, backoff(secs(1))),
+            ("asked for the most", Failed { retry_after: ra(secs(60)), ..FAILED }, asked(secs(60))),
+            ("asked for too much", Failed { retry_after: ra(secs(61)), ..FAILED }, GiveUp(RetryAfterTooLong)),
+            ("asked for ever", Failed { retry_after: ra(Duration::MAX), ..FAILED }, GiveUp(RetryAfterTooLong)),
+            ("asked, but not transient", Failed { retry_after: ra(secs(5)), transient: false, ..FAILED }, GiveUp(NotTransient)),
+            ("up to the deadline", Failed { elapsed: secs(99), ..FAILED }, backoff(secs(1))),
+            ("no delay, at the deadline", Failed { elapsed: secs(100), drawn: secs(0), ..FAILED }, backoff(secs(0))),
+            ("past the deadline", Failed { elapsed: secs(100), ..FAILED }, GiveUp(Deadline)),
+            ("no delay, the deadline struck", Failed { struck: true, drawn: secs(0), ..FAILED }, GiveUp(Deadline)),
+            ("asked past the deadline", Failed { elapsed: secs(50), retry_after: ra(secs(51)), ..FAILED }, GiveUp(Deadline)),
+            ("drawn for ever", Failed { drawn: Duration::MAX, ..FAILED }, GiveUp(Deadline)),
         ] {
             assert_eq!(decide(&GRANT, &failed), expected, "{case}");
         }
@@ -276,7 +153,7 @@ mod tests {
     fn a_grant_without_bounds_retries_whatever_is_transient() {
         let endless = Grant {
             retries: Some(u32::MAX),
-            deadline: Duration::MAX,
+            deadline: None,
             max_retry_after: Duration::MAX,
             ..GRANT
         };
@@ -321,32 +198,35 @@ mod tests {
             (grant.retries, grant.timeout)
         };
         for (operation, expected) in [
-            (Operation::ChatCompletion, (Some(7), secs(30))),
-            (Operation::ChatCompletionStream, (None, secs(30))),
-            (Operation::ChatCompletionStreamPassthrough, (None, secs(30))),
-            (Operation::Embedding, (None, Duration::MAX)),
+            (Operation::ChatCompletion, (Some(7), Some(secs(30)))),
+            (Operation::ChatCompletionStream, (None, Some(secs(30)))),
+            (
+                Operation::ChatCompletionStreamPassthrough,
+                (None, Some(secs(30))),
+            ),
+            (Operation::Embedding, (None, None)),
         ] {
             assert_eq!(granted(&policy, operation), expected, "{operation}");
         }
         let all = policy.retry(Operations::ALL);
         for (operation, expected) in [
-            (Operation::ChatCompletionStream, (Some(7), secs(30))),
-            (Operation::ChatCompletionStreamPassthrough, (None, secs(30))),
-            (Operation::Embedding, (Some(7), secs(30))),
+            (Operation::ChatCompletionStream, (Some(7), Some(secs(30)))),
+            (
+                Operation::ChatCompletionStreamPassthrough,
+                (None, Some(secs(30))),
+            ),
+            (Operation::Embedding, (Some(7), Some(secs(30)))),
         ] {
             assert_eq!(granted(&all, operation), expected, "{operation}");
         }
     }
 
     #[test]
-    fn a_zero_bound_is_none() {
-        let policy = Policy::default()
-            .timeout(Duration::ZERO)
-            .deadline(Duration::ZERO);
-        let grant = Grant::new(&policy, Operation::ChatCompletion);
-        assert_eq!(
-            (grant.timeout, grant.deadline),
-            (Duration::MAX, Duration::MAX)
-        );
+    fn a_zero_bound_is_none_and_so_is_one_of_a_century() {
+        for none in [Duration::ZERO, FOREVER, Duration::MAX] {
+            let policy = Policy::default().timeout(none).deadline(none);
+            let grant = Grant::new(&policy, Operation::ChatCompletion);
+            assert_eq!((grant.timeout, grant.deadline), (None, None));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What an operator may want to know of a call.
 
 use crate::{Failure, Operation};
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 /// Something that happened in a call, as told to
 /// [`Retrying::observe`](crate::Retrying::observe).
@@ -86,6 +86,15 @@ pub enum DelaySource {
     RetryAfter,
 }
 
+impl fmt::Display for DelaySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Backoff => "backoff",
+            Self::RetryAfter => "asked by the server",
+        })
+    }
+}
+
 /// Why a failed call is not tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -107,4 +116,17 @@ pub enum GiveUpReason {
 
     /// The retry budget has too few tokens.
     Budget,
+}
+
+impl fmt::Display for GiveUpReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotTransient => "not transient",
+            Self::NotRetried => "the operation is not retried",
+            Self::Exhausted => "no retry left",
+            Self::RetryAfterTooLong => "asked to wait too long",
+            Self::Deadline => "no time left before the deadline",
+            Self::Budget => "no retry left in the budget",
+        })
+    }
 }

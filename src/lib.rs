@@ -120,7 +120,13 @@ pub use policy::Policy;
 pub use retrying::Retrying;
 #[cfg(feature = "test-util")]
 pub use scripted::{Attempt, Scripted, Step};
-pub use timer::*;
+#[cfg(feature = "async-io")]
+pub use timer::{AsyncIoSleep, AsyncIoTimer};
+#[cfg(feature = "futures-timer")]
+pub use timer::{FuturesSleep, FuturesTimer};
+pub use timer::{Instant, Timer};
+#[cfg(feature = "test-util")]
+pub use timer::{VirtualSleep, VirtualTask, VirtualTimer};
 
 #[cfg(feature = "crabllm-core-0_0_19")]
 pub use crabllm_core_0_0_19;

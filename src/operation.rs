@@ -277,6 +277,21 @@ mod tests {
     }
 
     #[test]
+    fn sets_join() {
+        let mut joined = Operations::CHAT | Operations::EMBEDDING;
+        assert_eq!(joined | Operations::CHAT, joined);
+        joined |= Operations::MODELS;
+        for (operation, expected) in [
+            (Operation::ChatCompletion, true),
+            (Operation::Embedding, true),
+            (Operation::Models, true),
+            (Operation::AudioSpeech, false),
+        ] {
+            assert_eq!(joined.contains(operation), expected, "{operation}");
+        }
+    }
+
+    #[test]
     fn a_set_shows_its_members() {
         let set = Operations::EMBEDDING | Operations::MODELS;
         assert_eq!(format!("{set:?}"), "{Embedding, Models}");

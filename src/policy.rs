@@ -19,7 +19,7 @@ use std::time::Duration;
 ///     .retry(Operations::CHAT | Operations::STREAMS);
 /// assert_eq!(patient.max_retries, 5);
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Policy {
     /// How many attempts may follow the first one. Default: 2, as in

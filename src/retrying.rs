@@ -5,7 +5,7 @@ use crate::FuturesTimer;
 use crate::{
     Event, Failure, Policy, RetryBudget, Timer, backoff::Entropy, call::Engine, hooks::Hooks,
 };
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// A provider that retries what another provider fails at, and bounds how long
 /// each attempt may take.
@@ -31,7 +31,6 @@ use std::{sync::Arc, time::Duration};
 /// # }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct Retrying<
     P,
     #[cfg(feature = "futures-timer")] T = FuturesTimer,
@@ -118,6 +117,19 @@ impl<P, T> Retrying<P, T> {
 
     /// Pays for retries from a budget, which other wrappers may share.
     /// Default: none, retries are free.
+    ///
+    /// ```
+    /// # #[cfg(feature = "futures-timer")]
+    /// # fn wrap<P>(chat: P, drafts: P) -> (crabllm_retry::Retrying<P>, crabllm_retry::Retrying<P>) {
+    /// use crabllm_retry::{RetryBudget, Retrying};
+    ///
+    /// // Two wrappers of one server stop retrying together when it is down.
+    /// let budget = RetryBudget::default();
+    /// let chat = Retrying::new(chat).budget(budget.clone());
+    /// let drafts = Retrying::new(drafts).budget(budget);
+    /// # (chat, drafts)
+    /// # }
+    /// ```
     pub fn budget(mut self, budget: RetryBudget) -> Self {
         self.engine.budget = Some(budget);
         self
@@ -149,6 +161,26 @@ impl<P, T> Retrying<P, T> {
     /// The next attempt is never earlier than asked, and an error that asks for
     /// more than `max_retry_after` is returned at once. Set twice, the later
     /// one counts.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
+    /// use crabllm_retry::{Retrying, Scripted, Step, VirtualTimer};
+    /// # use crabllm_retry::crabllm_core_0_0_19::{ChatCompletionRequest, Provider, json};
+    /// use std::time::Duration;
+    ///
+    /// let timer = VirtualTimer::new();
+    /// let throttled = Scripted::new(timer.clone(), [Step::status_with_body(429, "wait 7 s")]);
+    /// let provider = Retrying::with_timer(throttled, timer.clone()).retry_after(|error| {
+    ///     let seconds = error.body()?.strip_prefix("wait ")?.strip_suffix(" s")?;
+    ///     Some(Duration::from_secs(seconds.parse().ok()?))
+    /// });
+    ///
+    /// # let request: ChatCompletionRequest = json::from_str(r#"{"model": "m", "messages": []}"#)?;
+    /// futures::executor::block_on(provider.chat_completion(&request))?;
+    /// assert_eq!(timer.elapsed(), Duration::from_secs(7));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn retry_after(
         mut self,
         f: impl Fn(&dyn Failure) -> Option<Duration> + Send + Sync + 'static,
@@ -161,6 +193,23 @@ impl<P, T> Retrying<P, T> {
     ///
     /// It runs within the call, so it should be quick. Set twice, both are
     /// told, the earlier one first. Without an observer events cost nothing.
+    ///
+    /// ```
+    /// # #[cfg(feature = "futures-timer")]
+    /// # fn wrap<P>(provider: P) -> crabllm_retry::Retrying<P> {
+    /// use crabllm_retry::{Event, Retrying};
+    ///
+    /// Retrying::new(provider).observe(|event| match event {
+    ///     Event::Retry { operation, attempt, delay, error, .. } => {
+    ///         eprintln!("{operation}: attempt {attempt} failed, next in {delay:?}: {error}");
+    ///     }
+    ///     Event::GaveUp { operation, why, error, .. } => {
+    ///         eprintln!("{operation}: gave up, {why:?}: {error}");
+    ///     }
+    ///     _ => {}
+    /// })
+    /// # }
+    /// ```
     pub fn observe(mut self, f: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
         self.engine.hooks.observe(f);
         self
@@ -196,5 +245,16 @@ impl<P: Clone, T> Clone for Retrying<P, T> {
             inner: self.inner.clone(),
             engine: self.engine.clone(),
         }
+    }
+}
+
+impl<P: fmt::Debug, T> fmt::Debug for Retrying<P, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Retrying")
+            .field("inner", &self.inner)
+            .field("policy", &self.engine.policy)
+            .field("budget", &self.engine.budget)
+            .field("hooks", &self.engine.hooks)
+            .finish_non_exhaustive()
     }
 }

@@ -4,9 +4,10 @@
 mod crabllm_core_0_0_19;
 
 use crate::{Instant, Operation, Timer, timer::sleep};
-use futures::{Stream, stream};
+use futures::{Stream, StreamExt, stream};
 use std::{
     collections::VecDeque,
+    fmt,
     future::pending,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -36,13 +37,11 @@ use std::{
 /// # }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug)]
 pub struct Scripted<T> {
     timer: Arc<T>,
     shared: Arc<Mutex<Shared>>,
 }
 
-#[derive(Debug)]
 struct Shared {
     steps: VecDeque<Step>,
     attempts: Vec<Attempt>,
@@ -210,14 +209,31 @@ impl<T: Timer> Scripted<T> {
     ) -> Result<impl Stream<Item = Result<I, E>> + Send + use<T, I, E>, E> {
         let steps = self.attempt::<E>(operation).await?.into_iter();
         let timer = self.timer.clone();
-        Ok(stream::unfold(
-            (steps, timer),
-            move |(mut steps, timer)| async move {
-                let result = steps.next()?.run(&*timer).await;
-                let item = result.map(|_| item()).map_err(E::from);
-                Some((item, (steps, timer)))
-            },
-        ))
+        let items = stream::unfold((steps, timer), move |(mut steps, timer)| async move {
+            let result = steps.next()?.run(&*timer).await;
+            let item = result.map(|_| item()).map_err(E::from);
+            Some((item, (steps, timer)))
+        });
+        Ok(items.fuse())
+    }
+}
+
+impl<T> Clone for Scripted<T> {
+    fn clone(&self) -> Self {
+        Self {
+            timer: self.timer.clone(),
+            shared: self.shared.clone(),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Scripted<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shared = lock(&self.shared);
+        f.debug_struct("Scripted")
+            .field("steps", &shared.steps)
+            .field("attempts", &shared.attempts)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,8 +1,14 @@
 //! An open stream whose silence is bounded.
 
-use crate::{Event, Failure, Operation, Timer, attempt::within, call::Engine, hooks::Hooks};
-use futures::{Stream, StreamExt, stream};
-use std::{pin::Pin, sync::Arc, time::Duration};
+use crate::{Event, Failure, Operation, Timer, call::Engine, decision::bound, hooks::Hooks};
+use futures::{Stream, ready};
+use pin_project_lite::pin_project;
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 /// The boxed stream of the `Provider` trait.
 type BoxStream<I> = Pin<Box<dyn Stream<Item = I> + Send>>;
@@ -21,67 +27,111 @@ impl<T: Timer> Engine<T> {
         F: Future<Output = Result<BoxStream<Result<I, E>>, E>>,
     {
         let items = self.call(operation, model, start).await?;
-        let idle = self.policy.stream_idle;
-        if idle.is_zero() {
-            return Ok(items);
-        }
-        let stall = Stall {
-            idle,
+        let observed = self.hooks.observer.is_some();
+        Ok(Box::pin(IdleBounded {
+            items: Some(items),
+            wait: None,
+            timer: self.timer.clone(),
+            idle: bound(self.policy.stream_idle),
             operation,
-            // Nobody else needs the name once the request is gone.
-            model: self.hooks.observer.as_ref().and(model).map(str::to_owned),
+            model: model.filter(|_| observed).map(str::to_owned),
             hooks: self.hooks.clone(),
+        }))
+    }
+}
+
+pin_project! {
+    /// The same items, but a wait for the next one that lasts longer than
+    /// allowed ends the stream with a timeout.
+    ///
+    /// The wait is measured from the poll that found no item ready, so it is
+    /// the stream's own silence and never the slowness of its consumer.
+    struct IdleBounded<I, E, T: Timer> {
+        // `None` once it has ended.
+        items: Option<BoxStream<Result<I, E>>>,
+
+        // The wait for the next item, from the moment when there is one.
+        #[pin]
+        wait: Option<T::Sleep>,
+
+        timer: Arc<T>,
+        idle: Option<Duration>,
+
+        // What a stall is told with; the model only where somebody is told.
+        operation: Operation,
+        model: Option<String>,
+        hooks: Hooks,
+    }
+}
+
+impl<I, E: Failure, T: Timer> Stream for IdleBounded<I, E, T> {
+    type Item = Result<I, E>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut this = self.project();
+        let Some(items) = this.items else {
+            return Poll::Ready(None);
         };
-        Ok(idle_bounded(items, self.timer.clone(), stall))
-    }
-}
-
-/// What to say when a stream stalls, and when it does.
-struct Stall {
-    idle: Duration,
-    operation: Operation,
-    model: Option<String>,
-    hooks: Hooks,
-}
-
-impl Stall {
-    fn tell(&self) {
-        self.hooks.tell(|| Event::StreamStalled {
-            operation: self.operation,
-            model: self.model.as_deref(),
-            idle: self.idle,
+        if let Poll::Ready(item) = items.as_mut().poll_next(cx) {
+            this.wait.set(None);
+            if item.is_none() {
+                *this.items = None;
+            }
+            return Poll::Ready(item);
+        }
+        let Some(idle) = *this.idle else {
+            return Poll::Pending;
+        };
+        if this.wait.is_none() {
+            this.wait.set(Some(this.timer.sleep(idle)));
+        }
+        if let Some(wait) = this.wait.as_mut().as_pin_mut() {
+            ready!(wait.poll(cx));
+        }
+        this.wait.set(None);
+        *this.items = None;
+        this.hooks.tell(|| Event::StreamStalled {
+            operation: *this.operation,
+            model: this.model.as_deref(),
+            idle,
         });
+        Poll::Ready(Some(Err(E::timeout())))
     }
 }
 
-/// The same items, but a wait for the next one that lasts longer than allowed
-/// ends the stream with a timeout.
-///
-/// The wait is measured from the poll that found no item ready, so it is the
-/// stream's own silence and never the slowness of its consumer.
-fn idle_bounded<I, E, T>(
-    items: BoxStream<Result<I, E>>,
-    timer: Arc<T>,
-    stall: Stall,
-) -> BoxStream<Result<I, E>>
-where
-    I: Send + 'static,
-    E: Failure,
-    T: Timer,
-{
-    let state = Some((items, timer, stall));
-    let bounded = stream::unfold(state, async |state| {
-        let (mut items, timer, stall) = state?;
-        match within(stall.idle, &*timer, || items.next()).await {
-            Some(Some(item)) => Some((item, Some((items, timer, stall)))),
-            Some(None) => None,
-            None => {
-                drop(items);
-                stall.tell();
-                Some((Err(E::timeout()), None))
+#[cfg(all(test, feature = "crabllm-core-0_0_19", feature = "test-util"))]
+mod tests {
+    use super::*;
+    use crate::VirtualTimer;
+    use crabllm_core_0_0_19::Error;
+    use futures::{FutureExt, StreamExt, stream};
+
+    fn bounded(
+        items: impl Stream<Item = Result<u32, Error>> + Send + 'static,
+        idle: Option<Duration>,
+    ) -> IdleBounded<u32, Error, VirtualTimer> {
+        IdleBounded {
+            items: Some(Box::pin(items)),
+            wait: None,
+            timer: Arc::new(VirtualTimer::manual()),
+            idle,
+            operation: Operation::ChatCompletionStream,
+            model: None,
+            hooks: Hooks::default(),
+        }
+    }
+
+    #[test]
+    fn a_stream_that_may_not_be_polled_after_its_end_is_not() {
+        for idle in [None, Some(Duration::from_secs(1))] {
+            let once = stream::unfold(1, |left: u32| async move {
+                left.checked_sub(1).map(|left| (Ok(left), left))
+            });
+            let mut items = std::pin::pin!(bounded(once, idle));
+            assert!(matches!(items.next().now_or_never(), Some(Some(Ok(0)))));
+            for _ in 0..3 {
+                assert!(matches!(items.next().now_or_never(), Some(None)));
             }
         }
-    });
-    // `unfold` may not be polled after its end; fused, it stays ended.
-    Box::pin(bounded.fuse())
+    }
 }

@@ -14,11 +14,7 @@ pub use futures_timer::{FuturesSleep, FuturesTimer};
 #[cfg(feature = "test-util")]
 pub use virtual_timer::{VirtualSleep, VirtualTask, VirtualTimer};
 
-use std::{
-    future::{pending, poll_fn},
-    task::Poll,
-    time::Duration,
-};
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 pub use std::time::Instant;
 
@@ -65,22 +61,29 @@ where
     }
 }
 
-/// A hundred years: a sleep this long is one without end. Timer crates need
-/// not survive `now + Duration::MAX`, and are not asked to.
-const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+impl<T: Timer + ?Sized> Timer for Arc<T> {
+    type Sleep = T::Sleep;
 
-/// Sleeps for `duration` by `timer`, which is asked when the future is first
-/// polled.
-///
-/// A zero duration yields to the executor once, and one of a hundred years or
-/// more never ends; neither makes a timer.
+    fn sleep(&self, duration: Duration) -> T::Sleep {
+        (**self).sleep(duration)
+    }
+
+    fn now(&self) -> Instant {
+        (**self).now()
+    }
+}
+
+/// A hundred years: no timer is asked for more. Timer crates need not survive
+/// `now + Duration::MAX`.
+pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// Sleeps for `duration`; a zero duration yields to the executor once and makes
+/// no timer.
 pub(crate) async fn sleep(timer: &impl Timer, duration: Duration) {
     if duration.is_zero() {
         yield_once().await;
-    } else if duration < FOREVER {
-        timer.sleep(duration).await;
     } else {
-        pending().await
+        timer.sleep(duration.min(FOREVER)).await;
     }
 }
 

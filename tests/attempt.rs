@@ -1,6 +1,6 @@
 //! One attempt and its timeout.
 
-#![cfg(feature = "crabllm-core-0_0_19")]
+#![cfg(all(feature = "crabllm-core-0_0_19", feature = "futures-timer"))]
 
 mod common;
 

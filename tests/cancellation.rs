@@ -1,16 +1,23 @@
 //! Dropping, sharing, moving and panicking.
 
-#![cfg(feature = "crabllm-core-0_0_19")]
+#![cfg(all(feature = "crabllm-core-0_0_19", feature = "futures-timer"))]
 
 mod common;
 
-use common::{SECOND, Scene, block_on, poll_once, request};
+use common::{SECOND, Scene, Sleeps, Wrapper, block_on, poll_once, request};
 use crabllm_retry::{
-    AsyncIoTimer, FuturesTimer, Retrying, Scripted, Step, VirtualTimer,
+    AsyncIoTimer, FuturesTimer, Policy, RetryBudget, Retrying, Scripted, Step, Timer, VirtualTimer,
     crabllm_core_0_0_19::Provider,
 };
 use futures::{FutureExt, StreamExt};
-use std::{panic::AssertUnwindSafe, pin::pin};
+use std::{
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 #[test]
 fn dropping_a_call_in_an_attempt_drops_the_attempt_and_its_timer() {
@@ -67,13 +74,66 @@ fn a_panic_passes_through_and_leaves_other_calls_working() {
     assert_eq!(scene.clock.sleeping(), 0);
 }
 
+/// A wrapper with a bit of everything, and how often its observer was told.
+fn furnished() -> (Scene, RetryBudget, Arc<AtomicUsize>) {
+    let budget = RetryBudget::new(100);
+    let told = Arc::new(AtomicUsize::new(0));
+    let (paid, count) = (budget.clone(), told.clone());
+    let scene = Scene::new([Step::status(418), Step::status(418)]).set(|r| {
+        r.policy(Policy::default().max_retries(1))
+            .budget(paid)
+            .seed(7)
+            .retry_if(|error| error.status() == Some(418))
+            .retry_after(|_| Some(SECOND))
+            .observe(move |_| {
+                count.fetch_add(1, Ordering::Relaxed);
+            })
+    });
+    (scene, budget, told)
+}
+
+/// Asserts that a wrapper has all that [`furnished`] gives.
+fn assert_furnished<T: Timer>(
+    retrying: &Retrying<Scripted<VirtualTimer>, T>,
+    sleeps: &Sleeps,
+    (budget, told): (RetryBudget, Arc<AtomicUsize>),
+) {
+    assert!(block_on(retrying.chat_completion(&request())).is_err());
+    assert_eq!(retrying.get_ref().attempts().len(), 2);
+    assert_eq!(sleeps.asked(), [SECOND]);
+    assert_eq!(budget.available(), 100 - 14);
+    assert_eq!(told.load(Ordering::Relaxed), 2);
+}
+
 #[test]
 fn clones_share_what_the_wrapper_was_given() {
-    let scene = Scene::new([]);
-    let clone = scene.retrying.clone();
-    assert!(block_on(clone.chat_completion(&request())).is_ok());
-    assert_eq!(scene.retrying.get_ref().attempts().len(), 1);
-    assert_eq!(clone.into_inner().attempts().len(), 1);
+    let (scene, budget, told) = furnished();
+    assert_furnished(&scene.retrying.clone(), &scene.sleeps, (budget, told));
+    assert_eq!(scene.retrying.into_inner().attempts().len(), 2);
+}
+
+#[test]
+fn another_timer_leaves_everything_else_as_it_was() {
+    let (scene, budget, told) = furnished();
+    let sleeps = Sleeps::by(&scene.clock);
+    let retrying = scene.retrying.timer(Arc::new(sleeps.clone()));
+    assert_furnished(&retrying, &sleeps, (budget, told));
+    assert!(scene.sleeps.asked().is_empty());
+}
+
+#[test]
+fn clones_and_other_timers_go_on_with_the_same_seed() {
+    let drawn = |change: fn(Wrapper) -> Wrapper| {
+        let scene = Scene::new((0..4).map(|_| Step::status(503)))
+            .set(|r| change(r.policy(Policy::default()).seed(7)));
+        assert!(block_on(scene.retrying.clone().chat_completion(&request())).is_err());
+        let first = scene.sleeps.asked();
+        assert!(block_on(scene.retrying.chat_completion(&request())).is_ok());
+        (first, scene.sleeps.asked())
+    };
+    let (first, all) = drawn(|r| r);
+    assert_ne!(first[0], all[2], "the clone has moved the sequence on");
+    assert_eq!((first, all), drawn(|r| r.clone()));
 }
 
 #[test]
@@ -111,9 +171,8 @@ fn everything_can_be_sent_and_shared() {
 }
 
 #[test]
-fn a_timer_can_be_changed() {
-    let scene = Scene::new([Step::ok().after(SECOND)]);
-    let retrying = Retrying::new(scene.scripted).timer(scene.sleeps.clone());
-    assert!(block_on(retrying.chat_completion(&request())).is_ok());
-    assert_eq!(scene.sleeps.asked(), [30 * SECOND]);
+fn a_wrapper_can_be_shown_whatever_its_timer() {
+    let retrying = Retrying::with_timer(Scene::new([]).scripted, |_| std::future::pending());
+    let shown = format!("{retrying:?}");
+    assert!(shown.contains("max_retries: 2"), "{shown}");
 }

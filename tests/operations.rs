@@ -6,13 +6,18 @@ mod common;
 
 use common::{Scene, block_on, plain, request};
 use crabllm_retry::{
-    Event, Operation, Operations, Step,
+    Event, Operation, Operations, Retrying, Step, VirtualTimer,
     crabllm_core_0_0_19::{
-        AudioSpeechRequest, EmbeddingInput, EmbeddingRequest, Error, ImageRequest, Provider, json,
+        AudioSpeechRequest, BoxStream, ChatCompletionChunk, ChatCompletionRequest,
+        ChatCompletionResponse, EmbeddingInput, EmbeddingRequest, Error, ImageRequest, Provider,
+        json,
     },
 };
 use futures::future::FutureExt;
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 /// The asynchronous methods of crabllm-core 0.0.19.
 const METHODS: [Operation; 8] = [
@@ -78,9 +83,40 @@ fn every_method_reaches_the_inner_providers_own() {
 
 #[test]
 fn the_inner_providers_dialects_show_through() {
-    let scene = Scene::new([]);
-    assert!(scene.retrying.is_openai_compat());
-    assert!(scene.retrying.is_anthropic_compat());
+    struct Speaks {
+        openai: bool,
+        anthropic: bool,
+    }
+
+    impl Provider for Speaks {
+        async fn chat_completion(
+            &self,
+            _: &ChatCompletionRequest,
+        ) -> Result<ChatCompletionResponse, Error> {
+            Err(Error::Timeout)
+        }
+
+        async fn chat_completion_stream(
+            &self,
+            _: &ChatCompletionRequest,
+        ) -> Result<BoxStream<'static, Result<ChatCompletionChunk, Error>>, Error> {
+            Err(Error::Timeout)
+        }
+
+        fn is_openai_compat(&self) -> bool {
+            self.openai
+        }
+
+        fn is_anthropic_compat(&self) -> bool {
+            self.anthropic
+        }
+    }
+
+    for (openai, anthropic) in [(false, false), (true, false), (false, true)] {
+        let retrying = Retrying::with_timer(Speaks { openai, anthropic }, VirtualTimer::new());
+        assert_eq!(retrying.is_openai_compat(), openai);
+        assert_eq!(retrying.is_anthropic_compat(), anthropic);
+    }
 }
 
 /// How many attempts a method makes at a failing provider, and whether it has
@@ -126,24 +162,44 @@ fn what_is_not_asked_for_is_not_retried() {
 }
 
 #[test]
-fn events_name_the_method_and_its_model() {
+fn every_event_names_the_method_and_its_model() {
     for method in METHODS {
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let tell = told.clone();
-        let scene = Scene::new([]).set(|r| {
-            r.observe(move |event| {
-                if let Event::Success {
-                    operation, model, ..
-                } = event
-                {
-                    let model = model.map(str::to_owned);
-                    tell.lock().unwrap().push((*operation, model));
-                }
-            })
+        // The body of this one is not looked into.
+        let model = (method != Operation::AnthropicMessagesRaw).then_some("m");
+        let told = Arc::new(AtomicUsize::new(0));
+        let count = told.clone();
+        let script = [Step::status(503), Step::ok(), Step::invalid()];
+        let scene = Scene::new(script).set(|r| {
+            r.policy(plain().retry(Operations::ALL))
+                .observe(move |event| {
+                    let (Event::Retry {
+                        operation,
+                        model: named,
+                        ..
+                    }
+                    | Event::Success {
+                        operation,
+                        model: named,
+                        ..
+                    }
+                    | Event::GaveUp {
+                        operation,
+                        model: named,
+                        ..
+                    }) = *event
+                    else {
+                        panic!("{event:?}");
+                    };
+                    assert_eq!((operation, named), (method, model));
+                    count.fetch_add(1, Ordering::Relaxed);
+                })
         });
         block_on(call(&scene.retrying, method)).unwrap();
-        // The body of this one is not looked into.
-        let model = (method != Operation::AnthropicMessagesRaw).then(|| "m".to_owned());
-        assert_eq!(*told.lock().unwrap(), [(method, model)]);
+        block_on(call(&scene.retrying, method)).unwrap_err();
+        assert_eq!(
+            told.load(Ordering::Relaxed),
+            3,
+            "a retry, a success, a surrender"
+        );
     }
 }

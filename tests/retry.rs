@@ -4,20 +4,23 @@
 
 mod common;
 
-use common::{SECOND, Scene, block_on, exactly, plain, poll_once, request, status};
+use common::{SECOND, Scene, block_on, exactly, plain, request, status};
 use crabllm_retry::{
-    Backoff, Event, Failure, Jitter, Operations, Policy, RetryBudget, Retrying, Step, VirtualTimer,
+    Backoff, Event, Failure, Jitter, Operations, Policy, RetryBudget, Retrying, Scripted, Step,
+    Timer, VirtualTimer,
     crabllm_core_0_0_19::{
         BoxStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse,
         EmbeddingInput, EmbeddingRequest, Error, Provider,
     },
 };
+use futures_test::task::new_count_waker;
 use std::{
     pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::Context,
     time::Duration,
 };
 
@@ -139,11 +142,33 @@ fn a_zero_delay_yields_once_and_makes_no_timer() {
     let scene = Scene::new(failures(1)).set(|r| r.policy(plain().backoff(exactly(Duration::ZERO))));
     let request = request();
     let mut call = pin!(scene.retrying.chat_completion(&request));
-    assert!(poll_once(&mut call).is_pending());
-    assert_eq!(scene.attempts(), 1);
-    assert!(poll_once(&mut call).is_ready());
-    assert_eq!(scene.attempts(), 2);
+    let (waker, wakes) = new_count_waker();
+    let mut cx = Context::from_waker(&waker);
+    assert!(call.as_mut().poll(&mut cx).is_pending());
+    assert_eq!((scene.attempts(), wakes.get()), (1, 1));
+    assert!(call.as_mut().poll(&mut cx).is_ready());
+    assert_eq!((scene.attempts(), wakes.get()), (2, 1));
     assert!(scene.sleeps.asked().is_empty());
+}
+
+#[test]
+fn without_a_seed_every_call_draws_its_own_delays() {
+    let drawn = || {
+        let scene = Scene::new(failures(2)).set(|r| r.policy(Policy::default()));
+        assert!(block_on(scene.retrying.chat_completion(&request())).is_ok());
+        scene.sleeps.asked()
+    };
+    assert_ne!(drawn(), drawn());
+}
+
+#[test]
+fn a_delay_without_end_is_asked_of_the_timer_as_a_century() {
+    let scene = Scene::new(failures(1)).set(|r| {
+        let endless = Backoff::exponential(Duration::MAX, Duration::MAX);
+        r.policy(Policy::default().backoff(endless))
+    });
+    assert!(block_on(scene.retrying.chat_completion(&request())).is_ok());
+    assert_eq!(scene.sleeps.asked(), [100 * 365 * 24 * 3600 * SECOND]);
 }
 
 #[test]
@@ -284,6 +309,36 @@ mod deadline {
         let result = block_on(scene.retrying.chat_completion(&request()));
         assert!(matches!(result, Err(Error::Timeout)));
         assert_eq!(scene.attempts(), 1);
+    }
+
+    #[test]
+    fn it_strikes_by_the_timer_even_where_the_clock_is_another() {
+        let scene = Scene::new([Step::hang(), Step::hang()]);
+        let sleeper = scene.clock.clone();
+        // A closure's clock is the system's, which hardly moves in this test.
+        let timer = move |duration| sleeper.sleep(duration);
+        let retrying = Retrying::with_timer(scene.scripted.clone(), timer)
+            .policy(plain().deadline(10 * SECOND));
+        let result = block_on(retrying.chat_completion(&request()));
+        assert!(matches!(result, Err(Error::Timeout)));
+        assert_eq!(scene.attempts(), 1);
+    }
+
+    #[test]
+    fn it_counts_from_the_first_poll_whatever_that_takes() {
+        let clock = VirtualTimer::new();
+        let thinking = clock.clone();
+        // Asked for a sleep in its first poll, it spends five seconds there.
+        let slow = move |_| {
+            thinking.advance(5 * SECOND);
+            std::future::pending()
+        };
+        let provider = Scripted::new(slow, [Step::ok().after(SECOND)]);
+        let retrying =
+            Retrying::with_timer(provider, clock.clone()).policy(plain().deadline(10 * SECOND));
+        let result = block_on(retrying.chat_completion(&request()));
+        assert!(matches!(result, Err(Error::Timeout)));
+        assert_eq!(clock.elapsed(), 10 * SECOND);
     }
 
     #[test]

@@ -133,13 +133,16 @@ fn a_stall_drops_the_inner_stream_before_the_timeout_is_seen() {
 }
 
 #[test]
-fn a_stall_is_told() {
+fn a_stall_is_told_when_the_inner_stream_is_gone() {
     let stalls = Arc::new(AtomicUsize::new(0));
     let counted = stalls.clone();
-    let scene = Scene::new([Step::stream([Step::hang()])]).set(|r| {
+    let scene = Scene::new([Step::stream([Step::ok().after(1000 * SECOND)])]);
+    let clock = scene.clock.clone();
+    let scene = scene.set(|r| {
         r.observe(move |event| {
             if let Event::StreamStalled { model, idle, .. } = event {
                 assert_eq!((*model, *idle), (Some("m"), 90 * SECOND));
+                assert_eq!(clock.sleeping(), 0);
                 counted.fetch_add(1, Ordering::Relaxed);
             }
         })

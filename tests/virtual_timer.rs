@@ -3,11 +3,13 @@
 use crabllm_retry::{Timer, VirtualTimer};
 use futures::{
     FutureExt, StreamExt,
+    channel::oneshot,
     executor::{ThreadPool, block_on},
-    future::{Either, join, join_all, pending, select},
+    future::{join, join_all, pending, select},
     stream::FuturesUnordered,
     task::SpawnExt,
 };
+use futures_test::task::new_count_waker;
 use std::{
     future::poll_fn,
     sync::{Arc, Mutex},
@@ -130,17 +132,170 @@ fn the_clock_waits_for_all_threads() {
 }
 
 #[test]
-fn a_dropped_sleep_is_forgotten_and_the_next_one_goes_on() {
+fn a_dropped_sleep_is_forgotten() {
+    for watched in [false, true] {
+        let timer = VirtualTimer::new();
+        let early = timer.sleep(SECOND);
+        let late = timer.sleep(2 * SECOND);
+        assert_eq!(timer.sleeping(), 2);
+        drop(early);
+        assert_eq!(timer.sleeping(), 1);
+        if watched {
+            block_on(timer.task(late));
+        } else {
+            block_on(late);
+        }
+        assert_eq!(timer.elapsed(), 2 * SECOND);
+        assert_eq!(timer.sleeping(), 0);
+    }
+}
+
+#[test]
+fn a_sleep_that_is_polled_once_and_kept_does_not_hold_the_clock() {
     let timer = VirtualTimer::new();
-    let early = timer.sleep(SECOND);
-    let mut late = timer.sleep(2 * SECOND);
-    assert_eq!(timer.sleeping(), 2);
-    // The late one has been polled, and is not first, when the early one goes.
-    let busy = yield_times(3).boxed();
-    assert!(matches!(block_on(select(busy, &mut late)), Either::Left(_)));
-    drop(early);
-    block_on(late);
+    let mut kept = timer.sleep(SECOND);
+    assert!((&mut kept).now_or_never().is_none());
+    block_on(timer.sleep(2 * SECOND));
     assert_eq!(timer.elapsed(), 2 * SECOND);
+    assert!(kept.now_or_never().is_some());
+}
+
+#[test]
+fn a_sleep_that_is_over_and_kept_does_not_hold_the_clock() {
+    let timer = VirtualTimer::new();
+    let mut sleeps = [1, 2, 3].map(|n| timer.sleep(n * SECOND));
+    let all: FuturesUnordered<_> = sleeps.iter_mut().collect();
+    assert_eq!(block_on(all.count()), 3);
+    assert_eq!(timer.elapsed(), 3 * SECOND);
+}
+
+#[test]
+fn the_clock_moves_on_after_it_was_moved_by_hand_from_another_thread() {
+    let timer = VirtualTimer::new();
+    let mut kept = timer.sleep(SECOND);
+    assert!((&mut kept).now_or_never().is_none());
+    let hand = timer.clone();
+    let moving = thread::spawn(move || hand.advance(SECOND));
+    block_on(timer.sleep(1000 * SECOND));
+    moving.join().unwrap();
+    assert!(timer.elapsed() >= 1000 * SECOND);
+}
+
+#[test]
+fn a_sleep_outside_of_watched_tasks_moves_the_clock_while_they_are_asleep() {
+    let timer = VirtualTimer::new();
+    let (sender, receiver) = oneshot::channel();
+    let outside = async {
+        timer.sleep(SECOND).await;
+        sender.send(()).unwrap();
+    };
+    let (received, ()) = block_on(join(timer.task(receiver), outside));
+    assert_eq!(received, Ok(()));
+    assert_eq!(timer.elapsed(), SECOND);
+}
+
+#[test]
+fn a_sleep_goes_on_unwatched_when_the_last_task_is_done() {
+    let timer = VirtualTimer::new();
+    let both = join(timer.task(timer.sleep(SECOND)), timer.sleep(5 * SECOND));
+    block_on(both);
+    assert_eq!(timer.elapsed(), 5 * SECOND);
+}
+
+#[test]
+fn a_dropped_task_does_not_move_the_clock_to_its_own_deadlines() {
+    let timer = VirtualTimer::new();
+    drop(timer.task(timer.sleep(SECOND)));
+    assert_eq!(timer.elapsed(), Duration::ZERO);
+
+    let (wake, woken) = oneshot::channel::<()>();
+    let (tell, told) = oneshot::channel::<()>();
+    let mut dropped = timer.task(select(woken, timer.sleep(SECOND)));
+    let mut other = timer.task(async {
+        told.await.unwrap();
+        timer.elapsed()
+    });
+    assert!((&mut dropped).now_or_never().is_none());
+    wake.send(()).unwrap();
+    assert!((&mut other).now_or_never().is_none());
+    // Awake as it is, it goes with its sleep.
+    drop(dropped);
+    tell.send(()).unwrap();
+    assert_eq!(block_on(other), Duration::ZERO);
+}
+
+#[test]
+fn a_move_by_hand_is_over_before_the_clock_moves_itself() {
+    let timer = VirtualTimer::new();
+    let seen = |n: u32| {
+        let clock = timer.clone();
+        timer.task(async move {
+            clock.sleep(n * SECOND).await;
+            clock.elapsed()
+        })
+    };
+    let (mut first, mut second) = (seen(10), seen(20));
+    // Held by a task that is awake, so that both can be polled.
+    let holding = timer.task(pending::<()>());
+    assert!((&mut first).now_or_never().is_none());
+    assert!((&mut second).now_or_never().is_none());
+    timer.advance(15 * SECOND);
+    assert_eq!(first.now_or_never(), Some(15 * SECOND));
+    assert!((&mut second).now_or_never().is_none());
+    drop(holding);
+    assert_eq!(second.now_or_never(), Some(20 * SECOND));
+}
+
+#[test]
+fn a_waker_that_panics_does_not_hold_the_clock() {
+    struct Panicking;
+
+    impl Wake for Panicking {
+        fn wake(self: Arc<Self>) {
+            panic!("as it should");
+        }
+    }
+
+    let timer = VirtualTimer::new();
+    let mut sleep = timer.sleep(SECOND);
+    let holding = timer.task(pending::<()>());
+    let waker = Waker::from(Arc::new(Panicking));
+    assert!(
+        sleep
+            .poll_unpin(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
+    let hand = timer.clone();
+    assert!(thread::spawn(move || hand.advance(SECOND)).join().is_err());
+    drop(holding);
+    block_on(timer.task(timer.sleep(SECOND)));
+    assert_eq!(timer.elapsed(), 2 * SECOND);
+}
+
+#[test]
+fn a_sleep_wakes_whoever_has_polled_it_last() {
+    let timer = VirtualTimer::manual();
+    let mut sleep = timer.sleep(SECOND);
+    let [(first, first_count), (second, second_count)] = [new_count_waker(), new_count_waker()];
+    assert!(
+        sleep
+            .poll_unpin(&mut Context::from_waker(&first))
+            .is_pending()
+    );
+    assert!(
+        sleep
+            .poll_unpin(&mut Context::from_waker(&second))
+            .is_pending()
+    );
+    timer.advance(SECOND);
+    assert_eq!((first_count.get(), second_count.get()), (0, 1));
+}
+
+#[test]
+fn a_sleep_that_is_over_is_not_counted_as_under_way() {
+    let timer = VirtualTimer::manual();
+    let mut nothing = timer.sleep(Duration::ZERO);
+    assert!((&mut nothing).now_or_never().is_some());
     assert_eq!(timer.sleeping(), 0);
 }
 
@@ -234,11 +389,13 @@ fn a_waker_may_drop_and_make_sleeps() {
 }
 
 #[test]
-fn the_clock_saturates() {
+fn the_clock_saturates_and_never_goes_back() {
     let timer = VirtualTimer::manual();
     let mut endless = timer.sleep(Duration::MAX);
+    timer.advance(SECOND);
+    let before = timer.now();
     timer.advance(Duration::MAX);
     timer.advance(Duration::MAX);
     assert!((&mut endless).now_or_never().is_some());
-    let _ = timer.now();
+    assert!(timer.now() > before);
 }

@@ -28,7 +28,8 @@ impl Failure for Error {
             return false;
         };
         text.strip_prefix("provider method '")
-            .is_some_and(|rest| rest.ends_with("' not implemented"))
+            .and_then(|rest| rest.strip_suffix("' not implemented"))
+            .is_some_and(|method| !method.contains('\''))
     }
 
     fn status(&self) -> Option<u16> {
@@ -129,5 +130,47 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
                 self.inner.anthropic_messages_raw(raw_body.clone())
             })
             .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_errors_of_missing_methods_are_taken_for_such() {
+        assert!(Error::not_implemented("embedding").is_not_implemented());
+        for other in [
+            Error::Timeout,
+            Error::Config("provider method 'x' not implemented".into()),
+            Error::Internal("not implemented".into()),
+            Error::Internal("provider method 'x' not implemented yet".into()),
+            Error::Internal("provider method 'x' failed: 'y' not implemented".into()),
+        ] {
+            assert!(!other.is_not_implemented(), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_error_tells_what_the_server_answered() {
+        let error = Error::Provider {
+            status: 429,
+            body: "slow down".into(),
+        };
+        assert_eq!(
+            (error.status(), error.body()),
+            (Some(429), Some("slow down"))
+        );
+        assert_eq!(
+            (Error::Timeout.status(), Error::Timeout.body()),
+            (None, None)
+        );
+    }
+
+    #[test]
+    fn the_error_of_a_timeout_is_a_transient_timeout() {
+        let error = <Error as Failure>::timeout();
+        assert!(error.timed_out() && Failure::is_transient(&error));
+        assert!(!Error::Internal("lost".into()).timed_out());
     }
 }

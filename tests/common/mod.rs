@@ -49,13 +49,15 @@ impl Timer for Sleeps {
     }
 }
 
+pub type Wrapper = Retrying<Scripted<VirtualTimer>, Sleeps>;
+
 /// A wrapper around a script, with what there is to see of both.
 pub struct Scene {
     pub clock: VirtualTimer,
     pub scripted: Scripted<VirtualTimer>,
     /// The sleeps that the wrapper has asked for.
     pub sleeps: Sleeps,
-    pub retrying: Retrying<Scripted<VirtualTimer>, Sleeps>,
+    pub retrying: Wrapper,
 }
 
 impl Scene {
@@ -82,12 +84,7 @@ impl Scene {
     }
 
     /// Changes the wrapper.
-    pub fn set(
-        mut self,
-        change: impl FnOnce(
-            Retrying<Scripted<VirtualTimer>, Sleeps>,
-        ) -> Retrying<Scripted<VirtualTimer>, Sleeps>,
-    ) -> Self {
+    pub fn set(mut self, change: impl FnOnce(Wrapper) -> Wrapper) -> Self {
         self.retrying = change(self.retrying);
         self
     }

@@ -1,0 +1,99 @@
+//! A task that tells the clock when it is asleep.
+
+use super::clock::{Clock, Wakefulness};
+use std::{
+    fmt, mem,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Wake, Waker},
+};
+
+/// A task that a [`VirtualTimer`](super::VirtualTimer) watches.
+#[must_use = "futures do nothing unless polled"]
+pub struct VirtualTask<F> {
+    /// `None` once it is done.
+    future: Option<Pin<Box<F>>>,
+
+    waker: Arc<TaskWaker>,
+}
+
+/// Tells the clock that a task is awake, then its executor.
+struct TaskWaker {
+    id: u64,
+    clock: Arc<Clock>,
+    executor: Mutex<Waker>,
+}
+
+impl<F: Future> VirtualTask<F> {
+    pub(super) fn new(clock: &Arc<Clock>, future: F) -> Self {
+        Self {
+            future: Some(Box::pin(future)),
+            waker: Arc::new(TaskWaker {
+                id: clock.add_task(),
+                clock: clock.clone(),
+                executor: Mutex::new(Waker::noop().clone()),
+            }),
+        }
+    }
+}
+
+impl<F: Future> Future for VirtualTask<F> {
+    type Output = F::Output;
+
+    /// # Panics
+    ///
+    /// If polled again after its end, as most futures do.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = &mut *self;
+        let TaskWaker { id, clock, .. } = &*this.waker;
+        let future = this.future.as_mut().expect("not polled after its end");
+        this.waker.set_executor(cx.waker().clone());
+        clock.set_task(*id, |_| Wakefulness::Polled);
+        let waker = Waker::from(this.waker.clone());
+        let poll = future.as_mut().poll(&mut Context::from_waker(&waker));
+        if poll.is_ready() {
+            // The future goes first: its sleeps must not move the clock.
+            this.future = None;
+            clock.remove_task(*id);
+        } else {
+            clock.set_task(*id, |now| match now {
+                Wakefulness::Polled => Wakefulness::Asleep,
+                woken => woken,
+            });
+            clock.settle();
+        }
+        poll
+    }
+}
+
+impl<F> Drop for VirtualTask<F> {
+    fn drop(&mut self) {
+        self.future = None;
+        self.waker.clock.remove_task(self.waker.id);
+    }
+}
+
+impl<F> fmt::Debug for VirtualTask<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VirtualTask").finish_non_exhaustive()
+    }
+}
+
+impl TaskWaker {
+    fn set_executor(&self, waker: Waker) {
+        let stale = mem::replace(&mut *self.executor(), waker);
+        drop(stale);
+    }
+
+    fn executor(&self) -> MutexGuard<'_, Waker> {
+        self.executor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for TaskWaker {
+    fn wake(self: Arc<Self>) {
+        self.clock.set_task(self.id, |_| Wakefulness::Woken);
+        let executor = self.executor().clone();
+        executor.wake();
+    }
+}

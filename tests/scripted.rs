@@ -1,0 +1,69 @@
+//! The provider that follows a script.
+
+#![cfg(feature = "crabllm-core-0_0_19")]
+
+mod common;
+
+use common::{SECOND, block_on, request};
+use crabllm_retry::{
+    Operation, Scripted, Step, Timer, VirtualTimer,
+    crabllm_core_0_0_19::{Error, Provider},
+};
+use futures::{FutureExt, StreamExt};
+
+#[test]
+fn attempts_take_the_steps_in_turn_and_then_succeed() {
+    let provider = Scripted::new(VirtualTimer::new(), [Step::status(503), Step::disconnect()]);
+    let call = || block_on(provider.chat_completion(&request()));
+    assert!(matches!(call(), Err(Error::Provider { status: 503, .. })));
+    assert!(matches!(call(), Err(Error::Internal(_))));
+    assert!(call().is_ok());
+    assert!(call().is_ok());
+}
+
+#[test]
+fn attempts_are_recorded_from_beginning_to_end() {
+    let timer = VirtualTimer::new();
+    let provider = Scripted::new(timer.clone(), [Step::ok().after(SECOND), Step::hang()]);
+    let begin = timer.now();
+    block_on(provider.chat_completion(&request())).unwrap();
+    assert!(
+        provider
+            .chat_completion_raw("m", "{}".into())
+            .now_or_never()
+            .is_none()
+    );
+
+    let [first, second] = &provider.clone().attempts()[..] else {
+        panic!("two attempts");
+    };
+    assert_eq!(first.operation, Operation::ChatCompletion);
+    assert_eq!((first.started, first.ended), (begin, Some(begin + SECOND)));
+    assert!(!first.cancelled);
+    assert_eq!(second.operation, Operation::ChatCompletionRaw);
+    assert_eq!(second.ended, Some(begin + SECOND));
+    assert!(second.cancelled);
+}
+
+#[test]
+fn an_attempt_under_way_has_no_end() {
+    let provider = Scripted::new(VirtualTimer::manual(), [Step::hang()]);
+    let request = request();
+    let mut call = Box::pin(provider.chat_completion(&request));
+    assert!((&mut call).now_or_never().is_none());
+    assert_eq!(provider.attempts()[0].ended, None);
+}
+
+#[test]
+fn a_streams_steps_are_its_items() {
+    let timer = VirtualTimer::new();
+    let items = [Step::ok(), Step::status(500).after(SECOND), Step::ok()];
+    let provider = Scripted::new(timer.clone(), [Step::stream(items)]);
+    let mut items = block_on(provider.chat_completion_stream(&request())).unwrap();
+    assert!(matches!(block_on(items.next()), Some(Ok(_))));
+    assert!(matches!(block_on(items.next()), Some(Err(_))));
+    assert_eq!(timer.elapsed(), SECOND);
+    assert!(matches!(block_on(items.next()), Some(Ok(_))));
+    assert!(block_on(items.next()).is_none());
+    assert!(block_on(items.next()).is_none());
+}
