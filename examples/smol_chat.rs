@@ -56,7 +56,13 @@ const SCRIPTS: [(bool, &[Fault]); 8] = [
     (false, &[Fault::Stall]),
     (false, &[Fault::Drop, Fault::Status(503)]),
     (true, &[Fault::Status(503)]),
-    (true, &[Fault::Slow(Duration::from_millis(250))]),
+    (
+        true,
+        &[
+            Fault::Late(Duration::from_millis(1500)),
+            Fault::Slow(Duration::from_millis(200)),
+        ],
+    ),
 ];
 
 fn main() -> ExitCode {

@@ -43,6 +43,8 @@ pub enum Fault {
     Drop,
     /// No answer ever comes.
     Stall,
+    /// The answer is good, but this much later than others.
+    Late(Duration),
     /// The answer is good, but a stream pauses this long before each word.
     Slow(Duration),
 }
@@ -175,6 +177,10 @@ impl Connection {
                 }
                 Some(Fault::Drop) => return Ok(()),
                 Some(Fault::Stall) => return self.stall().await,
+                Some(Fault::Late(pause)) => {
+                    Timer::after(pause).await;
+                    self.reply(&request.body, PACE).await?
+                }
                 Some(Fault::Slow(pace)) => self.reply(&request.body, pace).await?,
                 None => self.reply(&request.body, PACE).await?,
             }
