@@ -82,6 +82,7 @@
 //! | feature | default | brings |
 //! | --- | --- | --- |
 //! | `crabllm-core-0_0_19` | yes | `Provider` of crabllm-core 0.0.19, the newest release that does not depend on tokio |
+//! | `crabllm-core-0_0_25` | no | `Provider` of crabllm-core 0.0.25, the newest release; it depends on tokio, which is compiled and never entered |
 //! | `futures-timer` | yes | `FuturesTimer` and `Retrying::new` |
 //! | `async-io` | no | `AsyncIoTimer`: the timers of the reactor that smol and async-std already run |
 //! | `test-util` | no | `VirtualTimer` and `Scripted`, for tests |
@@ -92,7 +93,10 @@
 #![warn(missing_docs, missing_debug_implementations, rust_2018_idioms)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // Without an adapter nothing calls the engine.
-#![cfg_attr(not(feature = "crabllm-core-0_0_19"), allow(dead_code))]
+#![cfg_attr(
+    not(any(feature = "crabllm-core-0_0_19", feature = "crabllm-core-0_0_25")),
+    allow(dead_code)
+)]
 
 mod attempt;
 mod backoff;
@@ -130,6 +134,8 @@ pub use timer::{VirtualSleep, VirtualTask, VirtualTimer};
 
 #[cfg(feature = "crabllm-core-0_0_19")]
 pub use crabllm_core_0_0_19;
+#[cfg(feature = "crabllm-core-0_0_25")]
+pub use crabllm_core_0_0_25;
 
 /// The code in the README is tested like that in the docs.
 #[cfg(all(doctest, feature = "crabllm-core-0_0_19", feature = "futures-timer"))]

@@ -11,20 +11,23 @@ use std::{
 };
 
 /// The boxed stream of the `Provider` trait.
-type BoxStream<I> = Pin<Box<dyn Stream<Item = I> + Send>>;
+pub(crate) type BoxStream<I> = Pin<Box<dyn Stream<Item = I> + Send>>;
 
 impl<T: Timer> Engine<T> {
-    /// Opens a stream as [`call`](Self::call) does, and bounds its silence.
-    pub(crate) async fn open<I, E, F>(
+    /// Opens a stream as [`call`](Self::call) does, and bounds its silence;
+    /// `stalled` makes the error of a stream that was silent for too long.
+    pub(crate) async fn open<I, S, E, F>(
         &self,
         operation: Operation,
         model: Option<&str>,
+        stalled: fn() -> S,
         start: impl FnMut() -> F,
-    ) -> Result<BoxStream<Result<I, E>>, E>
+    ) -> Result<BoxStream<Result<I, S>>, E>
     where
         I: Send + 'static,
+        S: Send + 'static,
         E: Failure,
-        F: Future<Output = Result<BoxStream<Result<I, E>>, E>>,
+        F: Future<Output = Result<BoxStream<Result<I, S>>, E>>,
     {
         let items = self.call(operation, model, start).await?;
         let observed = self.hooks.observer.is_some();
@@ -33,6 +36,7 @@ impl<T: Timer> Engine<T> {
             wait: None,
             timer: self.timer.clone(),
             idle: bound(self.policy.stream_idle),
+            stalled,
             operation,
             model: model.filter(|_| observed).map(str::to_owned),
             hooks: self.hooks.clone(),
@@ -46,9 +50,9 @@ pin_project! {
     ///
     /// The wait is measured from the poll that found no item ready, so it is
     /// the stream's own silence and never the slowness of its consumer.
-    struct IdleBounded<I, E, T: Timer> {
+    struct IdleBounded<I, S, T: Timer> {
         // `None` once it has ended.
-        items: Option<BoxStream<Result<I, E>>>,
+        items: Option<BoxStream<Result<I, S>>>,
 
         // The wait for the next item, from the moment when there is one.
         #[pin]
@@ -56,6 +60,7 @@ pin_project! {
 
         timer: Arc<T>,
         idle: Option<Duration>,
+        stalled: fn() -> S,
 
         // What a stall is told with; the model only where somebody is told.
         operation: Operation,
@@ -64,8 +69,8 @@ pin_project! {
     }
 }
 
-impl<I, E: Failure, T: Timer> Stream for IdleBounded<I, E, T> {
-    type Item = Result<I, E>;
+impl<I, S, T: Timer> Stream for IdleBounded<I, S, T> {
+    type Item = Result<I, S>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.project();
@@ -95,7 +100,7 @@ impl<I, E: Failure, T: Timer> Stream for IdleBounded<I, E, T> {
             model: this.model.as_deref(),
             idle,
         });
-        Poll::Ready(Some(Err(E::timeout())))
+        Poll::Ready(Some(Err((this.stalled)())))
     }
 }
 
@@ -115,6 +120,7 @@ mod tests {
             wait: None,
             timer: Arc::new(VirtualTimer::manual()),
             idle,
+            stalled: || Error::Timeout,
             operation: Operation::ChatCompletionStream,
             model: None,
             hooks: Hooks::default(),

@@ -1,6 +1,6 @@
 //! `crabllm-core` 0.0.19, the newest release that does not depend on tokio.
 
-use crate::{Failure, Operation, Retrying, Timer};
+use crate::{Failure, Operation::*, Retrying, Timer};
 use bytes::Bytes;
 use crabllm_core_0_0_19::{
     AudioSpeechRequest, BoxStream, ChatCompletionChunk, ChatCompletionRequest,
@@ -54,42 +54,37 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
         &self,
         request: &ChatCompletionRequest,
     ) -> Result<ChatCompletionResponse, Error> {
-        let (operation, model) = (Operation::ChatCompletion, Some(&*request.model));
-        self.engine
-            .call(operation, model, || self.inner.chat_completion(request))
-            .await
+        self.call(ChatCompletion, &*request.model, |p| {
+            p.chat_completion(request)
+        })
+        .await
     }
 
     async fn chat_completion_stream(
         &self,
         request: &ChatCompletionRequest,
     ) -> Result<BoxStream<'static, Result<ChatCompletionChunk, Error>>, Error> {
-        let (operation, model) = (Operation::ChatCompletionStream, Some(&*request.model));
-        self.engine
-            .open(operation, model, || {
-                self.inner.chat_completion_stream(request)
-            })
-            .await
+        let model = &*request.model;
+        self.open(ChatCompletionStream, model, Error::timeout, |p| {
+            p.chat_completion_stream(request)
+        })
+        .await
     }
 
     async fn embedding(&self, request: &EmbeddingRequest) -> Result<EmbeddingResponse, Error> {
-        let (operation, model) = (Operation::Embedding, Some(&*request.model));
-        self.engine
-            .call(operation, model, || self.inner.embedding(request))
+        self.call(Embedding, &*request.model, |p| p.embedding(request))
             .await
     }
 
     async fn image_generation(&self, request: &ImageRequest) -> Result<(Bytes, String), Error> {
-        let (operation, model) = (Operation::ImageGeneration, Some(&*request.model));
-        self.engine
-            .call(operation, model, || self.inner.image_generation(request))
-            .await
+        self.call(ImageGeneration, &*request.model, |p| {
+            p.image_generation(request)
+        })
+        .await
     }
 
     async fn audio_speech(&self, request: &AudioSpeechRequest) -> Result<(Bytes, String), Error> {
-        let (operation, model) = (Operation::AudioSpeech, Some(&*request.model));
-        self.engine
-            .call(operation, model, || self.inner.audio_speech(request))
+        self.call(AudioSpeech, &*request.model, |p| p.audio_speech(request))
             .await
     }
 
@@ -98,12 +93,10 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
         model: &str,
         fields: &[MultipartField],
     ) -> Result<(Bytes, String), Error> {
-        let operation = Operation::AudioTranscription;
-        self.engine
-            .call(operation, Some(model), || {
-                self.inner.audio_transcription(model, fields)
-            })
-            .await
+        self.call(AudioTranscription, model, |p| {
+            p.audio_transcription(model, fields)
+        })
+        .await
     }
 
     fn is_openai_compat(&self) -> bool {
@@ -115,21 +108,19 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
     }
 
     async fn chat_completion_raw(&self, model: &str, raw_body: Bytes) -> Result<Bytes, Error> {
-        let operation = Operation::ChatCompletionRaw;
-        self.engine
-            .call(operation, Some(model), || {
-                self.inner.chat_completion_raw(model, raw_body.clone())
-            })
-            .await
+        let body = || raw_body.clone();
+        self.call(ChatCompletionRaw, model, |p| {
+            p.chat_completion_raw(model, body())
+        })
+        .await
     }
 
     async fn anthropic_messages_raw(&self, raw_body: Bytes) -> Result<Bytes, Error> {
-        let operation = Operation::AnthropicMessagesRaw;
-        self.engine
-            .call(operation, None, || {
-                self.inner.anthropic_messages_raw(raw_body.clone())
-            })
-            .await
+        let body = || raw_body.clone();
+        self.call(AnthropicMessagesRaw, None, |p| {
+            p.anthropic_messages_raw(body())
+        })
+        .await
     }
 }
 

@@ -1,0 +1,233 @@
+//! `crabllm-core` 0.0.25, the newest release.
+
+use crate::{Failure, Operation::*, Retrying, Timer};
+use bytes::Bytes;
+use crabllm_core_0_0_25::{
+    AudioSpeechRequest, BoxStream, ByteStream, ChatCompletionChunk, ChatCompletionRequest,
+    ChatCompletionResponse, EmbeddingRequest, EmbeddingResponse, Error, ImageRequest, ModelList,
+    MultipartField, Provider, anthropic, gemini, ir,
+};
+use futures::{StreamExt, stream};
+use std::{io, mem, time::Duration};
+
+impl Failure for Error {
+    fn timeout() -> Self {
+        Self::Timeout
+    }
+
+    fn is_transient(&self) -> bool {
+        self.is_transient()
+    }
+
+    fn timed_out(&self) -> bool {
+        matches!(self, Self::Timeout)
+    }
+
+    fn is_not_implemented(&self) -> bool {
+        matches!(self, Self::Unsupported(_))
+    }
+
+    fn status(&self) -> Option<u16> {
+        match self {
+            Self::Provider { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    fn body(&self) -> Option<&str> {
+        match self {
+            Self::Provider { body, .. } => Some(body),
+            _ => None,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        self.retry_after()
+    }
+}
+
+/// The error of a stall in a stream of bytes, whose errors are those of I/O.
+fn silent() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, Error::Timeout)
+}
+
+// A default body would hide the inner provider's own: forward every method.
+#[deny(clippy::missing_trait_methods)]
+impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
+    async fn chat_completion(
+        &self,
+        request: &ChatCompletionRequest,
+    ) -> Result<ChatCompletionResponse, Error> {
+        self.call(ChatCompletion, &*request.model, |p| {
+            p.chat_completion(request)
+        })
+        .await
+    }
+
+    async fn chat_completion_stream(
+        &self,
+        request: &ChatCompletionRequest,
+    ) -> Result<BoxStream<'static, Result<ChatCompletionChunk, Error>>, Error> {
+        let start = |p| P::chat_completion_stream(p, request);
+        self.open(ChatCompletionStream, &*request.model, Error::timeout, start)
+            .await
+    }
+
+    async fn anthropic_messages(
+        &self,
+        request: &anthropic::Request,
+    ) -> Result<anthropic::Response, Error> {
+        self.call(AnthropicMessages, &*request.model, |p| {
+            p.anthropic_messages(request)
+        })
+        .await
+    }
+
+    async fn anthropic_messages_stream(
+        &self,
+        request: &anthropic::Request,
+    ) -> Result<BoxStream<'static, Result<anthropic::StreamEvent, Error>>, Error> {
+        let start = |p| P::anthropic_messages_stream(p, request);
+        self.open(
+            AnthropicMessagesStream,
+            &*request.model,
+            Error::timeout,
+            start,
+        )
+        .await
+    }
+
+    async fn gemini_generate_content(
+        &self,
+        model: &str,
+        request: &gemini::Request,
+    ) -> Result<gemini::Response, Error> {
+        let start = |p| P::gemini_generate_content(p, model, request);
+        self.call(GeminiGenerateContent, model, start).await
+    }
+
+    async fn gemini_generate_content_stream(
+        &self,
+        model: &str,
+        request: &gemini::Request,
+    ) -> Result<BoxStream<'static, Result<gemini::Response, Error>>, Error> {
+        let start = |p| P::gemini_generate_content_stream(p, model, request);
+        self.open(GeminiGenerateContentStream, model, Error::timeout, start)
+            .await
+    }
+
+    async fn complete(&self, request: &ir::Request) -> Result<ir::Response, Error> {
+        self.call(Complete, &*request.model, |p| p.complete(request))
+            .await
+    }
+
+    async fn complete_stream(
+        &self,
+        request: &ir::Request,
+    ) -> Result<BoxStream<'static, Result<ir::StreamEvent, Error>>, Error> {
+        let start = |p| P::complete_stream(p, request);
+        self.open(CompleteStream, &*request.model, Error::timeout, start)
+            .await
+    }
+
+    async fn embedding(&self, request: &EmbeddingRequest) -> Result<EmbeddingResponse, Error> {
+        self.call(Embedding, &*request.model, |p| p.embedding(request))
+            .await
+    }
+
+    async fn image_generation(&self, request: &ImageRequest) -> Result<(Bytes, String), Error> {
+        self.call(ImageGeneration, &*request.model, |p| {
+            p.image_generation(request)
+        })
+        .await
+    }
+
+    async fn audio_speech(&self, request: &AudioSpeechRequest) -> Result<(Bytes, String), Error> {
+        self.call(AudioSpeech, &*request.model, |p| p.audio_speech(request))
+            .await
+    }
+
+    async fn audio_transcription(
+        &self,
+        model: &str,
+        fields: &[MultipartField],
+    ) -> Result<(Bytes, String), Error> {
+        self.call(AudioTranscription, model, |p| {
+            p.audio_transcription(model, fields)
+        })
+        .await
+    }
+
+    async fn models(&self) -> Result<ModelList, Error> {
+        self.call(Models, None, |p| p.models()).await
+    }
+
+    fn is_openai_compat(&self) -> bool {
+        self.inner.is_openai_compat()
+    }
+
+    fn is_anthropic_compat(&self) -> bool {
+        self.inner.is_anthropic_compat()
+    }
+
+    fn is_gemini_compat(&self) -> bool {
+        self.inner.is_gemini_compat()
+    }
+
+    async fn chat_completion_stream_passthrough(
+        &self,
+        model: &str,
+        mut body_stream: ByteStream,
+    ) -> Result<ByteStream, Error> {
+        // `Operations` cannot hold this one, so there is no second attempt.
+        let mut body = || mem::replace(&mut body_stream, stream::empty().boxed());
+        let start = |p| P::chat_completion_stream_passthrough(p, model, body());
+        self.open(ChatCompletionStreamPassthrough, model, silent, start)
+            .await
+    }
+
+    async fn chat_completion_stream_raw(
+        &self,
+        model: &str,
+        raw_body: Bytes,
+    ) -> Result<ByteStream, Error> {
+        let start = |p| P::chat_completion_stream_raw(p, model, raw_body.clone());
+        self.open(ChatCompletionStreamRaw, model, silent, start)
+            .await
+    }
+
+    async fn chat_completion_raw(&self, model: &str, raw_body: Bytes) -> Result<Bytes, Error> {
+        let start = |p| P::chat_completion_raw(p, model, raw_body.clone());
+        self.call(ChatCompletionRaw, model, start).await
+    }
+
+    async fn anthropic_messages_raw(&self, raw_body: Bytes) -> Result<Bytes, Error> {
+        let start = |p| P::anthropic_messages_raw(p, raw_body.clone());
+        self.call(AnthropicMessagesRaw, None, start).await
+    }
+
+    async fn anthropic_messages_stream_raw(&self, raw_body: Bytes) -> Result<ByteStream, Error> {
+        let start = |p| P::anthropic_messages_stream_raw(p, raw_body.clone());
+        self.open(AnthropicMessagesStreamRaw, None, silent, start)
+            .await
+    }
+
+    async fn gemini_generate_content_raw(
+        &self,
+        model: &str,
+        raw_body: Bytes,
+    ) -> Result<Bytes, Error> {
+        let start = |p| P::gemini_generate_content_raw(p, model, raw_body.clone());
+        self.call(GeminiGenerateContentRaw, model, start).await
+    }
+
+    async fn gemini_generate_content_stream_raw(
+        &self,
+        model: &str,
+        raw_body: Bytes,
+    ) -> Result<ByteStream, Error> {
+        let start = |p| P::gemini_generate_content_stream_raw(p, model, raw_body.clone());
+        self.open(GeminiGenerateContentStreamRaw, model, silent, start)
+            .await
+    }
+}
