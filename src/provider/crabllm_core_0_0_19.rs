@@ -54,38 +54,32 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
         &self,
         request: &ChatCompletionRequest,
     ) -> Result<ChatCompletionResponse, Error> {
-        self.call(ChatCompletion, &*request.model, |p| {
-            p.chat_completion(request)
-        })
-        .await
+        let start = |p| P::chat_completion(p, request);
+        self.call(ChatCompletion, &*request.model, start).await
     }
 
     async fn chat_completion_stream(
         &self,
         request: &ChatCompletionRequest,
     ) -> Result<BoxStream<'static, Result<ChatCompletionChunk, Error>>, Error> {
-        let model = &*request.model;
-        self.open(ChatCompletionStream, model, Error::timeout, |p| {
-            p.chat_completion_stream(request)
-        })
-        .await
+        let start = |p| P::chat_completion_stream(p, request);
+        self.open(ChatCompletionStream, &*request.model, Error::timeout, start)
+            .await
     }
 
     async fn embedding(&self, request: &EmbeddingRequest) -> Result<EmbeddingResponse, Error> {
-        self.call(Embedding, &*request.model, |p| p.embedding(request))
-            .await
+        let start = |p| P::embedding(p, request);
+        self.call(Embedding, &*request.model, start).await
     }
 
     async fn image_generation(&self, request: &ImageRequest) -> Result<(Bytes, String), Error> {
-        self.call(ImageGeneration, &*request.model, |p| {
-            p.image_generation(request)
-        })
-        .await
+        let start = |p| P::image_generation(p, request);
+        self.call(ImageGeneration, &*request.model, start).await
     }
 
     async fn audio_speech(&self, request: &AudioSpeechRequest) -> Result<(Bytes, String), Error> {
-        self.call(AudioSpeech, &*request.model, |p| p.audio_speech(request))
-            .await
+        let start = |p| P::audio_speech(p, request);
+        self.call(AudioSpeech, &*request.model, start).await
     }
 
     async fn audio_transcription(
@@ -93,10 +87,8 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
         model: &str,
         fields: &[MultipartField],
     ) -> Result<(Bytes, String), Error> {
-        self.call(AudioTranscription, model, |p| {
-            p.audio_transcription(model, fields)
-        })
-        .await
+        let start = |p| P::audio_transcription(p, model, fields);
+        self.call(AudioTranscription, model, start).await
     }
 
     fn is_openai_compat(&self) -> bool {
@@ -108,19 +100,13 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
     }
 
     async fn chat_completion_raw(&self, model: &str, raw_body: Bytes) -> Result<Bytes, Error> {
-        let body = || raw_body.clone();
-        self.call(ChatCompletionRaw, model, |p| {
-            p.chat_completion_raw(model, body())
-        })
-        .await
+        let start = |p| P::chat_completion_raw(p, model, raw_body.clone());
+        self.call(ChatCompletionRaw, model, start).await
     }
 
     async fn anthropic_messages_raw(&self, raw_body: Bytes) -> Result<Bytes, Error> {
-        let body = || raw_body.clone();
-        self.call(AnthropicMessagesRaw, None, |p| {
-            p.anthropic_messages_raw(body())
-        })
-        .await
+        let start = |p| P::anthropic_messages_raw(p, raw_body.clone());
+        self.call(AnthropicMessagesRaw, None, start).await
     }
 }
 

@@ -58,10 +58,8 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
         &self,
         request: &ChatCompletionRequest,
     ) -> Result<ChatCompletionResponse, Error> {
-        self.call(ChatCompletion, &*request.model, |p| {
-            p.chat_completion(request)
-        })
-        .await
+        let start = |p| P::chat_completion(p, request);
+        self.call(ChatCompletion, &*request.model, start).await
     }
 
     async fn chat_completion_stream(
@@ -77,10 +75,8 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
         &self,
         request: &anthropic::Request,
     ) -> Result<anthropic::Response, Error> {
-        self.call(AnthropicMessages, &*request.model, |p| {
-            p.anthropic_messages(request)
-        })
-        .await
+        let start = |p| P::anthropic_messages(p, request);
+        self.call(AnthropicMessages, &*request.model, start).await
     }
 
     async fn anthropic_messages_stream(
@@ -117,8 +113,8 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
     }
 
     async fn complete(&self, request: &ir::Request) -> Result<ir::Response, Error> {
-        self.call(Complete, &*request.model, |p| p.complete(request))
-            .await
+        let start = |p| P::complete(p, request);
+        self.call(Complete, &*request.model, start).await
     }
 
     async fn complete_stream(
@@ -131,20 +127,18 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
     }
 
     async fn embedding(&self, request: &EmbeddingRequest) -> Result<EmbeddingResponse, Error> {
-        self.call(Embedding, &*request.model, |p| p.embedding(request))
-            .await
+        let start = |p| P::embedding(p, request);
+        self.call(Embedding, &*request.model, start).await
     }
 
     async fn image_generation(&self, request: &ImageRequest) -> Result<(Bytes, String), Error> {
-        self.call(ImageGeneration, &*request.model, |p| {
-            p.image_generation(request)
-        })
-        .await
+        let start = |p| P::image_generation(p, request);
+        self.call(ImageGeneration, &*request.model, start).await
     }
 
     async fn audio_speech(&self, request: &AudioSpeechRequest) -> Result<(Bytes, String), Error> {
-        self.call(AudioSpeech, &*request.model, |p| p.audio_speech(request))
-            .await
+        let start = |p| P::audio_speech(p, request);
+        self.call(AudioSpeech, &*request.model, start).await
     }
 
     async fn audio_transcription(
@@ -152,14 +146,13 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
         model: &str,
         fields: &[MultipartField],
     ) -> Result<(Bytes, String), Error> {
-        self.call(AudioTranscription, model, |p| {
-            p.audio_transcription(model, fields)
-        })
-        .await
+        let start = |p| P::audio_transcription(p, model, fields);
+        self.call(AudioTranscription, model, start).await
     }
 
     async fn models(&self) -> Result<ModelList, Error> {
-        self.call(Models, None, |p| p.models()).await
+        let start = |p| P::models(p);
+        self.call(Models, None, start).await
     }
 
     fn is_openai_compat(&self) -> bool {
