@@ -2,9 +2,11 @@
 
 #[cfg(feature = "crabllm-core-0_0_19")]
 mod crabllm_core_0_0_19;
+#[cfg(feature = "crabllm-core-0_0_25")]
+mod crabllm_core_0_0_25;
 
-use crate::{Instant, Operation, Timer, timer::sleep};
-use futures::{Stream, StreamExt, stream};
+use crate::{Instant, Operation, Timer, stream::BoxStream, timer::sleep};
+use futures::{StreamExt, stream};
 use std::{
     collections::VecDeque,
     fmt,
@@ -67,7 +69,11 @@ enum Outcome {
 /// How an attempt fails, before an adapter makes it an error of its release.
 #[derive(Clone, Debug)]
 enum Fault {
-    Status { status: u16, body: String },
+    Status {
+        status: u16,
+        body: String,
+        retry_after: Option<Duration>,
+    },
     Disconnected,
     Invalid,
 }
@@ -107,8 +113,21 @@ impl Step {
 
     /// Fails as if the server had answered with this HTTP status and body.
     pub fn status_with_body(status: u16, body: impl Into<String>) -> Self {
-        let body = body.into();
-        Self::from(Outcome::Fail(Fault::Status { status, body }))
+        Self::from(Outcome::Fail(Fault::Status {
+            status,
+            body: body.into(),
+            retry_after: None,
+        }))
+    }
+
+    /// Has the server's answer ask to wait, if the step is one of a status.
+    ///
+    /// The errors of `crabllm-core` 0.0.19 do not carry it.
+    pub fn retry_after(mut self, duration: Duration) -> Self {
+        if let Outcome::Fail(Fault::Status { retry_after, .. }) = &mut self.outcome {
+            *retry_after = Some(duration);
+        }
+        self
     }
 
     /// Fails, transiently, as if the connection were lost.
@@ -178,7 +197,7 @@ impl<T: Timer> Scripted<T> {
     }
 
     /// Makes one attempt.
-    async fn attempt<E: From<Fault>>(&self, operation: Operation) -> Result<Vec<Step>, E> {
+    async fn attempt(&self, operation: Operation) -> Result<Vec<Step>, Fault> {
         let started = self.timer.now();
         let (step, index) = {
             let mut shared = lock(&self.shared);
@@ -198,23 +217,28 @@ impl<T: Timer> Scripted<T> {
         };
         let result = step.run(&*self.timer).await;
         record.cancelled = false;
-        Ok(result?)
+        result
     }
 
     /// Opens a stream whose successful items `item` makes.
-    async fn open<I, E: From<Fault>>(
+    async fn open<I, S, E>(
         &self,
         operation: Operation,
         item: fn() -> I,
-    ) -> Result<impl Stream<Item = Result<I, E>> + Send + use<T, I, E>, E> {
-        let steps = self.attempt::<E>(operation).await?.into_iter();
+    ) -> Result<BoxStream<Result<I, S>>, E>
+    where
+        I: Send + 'static,
+        S: From<Fault> + Send + 'static,
+        E: From<Fault>,
+    {
+        let steps = self.attempt(operation).await?.into_iter();
         let timer = self.timer.clone();
         let items = stream::unfold((steps, timer), move |(mut steps, timer)| async move {
             let result = steps.next()?.run(&*timer).await;
-            let item = result.map(|_| item()).map_err(E::from);
+            let item = result.map(|_| item()).map_err(S::from);
             Some((item, (steps, timer)))
         });
-        Ok(items.fuse())
+        Ok(Box::pin(items.fuse()))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The scripted provider for `crabllm-core` 0.0.19.
 
 use super::{Fault, Scripted};
-use crate::{Operation, Timer};
+use crate::{Operation::*, Timer};
 use bytes::Bytes;
 use crabllm_core_0_0_19::{
     AudioSpeechRequest, BoxStream, ChatCompletionChunk, ChatCompletionRequest,
@@ -12,12 +12,14 @@ use crabllm_core_0_0_19::{
 impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Status { status, body } => Self::Provider { status, body },
+            Fault::Status { status, body, .. } => Self::Provider { status, body },
             Fault::Disconnected => Self::Internal("connection lost".into()),
             Fault::Invalid => Self::Config("no such thing".into()),
         }
     }
 }
+
+const RAW: Bytes = Bytes::from_static(b"{}");
 
 #[deny(clippy::missing_trait_methods)]
 impl<T: Timer> Provider for Scripted<T> {
@@ -25,48 +27,39 @@ impl<T: Timer> Provider for Scripted<T> {
         &self,
         _: &ChatCompletionRequest,
     ) -> Result<ChatCompletionResponse, Error> {
-        self.attempt(Operation::ChatCompletion)
-            .await
-            .map(|_| ChatCompletionResponse::default())
+        self.attempt(ChatCompletion).await?;
+        Ok(ChatCompletionResponse::default())
     }
 
     async fn chat_completion_stream(
         &self,
         _: &ChatCompletionRequest,
     ) -> Result<BoxStream<'static, Result<ChatCompletionChunk, Error>>, Error> {
-        let items = self
-            .open(
-                Operation::ChatCompletionStream,
-                ChatCompletionChunk::default,
-            )
-            .await?;
-        Ok(Box::pin(items))
+        let item = ChatCompletionChunk::default;
+        self.open(ChatCompletionStream, item).await
     }
 
     async fn embedding(&self, request: &EmbeddingRequest) -> Result<EmbeddingResponse, Error> {
-        self.attempt(Operation::Embedding)
-            .await
-            .map(|_| EmbeddingResponse {
-                object: "list".into(),
-                data: Vec::new(),
-                model: request.model.clone(),
-                usage: EmbeddingUsage {
-                    prompt_tokens: 0,
-                    total_tokens: 0,
-                },
-            })
+        self.attempt(Embedding).await?;
+        Ok(EmbeddingResponse {
+            object: "list".into(),
+            data: Vec::new(),
+            model: request.model.clone(),
+            usage: EmbeddingUsage {
+                prompt_tokens: 0,
+                total_tokens: 0,
+            },
+        })
     }
 
     async fn image_generation(&self, _: &ImageRequest) -> Result<(Bytes, String), Error> {
-        self.attempt(Operation::ImageGeneration)
-            .await
-            .map(|_| Default::default())
+        self.attempt(ImageGeneration).await?;
+        Ok(Default::default())
     }
 
     async fn audio_speech(&self, _: &AudioSpeechRequest) -> Result<(Bytes, String), Error> {
-        self.attempt(Operation::AudioSpeech)
-            .await
-            .map(|_| Default::default())
+        self.attempt(AudioSpeech).await?;
+        Ok(Default::default())
     }
 
     async fn audio_transcription(
@@ -74,9 +67,8 @@ impl<T: Timer> Provider for Scripted<T> {
         _: &str,
         _: &[MultipartField],
     ) -> Result<(Bytes, String), Error> {
-        self.attempt(Operation::AudioTranscription)
-            .await
-            .map(|_| Default::default())
+        self.attempt(AudioTranscription).await?;
+        Ok(Default::default())
     }
 
     /// Says yes, unlike the trait's default.
@@ -90,14 +82,12 @@ impl<T: Timer> Provider for Scripted<T> {
     }
 
     async fn chat_completion_raw(&self, _: &str, _: Bytes) -> Result<Bytes, Error> {
-        self.attempt(Operation::ChatCompletionRaw)
-            .await
-            .map(|_| Bytes::from_static(b"{}"))
+        self.attempt(ChatCompletionRaw).await?;
+        Ok(RAW)
     }
 
     async fn anthropic_messages_raw(&self, _: Bytes) -> Result<Bytes, Error> {
-        self.attempt(Operation::AnthropicMessagesRaw)
-            .await
-            .map(|_| Bytes::from_static(b"{}"))
+        self.attempt(AnthropicMessagesRaw).await?;
+        Ok(RAW)
     }
 }

@@ -2,9 +2,10 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+#[cfg(feature = "crabllm-core-0_0_19")]
+use crabllm_retry::crabllm_core_0_0_19::{ChatCompletionRequest, Error, json};
 use crabllm_retry::{
     Backoff, Instant, Jitter, Policy, Retrying, Scripted, Step, Timer, VirtualSleep, VirtualTimer,
-    crabllm_core_0_0_19::{ChatCompletionRequest, Error, json},
 };
 use std::{
     sync::{Arc, Mutex},
@@ -104,11 +105,13 @@ pub fn exactly(initial: Duration) -> Backoff {
     Backoff::exponential(initial, 20 * SECOND).jitter(Jitter::None)
 }
 
+#[cfg(feature = "crabllm-core-0_0_19")]
 pub fn request() -> ChatCompletionRequest {
     json::from_str(r#"{"model": "m", "messages": []}"#).unwrap()
 }
 
 /// The status of a failed result.
+#[cfg(feature = "crabllm-core-0_0_19")]
 pub fn status<T>(result: Result<T, Error>) -> Option<u16> {
     match result {
         Err(Error::Provider { status, .. }) => Some(status),

@@ -1,0 +1,264 @@
+//! The methods of crabllm-core 0.0.25.
+
+use crate::common::SECOND;
+use crabllm_retry::crabllm_core_0_0_25::{
+    AudioSpeechRequest, BoxStream, ByteStream, ChatCompletionChunk, ChatCompletionRequest,
+    ChatCompletionResponse, EmbeddingInput, EmbeddingRequest, Error, ImageRequest, Provider,
+    anthropic, gemini, ir, json,
+};
+use futures::{StreamExt, stream};
+use std::io;
+
+crate::claims!();
+
+/// A provider that answers nothing, but for the given methods.
+macro_rules! speechless {
+    ($provider:ty, $($method:item)*) => {
+        impl Provider for $provider {
+            async fn chat_completion(
+                &self,
+                _: &ChatCompletionRequest,
+            ) -> Result<ChatCompletionResponse, Error> {
+                Err(Error::Timeout)
+            }
+
+            async fn chat_completion_stream(
+                &self,
+                _: &ChatCompletionRequest,
+            ) -> Result<BoxStream<'static, Result<ChatCompletionChunk, Error>>, Error> {
+                Err(Error::Timeout)
+            }
+
+            async fn anthropic_messages(
+                &self,
+                _: &anthropic::Request,
+            ) -> Result<anthropic::Response, Error> {
+                Err(Error::Timeout)
+            }
+
+            async fn anthropic_messages_stream(
+                &self,
+                _: &anthropic::Request,
+            ) -> Result<BoxStream<'static, Result<anthropic::StreamEvent, Error>>, Error> {
+                Err(Error::Timeout)
+            }
+
+            async fn gemini_generate_content_stream(
+                &self,
+                _: &str,
+                _: &gemini::Request,
+            ) -> Result<BoxStream<'static, Result<gemini::Response, Error>>, Error> {
+                Err(Error::Timeout)
+            }
+
+            $($method)*
+        }
+    };
+}
+
+const METHODS: [Operation; 20] = [
+    Operation::ChatCompletion,
+    Operation::ChatCompletionRaw,
+    Operation::AnthropicMessages,
+    Operation::AnthropicMessagesRaw,
+    Operation::GeminiGenerateContent,
+    Operation::GeminiGenerateContentRaw,
+    Operation::Complete,
+    Operation::ChatCompletionStream,
+    Operation::ChatCompletionStreamRaw,
+    Operation::AnthropicMessagesStream,
+    Operation::AnthropicMessagesStreamRaw,
+    Operation::GeminiGenerateContentStream,
+    Operation::GeminiGenerateContentStreamRaw,
+    Operation::CompleteStream,
+    Operation::ChatCompletionStreamPassthrough,
+    Operation::Embedding,
+    Operation::ImageGeneration,
+    Operation::AudioSpeech,
+    Operation::AudioTranscription,
+    Operation::Models,
+];
+
+/// Calls one method, and drops what it answers.
+async fn call(provider: &impl Provider, method: Operation) -> Result<(), Error> {
+    let p = provider;
+    let body = || "{}".into();
+    match method {
+        Operation::ChatCompletion => p.chat_completion(&chat()).await.map(drop),
+        Operation::ChatCompletionRaw => p.chat_completion_raw("m", body()).await.map(drop),
+        Operation::AnthropicMessages => p.anthropic_messages(&messages()).await.map(drop),
+        Operation::AnthropicMessagesRaw => p.anthropic_messages_raw(body()).await.map(drop),
+        Operation::GeminiGenerateContent => {
+            p.gemini_generate_content("m", &contents()).await.map(drop)
+        }
+        Operation::GeminiGenerateContentRaw => {
+            p.gemini_generate_content_raw("m", body()).await.map(drop)
+        }
+        Operation::Complete => p.complete(&canonical()).await.map(drop),
+        Operation::ChatCompletionStream => p.chat_completion_stream(&chat()).await.map(drop),
+        Operation::ChatCompletionStreamRaw => {
+            p.chat_completion_stream_raw("m", body()).await.map(drop)
+        }
+        Operation::AnthropicMessagesStream => {
+            p.anthropic_messages_stream(&messages()).await.map(drop)
+        }
+        Operation::AnthropicMessagesStreamRaw => {
+            p.anthropic_messages_stream_raw(body()).await.map(drop)
+        }
+        Operation::GeminiGenerateContentStream => {
+            let request = contents();
+            p.gemini_generate_content_stream("m", &request)
+                .await
+                .map(drop)
+        }
+        Operation::GeminiGenerateContentStreamRaw => p
+            .gemini_generate_content_stream_raw("m", body())
+            .await
+            .map(drop),
+        Operation::CompleteStream => p.complete_stream(&canonical()).await.map(drop),
+        Operation::ChatCompletionStreamPassthrough => {
+            let body = stream::iter([Ok("{}".into())]).boxed();
+            p.chat_completion_stream_passthrough("m", body)
+                .await
+                .map(drop)
+        }
+        Operation::Embedding => {
+            let request = EmbeddingRequest {
+                model: "m".into(),
+                input: EmbeddingInput::Single("text".into()),
+            };
+            p.embedding(&request).await.map(drop)
+        }
+        Operation::ImageGeneration => {
+            let request: ImageRequest = parse(r#"{"model": "m", "prompt": "p"}"#);
+            p.image_generation(&request).await.map(drop)
+        }
+        Operation::AudioSpeech => {
+            let request: AudioSpeechRequest =
+                parse(r#"{"model": "m", "input": "i", "voice": "v"}"#);
+            p.audio_speech(&request).await.map(drop)
+        }
+        Operation::AudioTranscription => p.audio_transcription("m", &[]).await.map(drop),
+        Operation::Models => p.models().await.map(drop),
+        other => panic!("{other} is not a method of this release"),
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(body: &str) -> T {
+    json::from_str(body).unwrap()
+}
+
+fn chat() -> ChatCompletionRequest {
+    parse(r#"{"model": "m", "messages": []}"#)
+}
+
+fn messages() -> anthropic::Request {
+    parse(r#"{"model": "m", "messages": [], "max_tokens": 1}"#)
+}
+
+fn contents() -> gemini::Request {
+    parse(r#"{"contents": []}"#)
+}
+
+fn canonical() -> ir::Request {
+    ir::Request::from(messages())
+}
+
+#[test]
+fn a_retry_is_never_earlier_than_the_error_asks() {
+    let asking = |seconds: u32| Step::status(429).retry_after(seconds * SECOND);
+    for (script, sleeps) in [
+        (asking(7), vec![7 * SECOND]),
+        (asking(0), vec![SECOND]),
+        (asking(60), vec![60 * SECOND]),
+        (asking(61), vec![]),
+    ] {
+        let scene = Scene::new([script]);
+        let answered = block_on(scene.retrying.chat_completion(&chat())).is_ok();
+        assert_eq!(scene.sleeps.asked(), sleeps);
+        assert_eq!(answered, !sleeps.is_empty());
+    }
+}
+
+#[test]
+fn the_users_word_goes_before_the_errors() {
+    let scene = Scene::new([Step::status(429).retry_after(7 * SECOND)])
+        .set(|r| r.retry_after(|_| Some(9 * SECOND)));
+    block_on(scene.retrying.chat_completion(&chat())).unwrap();
+    assert_eq!(scene.sleeps.asked(), [9 * SECOND]);
+}
+
+#[test]
+fn what_is_unsupported_is_never_retried() {
+    let scene = Scene::new([]);
+    let retrying = Retrying::with_timer(Speaks(0), scene.sleeps.clone())
+        .policy(plain().retry(Operations::ALL))
+        .retry_if(|_| true)
+        .max_retries(u32::MAX);
+    let result = block_on(retrying.complete(&canonical()));
+    assert!(matches!(result, Err(Error::Unsupported(_))));
+    assert!(scene.sleeps.asked().is_empty());
+}
+
+#[test]
+fn a_stalled_stream_of_bytes_ends_with_a_timeout_of_io() {
+    let scene = Scene::new([Step::stream([Step::ok(), Step::hang()])]);
+    let opened = scene.retrying.chat_completion_stream_raw("m", "{}".into());
+    let mut items = block_on(opened).unwrap();
+    assert!(matches!(block_on(items.next()), Some(Ok(_))));
+    let error = block_on(items.next()).unwrap().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    let inner = error.get_ref().unwrap().downcast_ref();
+    assert!(matches!(inner, Some(Error::Timeout)));
+    assert!(block_on(items.next()).is_none());
+    assert_eq!(scene.clock.elapsed(), 90 * SECOND);
+}
+
+#[test]
+fn the_body_that_is_passed_through_arrives_whole() {
+    /// Echoes the body that it is given.
+    struct Echo;
+
+    speechless! { Echo,
+        async fn chat_completion_stream_passthrough(
+            &self,
+            _: &str,
+            body: ByteStream,
+        ) -> Result<ByteStream, Error> {
+            Ok(body)
+        }
+    }
+
+    let retrying = Retrying::with_timer(Echo, VirtualTimer::new());
+    let body = stream::iter(["one", "two"])
+        .map(|part| Ok(part.into()))
+        .boxed();
+    let echo = block_on(retrying.chat_completion_stream_passthrough("m", body)).unwrap();
+    let parts: Vec<_> = block_on(echo.map(Result::unwrap).collect());
+    assert_eq!(parts, ["one", "two"]);
+}
+
+/// Says yes to the dialect of this number.
+struct Speaks(usize);
+
+fn dialects(provider: &impl Provider) -> [bool; 3] {
+    [
+        provider.is_openai_compat(),
+        provider.is_anthropic_compat(),
+        provider.is_gemini_compat(),
+    ]
+}
+
+speechless! { Speaks,
+    fn is_openai_compat(&self) -> bool {
+        self.0 == 0
+    }
+
+    fn is_anthropic_compat(&self) -> bool {
+        self.0 == 1
+    }
+
+    fn is_gemini_compat(&self) -> bool {
+        self.0 == 2
+    }
+}
