@@ -1,0 +1,377 @@
+//! The same random scripts through crabllm-core's own `Retrying`, on tokio with
+//! paused time, and through this crate's, on the virtual timer.
+//!
+//! They agree on the result, the items of streams, the number of attempts, and
+//! how long each takes; the delays of both lie within the same bounds. Where
+//! this crate differs it does so on purpose, and each difference is a test.
+//!
+//! `DIFFERENTIAL_SEED` and `DIFFERENTIAL_CASES` choose other scripts and more.
+
+#![cfg(all(feature = "crabllm-core-0_0_25", feature = "futures-timer"))]
+
+use crabllm_retry::{
+    Attempt, Instant, Operation, Operations, Policy, Retrying, Scripted, Step, Timer, VirtualTimer,
+    crabllm_core_0_0_25::{self as upstream, ChatCompletionRequest, Error, Provider, json},
+};
+use futures::{StreamExt, executor::block_on};
+use proptest::{
+    collection::vec,
+    prelude::*,
+    test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner},
+};
+use std::{env, time::Duration};
+
+/// tokio's paused clock.
+struct TokioTimer;
+
+impl Timer for TokioTimer {
+    type Sleep = tokio::time::Sleep;
+
+    fn sleep(&self, duration: Duration) -> tokio::time::Sleep {
+        tokio::time::sleep(duration)
+    }
+
+    fn now(&self) -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+}
+
+fn tokio_with_paused_time() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+}
+
+/// A call, and what its attempts meet with.
+#[derive(Clone, Debug)]
+struct Case {
+    streams: bool,
+    max_retries: u32,
+    timeout: Duration,
+    max_retry_after: Duration,
+    stream_idle: Duration,
+    attempts: Vec<Outcome>,
+}
+
+#[derive(Clone, Debug)]
+struct Outcome {
+    latency: Duration,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    /// With the items of the stream, if it is one.
+    Answer(Vec<Outcome>),
+    Status(u16),
+    RetryAfter(Duration),
+    Disconnect,
+    Invalid,
+    Hang,
+}
+
+fn cases() -> impl Strategy<Value = Case> {
+    let bound = || millis(1, 60_000);
+    let limits = (0u32..5, bound(), seconds(100), bound());
+    (any::<bool>(), limits, vec(attempt(), 0..7)).prop_map(
+        |(streams, (max_retries, timeout, max_retry_after, stream_idle), attempts)| Case {
+            streams,
+            max_retries,
+            timeout,
+            max_retry_after,
+            stream_idle,
+            attempts,
+        },
+    )
+}
+
+fn attempt() -> impl Strategy<Value = Outcome> {
+    let answer = vec(outcome(failure(), Just(Kind::Answer(Vec::new()))), 0..5);
+    outcome(failure(), answer.prop_map(Kind::Answer))
+}
+
+fn outcome(
+    failure: impl Strategy<Value = Kind>,
+    answer: impl Strategy<Value = Kind>,
+) -> impl Strategy<Value = Outcome> {
+    let latency = prop_oneof![Just(Duration::ZERO), millis(1, 90_000)];
+    let kind = prop_oneof![3 => failure, 1 => answer];
+    (latency, kind).prop_map(|(latency, kind)| Outcome { latency, kind })
+}
+
+fn failure() -> impl Strategy<Value = Kind> {
+    let statuses = vec![400u16, 401, 404, 408, 429, 500, 501, 502, 503, 504, 529];
+    prop_oneof![
+        4 => prop::sample::select(statuses).prop_map(Kind::Status),
+        2 => seconds(120).prop_map(Kind::RetryAfter),
+        1 => Just(Kind::Disconnect),
+        1 => Just(Kind::Invalid),
+        2 => Just(Kind::Hang),
+    ]
+}
+
+fn millis(least: u64, most: u64) -> impl Strategy<Value = Duration> {
+    (least..=most).prop_map(Duration::from_millis)
+}
+
+fn seconds(most: u64) -> impl Strategy<Value = Duration> {
+    (0..=most).prop_map(Duration::from_secs)
+}
+
+impl Case {
+    fn script(&self) -> Vec<Step> {
+        self.attempts.iter().map(Outcome::step).collect()
+    }
+
+    fn run_ours(&self) -> Run {
+        let timer = VirtualTimer::new();
+        let provider = Scripted::new(timer.clone(), self.script());
+        let policy = Policy::default()
+            .max_retries(self.max_retries)
+            .timeout(self.timeout)
+            .max_retry_after(self.max_retry_after)
+            .stream_idle(self.stream_idle)
+            .retry(Operations::CHAT | Operations::STREAMS);
+        let retrying = Retrying::with_timer(provider.clone(), timer.clone()).policy(policy);
+        let result = block_on(timer.task(call(&retrying, self.streams)));
+        Run::new(result, provider.attempts())
+    }
+
+    fn run_upstreams(&self, tokio: &tokio::runtime::Runtime) -> Run {
+        let provider = Scripted::new(TokioTimer, self.script());
+        let retrying = upstream::Retrying::new(provider.clone())
+            .max_retries(self.max_retries)
+            .timeout(self.timeout)
+            .max_retry_after(self.max_retry_after)
+            .stream_idle(self.stream_idle);
+        let result = tokio.block_on(call(&retrying, self.streams));
+        Run::new(result, provider.attempts())
+    }
+
+    /// The least and the most that may lie between an attempt and the next.
+    fn delay(&self, attempt: usize) -> (Duration, Duration) {
+        let bound = Duration::from_millis(100) * (1 << attempt);
+        match self.attempts.get(attempt).map(|outcome| &outcome.kind) {
+            Some(Kind::RetryAfter(asked)) if self.reaches_its_end(attempt) => {
+                (*asked, bound.max(*asked))
+            }
+            _ => (bound / 2, bound),
+        }
+    }
+
+    /// Whether an attempt comes to its end before the timeout.
+    fn reaches_its_end(&self, attempt: usize) -> bool {
+        self.attempts[attempt].latency <= self.timeout
+    }
+}
+
+impl Outcome {
+    fn step(&self) -> Step {
+        let step = match &self.kind {
+            Kind::Answer(items) => Step::stream(items.iter().map(Self::step)),
+            Kind::Status(status) => Step::status(*status),
+            Kind::RetryAfter(asked) => Step::status(429).retry_after(*asked),
+            Kind::Disconnect => Step::disconnect(),
+            Kind::Invalid => Step::invalid(),
+            Kind::Hang => Step::hang(),
+        };
+        step.after(self.latency)
+    }
+}
+
+/// What there is to see of a call.
+#[derive(Debug, PartialEq)]
+struct Run {
+    /// The result, or the items of the stream.
+    result: Vec<String>,
+
+    /// How long each attempt took.
+    attempts: Vec<Duration>,
+
+    /// How long each delay between two of them took.
+    delays: Vec<Duration>,
+}
+
+impl Run {
+    fn new(result: Vec<String>, attempts: Vec<Attempt>) -> Self {
+        let end = |attempt: &Attempt| attempt.ended.expect("all are over");
+        let delays = attempts.windows(2).map(|two| two[1].started - end(&two[0]));
+        Self {
+            result,
+            delays: delays.collect(),
+            attempts: attempts.iter().map(|one| end(one) - one.started).collect(),
+        }
+    }
+}
+
+async fn call(provider: &impl Provider, streams: bool) -> Vec<String> {
+    if !streams {
+        let result = provider.chat_completion(&request()).await;
+        return vec![describe(result)];
+    }
+    match provider.chat_completion_stream(&request()).await {
+        Ok(items) => items.map(describe).collect().await,
+        Err(error) => vec![format!("not opened: {error:?}")],
+    }
+}
+
+fn describe<T>(result: Result<T, Error>) -> String {
+    match result {
+        Ok(_) => "ok".into(),
+        Err(error) => format!("{error:?}"),
+    }
+}
+
+fn request() -> ChatCompletionRequest {
+    json::from_str(r#"{"model": "m", "messages": []}"#).unwrap()
+}
+
+/// Whether both runs are the same, as far as they should be.
+fn agree(case: &Case, ours: &Run, upstreams: &Run) -> Result<(), TestCaseError> {
+    prop_assert_eq!(&ours.result, &upstreams.result);
+    prop_assert_eq!(ours.attempts.len(), upstreams.attempts.len());
+    // tokio's clock has a resolution of a millisecond, and rounds up.
+    let tick = Duration::from_millis(1);
+    for (our, their) in ours.attempts.iter().zip(&upstreams.attempts) {
+        prop_assert!(our <= their && *their <= *our + tick, "{our:?} {their:?}");
+    }
+    for (attempt, (our, their)) in ours.delays.iter().zip(&upstreams.delays).enumerate() {
+        let (least, most) = case.delay(attempt);
+        prop_assert!(
+            least <= *our && *our <= most,
+            "{our:?}, not {least:?} to {most:?}"
+        );
+        prop_assert!(least <= *their && *their <= most + tick, "{their:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn random_scripts_come_to_the_same() {
+    let number = |name| env::var(name).ok().map(|text| text.parse().unwrap());
+    let seed: u64 = number("DIFFERENTIAL_SEED").unwrap_or_else(|| fastrand::u64(..));
+    let cases_to_run = number("DIFFERENTIAL_CASES").unwrap_or(10_000);
+    let mut seed_bytes = [0; 32];
+    seed_bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let config = Config {
+        cases: cases_to_run as u32,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed_bytes);
+    let tokio = tokio_with_paused_time();
+    TestRunner::new_with_rng(config, rng)
+        .run(&cases(), |case| {
+            let (ours, upstreams) = (case.run_ours(), case.run_upstreams(&tokio));
+            agree(&case, &ours, &upstreams)
+                .map_err(|error| TestCaseError::fail(format!("{error}\n{ours:?}\n{upstreams:?}")))
+        })
+        .unwrap_or_else(|error| panic!("DIFFERENTIAL_SEED={seed}: {error}"));
+}
+
+/// The differences that are meant, each as the README has it.
+mod differences {
+    use super::*;
+
+    /// A failing call through both wrappers, with what is the same to both, and
+    /// the time that the whole call took.
+    fn both(script: impl Fn() -> Vec<Step>, max_retries: u32) -> [(Run, Duration); 2] {
+        let timer = VirtualTimer::new();
+        let provider = Scripted::new(timer.clone(), script());
+        let retrying = Retrying::with_timer(provider.clone(), timer.clone());
+        let retrying = retrying.max_retries(max_retries);
+        let result = block_on(timer.task(call(&retrying, false)));
+        let ours = (Run::new(result, provider.attempts()), timer.elapsed());
+
+        let provider = Scripted::new(TokioTimer, script());
+        let retrying = upstream::Retrying::new(provider.clone()).max_retries(max_retries);
+        let (result, elapsed) = tokio_with_paused_time().block_on(async {
+            let begin = TokioTimer.now();
+            let result = call(&retrying, false).await;
+            (result, TokioTimer.now() - begin)
+        });
+        [ours, (Run::new(result, provider.attempts()), elapsed)]
+    }
+
+    fn failures(n: usize) -> Vec<Step> {
+        (0..n).map(|_| Step::status(503)).collect()
+    }
+
+    #[test]
+    fn no_sleep_after_the_last_attempt() {
+        let [ours, upstreams] = both(|| failures(3), 2);
+        let asleep = |run: &Run| run.delays.iter().sum::<Duration>();
+        assert_eq!(ours.1, asleep(&ours.0));
+        let last = upstreams.1 - asleep(&upstreams.0);
+        assert!(last >= Duration::from_millis(200), "{last:?}");
+    }
+
+    #[test]
+    fn delays_have_a_maximum() {
+        let [ours, upstreams] = both(|| failures(12), 12);
+        let longest = |run: &Run| run.delays.iter().max().copied().unwrap();
+        assert!(longest(&ours.0) <= Duration::from_secs(20));
+        assert!(longest(&upstreams.0) >= Duration::from_secs(100));
+    }
+
+    #[test]
+    fn retry_after_does_not_shorten_the_backoff() {
+        let [ours, upstreams] = both(|| vec![Step::status(429).retry_after(Duration::ZERO)], 1);
+        assert!(ours.0.delays[0] >= Duration::from_millis(50));
+        assert!(upstreams.0.delays[0] <= Duration::from_millis(1));
+    }
+
+    #[test]
+    fn streams_are_opened_again_only_if_asked_for() {
+        let provider = Scripted::new(VirtualTimer::new(), failures(1));
+        let ours = Retrying::with_timer(provider.clone(), VirtualTimer::new());
+        assert_ne!(block_on(call(&ours, true)), Vec::<String>::new());
+        assert_eq!(provider.attempts().len(), 1);
+
+        let provider = Scripted::new(TokioTimer, failures(1));
+        let upstreams = upstream::Retrying::new(provider.clone());
+        let items = tokio_with_paused_time().block_on(call(&upstreams, true));
+        assert_eq!(items, Vec::<String>::new());
+        assert_eq!(provider.attempts().len(), 2);
+    }
+
+    #[test]
+    fn every_method_is_the_inner_providers_own() {
+        let provider = || Scripted::new(VirtualTimer::new(), []);
+        let ours = Retrying::with_timer(provider(), VirtualTimer::new());
+        let upstreams = upstream::Retrying::new(provider());
+        assert!(ours.is_openai_compat() && !upstreams.is_openai_compat());
+
+        let raw = || br#"{"model": "m", "messages": []}"#.as_slice().into();
+        assert!(block_on(ours.chat_completion_raw("m", raw())).is_ok());
+        tokio_with_paused_time()
+            .block_on(upstreams.chat_completion_raw("m", raw()))
+            .unwrap();
+        let called = |provider: &Scripted<_>| provider.attempts()[0].operation;
+        assert_eq!(called(ours.get_ref()), Operation::ChatCompletionRaw);
+        assert_eq!(called(upstreams.get_ref()), Operation::ChatCompletion);
+    }
+
+    #[test]
+    fn upstreams_wrapper_panics_on_smol_and_this_one_returns() {
+        let settings = Duration::from_secs(30);
+        let provider = || Scripted::new(VirtualTimer::new(), failures(1));
+
+        let ours = Retrying::new(provider()).timeout(settings);
+        assert!(smol::block_on(ours.chat_completion(&request())).is_ok());
+
+        let upstreams = upstream::Retrying::new(provider()).timeout(settings);
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            smol::block_on(upstreams.chat_completion(&request()))
+        }));
+        let message = panicked.unwrap_err();
+        let message = message
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| message.downcast_ref::<&str>().map(|text| text.to_string()))
+            .unwrap();
+        assert!(message.contains("no reactor running"), "{message}");
+    }
+}
