@@ -1,6 +1,8 @@
 //! Every method of the trait, in each release: forwarded, and classed as the
 //! contract says.
 
+#![cfg(any(feature = "crabllm-core-0_0_19", feature = "crabllm-core-0_0_25"))]
+
 #[path = "../common/mod.rs"]
 mod common;
 
