@@ -1,8 +1,11 @@
 //! One attempt against its timeout.
 
-use crate::timer::{Timer, sleep};
+use crate::{
+    deadlines::Deadlines,
+    timer::{Timer, yield_once},
+};
 use futures::{FutureExt, select_biased};
-use std::{future::pending, pin::pin, time::Duration};
+use std::{future::pending, pin::pin, sync::Arc, time::Duration};
 
 /// Runs the future that `start` makes, for as long as `bound` says when that
 /// future first has to wait; `None` when the bound has passed first.
@@ -11,15 +14,16 @@ use std::{future::pending, pin::pin, time::Duration};
 /// a future that is ready at once makes no timer. It is made in here rather
 /// than passed in, so that it is stored once. Either way it is dropped before
 /// this returns.
-pub(crate) async fn within<F: Future>(
-    timer: &impl Timer,
+pub(crate) async fn within<F: Future, T: Timer>(
+    deadlines: &Arc<Deadlines<T>>,
     bound: impl FnOnce() -> Option<Duration>,
     start: impl FnOnce() -> F,
 ) -> Option<F::Output> {
     let mut attempt = pin!(start().fuse());
     let expiry = async {
         match bound() {
-            Some(bound) => sleep(timer, bound).await,
+            Some(Duration::ZERO) => yield_once().await,
+            Some(bound) => deadlines.timeout(bound).await,
             None => pending().await,
         }
     };

@@ -4,6 +4,7 @@ use crate::{
     Event, Failure, GiveUpReason, Operation, Policy, RetryBudget, Timer,
     attempt::within,
     backoff::Entropy,
+    deadlines::Deadlines,
     decision::{Decision, Failed, Grant, decide},
     hooks::Hooks,
     timer::{Instant, sleep},
@@ -13,6 +14,14 @@ use std::{sync::Arc, time::Duration};
 /// Everything that a call needs besides its provider.
 pub(crate) struct Engine<T> {
     pub(crate) timer: Arc<T>,
+
+    /// The timeouts of the attempts under way.
+    pub(crate) timeouts: Arc<Deadlines<T>>,
+
+    /// The bounds of the open streams that wait for an item; apart from the
+    /// timeouts, since they are of another length.
+    pub(crate) idles: Arc<Deadlines<T>>,
+
     pub(crate) policy: Policy,
     pub(crate) budget: Option<RetryBudget>,
     pub(crate) hooks: Hooks,
@@ -23,6 +32,8 @@ impl<T> Clone for Engine<T> {
     fn clone(&self) -> Self {
         Self {
             timer: self.timer.clone(),
+            timeouts: self.timeouts.clone(),
+            idles: self.idles.clone(),
             policy: self.policy.clone(),
             budget: self.budget.clone(),
             hooks: self.hooks.clone(),
@@ -32,6 +43,19 @@ impl<T> Clone for Engine<T> {
 }
 
 impl<T: Timer> Engine<T> {
+    pub(crate) fn new(timer: T) -> Self {
+        let timer = Arc::new(timer);
+        Self {
+            timeouts: Deadlines::new(timer.clone()),
+            idles: Deadlines::new(timer.clone()),
+            timer,
+            policy: Policy::default(),
+            budget: None,
+            hooks: Hooks::default(),
+            entropy: Entropy::default(),
+        }
+    }
+
     /// Makes attempts with `start` until one succeeds or the policy gives up.
     pub(crate) async fn call<O, E: Failure, F>(
         &self,
@@ -44,7 +68,7 @@ impl<T: Timer> Engine<T> {
     {
         let mut call = Call::new(self, operation, model);
         loop {
-            let error = match within(&*self.timer, || call.bound(), &mut start).await {
+            let error = match within(&self.timeouts, || call.bound(), &mut start).await {
                 Some(Ok(output)) => {
                     call.succeeded();
                     return Ok(output);

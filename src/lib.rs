@@ -70,12 +70,18 @@
 //! # Implementation
 //!
 //! The attempt is one [`select_biased!`](futures::select_biased) of the inner
-//! future and a sleep of the timer, the loop around it awaits nothing but
-//! attempts and delays, and what to do about a failed attempt is decided by one
-//! pure function in between. Dropping a call drops the inner future and the
-//! timer with it. There is no thread, task or global of this crate's own; the
-//! only threads are those of the timer crates: `futures-timer` keeps one helper
-//! for the process, `async-io` its reactor.
+//! future and a timeout, the loop around it awaits nothing but attempts and
+//! delays, and what to do about a failed attempt is decided by one pure function
+//! in between. Dropping a call drops the inner future and its timeout with it.
+//!
+//! The calls of a wrapper and its clones share one sleep of the timer crate for
+//! all their timeouts, where the timer [allows it](Timer::is_shareable): their
+//! deadlines wait in a list, and the sleep is for the first of them. So a call
+//! that waits costs no allocation and no wake of another thread.
+//!
+//! There is no thread, task or global of this crate's own; the only threads are
+//! those of the timer crates: `futures-timer` keeps one helper for the process,
+//! `async-io` its reactor.
 //!
 //! # Features
 //!
@@ -102,6 +108,7 @@ mod attempt;
 mod backoff;
 mod budget;
 mod call;
+mod deadlines;
 mod decision;
 mod event;
 mod failure;

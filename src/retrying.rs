@@ -2,9 +2,7 @@
 
 #[cfg(feature = "futures-timer")]
 use crate::FuturesTimer;
-use crate::{
-    Event, Failure, Policy, RetryBudget, Timer, backoff::Entropy, call::Engine, hooks::Hooks,
-};
+use crate::{Event, Failure, Policy, RetryBudget, Timer, backoff::Entropy, call::Engine};
 use std::{fmt, sync::Arc, time::Duration};
 
 /// A provider that retries what another provider fails at, and bounds how long
@@ -53,13 +51,7 @@ impl<P, T: Timer> Retrying<P, T> {
     pub fn with_timer(inner: P, timer: T) -> Self {
         Self {
             inner,
-            engine: Engine {
-                timer: Arc::new(timer),
-                policy: Policy::default(),
-                budget: None,
-                hooks: Hooks::default(),
-                entropy: Entropy::default(),
-            },
+            engine: Engine::new(timer),
         }
     }
 }
@@ -97,20 +89,20 @@ impl<P, T> Retrying<P, T> {
     /// Uses another timer.
     pub fn timer<U: Timer>(self, timer: U) -> Retrying<P, U> {
         let Engine {
-            timer: _,
             policy,
             budget,
             hooks,
             entropy,
+            ..
         } = self.engine;
         Retrying {
             inner: self.inner,
             engine: Engine {
-                timer: Arc::new(timer),
                 policy,
                 budget,
                 hooks,
                 entropy,
+                ..Engine::new(timer)
             },
         }
     }

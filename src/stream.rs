@@ -1,6 +1,12 @@
 //! An open stream whose silence is bounded.
 
-use crate::{Event, Failure, Operation, Timer, call::Engine, decision::bound, hooks::Hooks};
+use crate::{
+    Event, Failure, Operation, Timer,
+    call::Engine,
+    deadlines::{Deadlines, Timeout},
+    decision::bound,
+    hooks::Hooks,
+};
 use futures::{Stream, ready};
 use pin_project_lite::pin_project;
 use std::{
@@ -34,7 +40,7 @@ impl<T: Timer> Engine<T> {
         Ok(Box::pin(IdleBounded {
             items: Some(items),
             wait: None,
-            timer: self.timer.clone(),
+            idles: self.idles.clone(),
             idle: bound(self.policy.stream_idle),
             stalled,
             operation,
@@ -56,9 +62,9 @@ pin_project! {
 
         // The wait for the next item, from the moment when there is one.
         #[pin]
-        wait: Option<T::Sleep>,
+        wait: Option<Timeout<T>>,
 
-        timer: Arc<T>,
+        idles: Arc<Deadlines<T>>,
         idle: Option<Duration>,
         stalled: fn() -> S,
 
@@ -88,7 +94,7 @@ impl<I, S, T: Timer> Stream for IdleBounded<I, S, T> {
             return Poll::Pending;
         };
         if this.wait.is_none() {
-            this.wait.set(Some(this.timer.sleep(idle)));
+            this.wait.set(Some(this.idles.timeout(idle)));
         }
         if let Some(wait) = this.wait.as_mut().as_pin_mut() {
             ready!(wait.poll(cx));
@@ -118,7 +124,7 @@ mod tests {
         IdleBounded {
             items: Some(Box::pin(items)),
             wait: None,
-            timer: Arc::new(VirtualTimer::manual()),
+            idles: Deadlines::new(Arc::new(VirtualTimer::manual())),
             idle,
             stalled: || Error::Timeout,
             operation: Operation::ChatCompletionStream,

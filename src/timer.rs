@@ -47,6 +47,19 @@ pub trait Timer: Send + Sync + 'static {
     fn now(&self) -> Instant {
         Instant::now()
     }
+
+    /// Whether one sleep may serve the timeouts of many calls. Default: no,
+    /// each call that has to wait makes a sleep of its own.
+    ///
+    /// Where making a sleep is expensive, as it is for `FuturesTimer`, a
+    /// wrapper keeps one for all its calls. A timer that says yes promises that
+    /// [`now`](Self::now) is the very clock that its sleeps follow; that
+    /// [`sleep`](Self::sleep) may be called, and its sleeps be polled, on any
+    /// thread, even while one of them wakes; and that it does no harm to keep a
+    /// sleep for a while that nobody waits for any more.
+    fn is_shareable(&self) -> bool {
+        false
+    }
 }
 
 impl<F, S> Timer for F
@@ -71,6 +84,10 @@ impl<T: Timer + ?Sized> Timer for Arc<T> {
     fn now(&self) -> Instant {
         (**self).now()
     }
+
+    fn is_shareable(&self) -> bool {
+        (**self).is_shareable()
+    }
 }
 
 /// A hundred years: no timer is asked for more. Timer crates need not survive
@@ -88,7 +105,7 @@ pub(crate) async fn sleep(timer: &impl Timer, duration: Duration) {
 }
 
 /// Lets the executor's other tasks run.
-async fn yield_once() {
+pub(crate) async fn yield_once() {
     let mut yielded = false;
     poll_fn(|cx| {
         if yielded {

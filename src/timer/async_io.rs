@@ -25,6 +25,10 @@ impl Timer for AsyncIoTimer {
     fn sleep(&self, duration: Duration) -> AsyncIoSleep {
         AsyncIoSleep(async_io::Timer::after(duration))
     }
+
+    fn is_shareable(&self) -> bool {
+        true
+    }
 }
 
 impl Future for AsyncIoSleep {

@@ -26,6 +26,10 @@ impl Timer for FuturesTimer {
     fn sleep(&self, duration: Duration) -> FuturesSleep {
         FuturesSleep(Delay::new(duration))
     }
+
+    fn is_shareable(&self) -> bool {
+        true
+    }
 }
 
 impl Future for FuturesSleep {

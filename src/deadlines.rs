@@ -1,0 +1,324 @@
+//! Many deadlines behind one sleep.
+//!
+//! A call that waits needs a timer, and nearly always does not need it after
+//! all: the answer comes first. Making one of the timer crate's for each call
+//! costs more than the rest of the call: an allocation, and a wake of the thread
+//! or reactor that keeps the timers. But the calls of one wrapper share one
+//! timeout, so their deadlines pass in the order in which they were set, and a
+//! sleep for the first of them serves them all.
+//!
+//! # How it goes
+//!
+//! * [`Deadlines::poll`] puts the deadline of a call into the [`List`], with the
+//!   waker of its task, at the first poll. Later polls see whether it has
+//!   expired, and bring the waker up to date. [`Deadlines::cancel`] takes it out.
+//! * The *armed* deadline is the one that the one sleep is for. A deadline that
+//!   comes before it, or while nothing is armed, calls [`Deadlines::drive`].
+//! * The sleep is polled with a waker of its own, the alarm, which calls `drive`
+//!   again, on whichever thread the timer wakes it.
+//! * `drive` takes everything that is due out of the list and wakes its tasks,
+//!   and makes the next sleep for whatever is first then.
+//!
+//! A deadline that is taken out before its time leaves the sleep as it is. It
+//! ends early for those that are left, `drive` finds nothing due, and makes the
+//! next one: one sleep a timeout, not one a call. When the list is empty at that
+//! time, nothing is armed any more.
+//!
+//! # Why it is right
+//!
+//! 1. *No deadline is forgotten.* Whenever no thread is driving, the armed
+//!    deadline is not later than the first one in the list. For `poll` calls
+//!    `drive` if it adds an earlier one, and `drive` does not end before it has
+//!    armed the first one, under the list's lock.
+//! 2. *No wake is lost.* Whoever calls `drive` is counted first. The thread that
+//!    drives ends only by setting that count to zero from where it was when it
+//!    last looked, so it looks again after every call.
+//! 3. *No deadline expires early.* It is compared with the timer's clock, or with
+//!    the armed deadline when the sleep for that has ended.
+//! 4. *No user code runs under the list's lock.* Wakers are cloned, woken and
+//!    dropped outside of it, so they may make, poll and drop calls. The lock on
+//!    the sleep is that of the one thread that drives, so nobody waits for it.
+//! 5. *Nothing is kept alive.* The alarm knows the deadlines weakly: when the
+//!    last wrapper and stream are gone, so is the sleep.
+
+mod list;
+
+use crate::{Instant, Timer};
+use list::{Found, Key, List};
+use pin_project_lite::pin_project;
+use std::{
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::{Arc, PoisonError, Weak},
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
+};
+use sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
+
+/// What the model checker replaces by its own.
+mod sync {
+    #[cfg(not(all(test, crabllm_retry_model)))]
+    pub(super) use std::sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    #[cfg(all(test, crabllm_retry_model))]
+    pub(super) use loom::sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    };
+}
+
+/// The deadlines of the calls of one wrapper.
+pub(crate) struct Deadlines<T> {
+    timer: Arc<T>,
+    shared: Mutex<Shared>,
+
+    /// The sleep for the armed deadline.
+    sleep: Mutex<Option<Sleep>>,
+
+    /// How often `drive` was called since a thread began to; zero: by none.
+    calls: AtomicUsize,
+
+    /// The waker of the sleep.
+    alarm: Waker,
+}
+
+type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+struct Shared {
+    list: List,
+
+    /// The deadline that the sleep is for.
+    armed: Option<Instant>,
+}
+
+impl<T: Timer> Deadlines<T> {
+    pub(crate) fn new(timer: Arc<T>) -> Arc<Self> {
+        Arc::new_cyclic(|deadlines: &Weak<Self>| Self {
+            timer,
+            shared: Mutex::new(Shared {
+                list: List::new(),
+                armed: None,
+            }),
+            sleep: Mutex::new(None),
+            calls: AtomicUsize::new(0),
+            alarm: Waker::from(Arc::new(Alarm(deadlines.clone()))),
+        })
+    }
+
+    /// Ends when `duration` has passed, which is not zero.
+    pub(crate) fn timeout(self: &Arc<Self>, duration: Duration) -> Timeout<T> {
+        if self.timer.is_shareable() {
+            Timeout::Shared {
+                wait: self.wait(duration),
+            }
+        } else {
+            Timeout::Own {
+                sleep: self.timer.sleep(duration),
+            }
+        }
+    }
+
+    fn wait(self: &Arc<Self>, duration: Duration) -> Wait<T> {
+        Wait {
+            deadlines: self.clone(),
+            duration,
+            key: None,
+        }
+    }
+
+    /// Sets a deadline `duration` from now, if `key` has none, and looks
+    /// whether it has expired, if it has.
+    fn poll(&self, key: &mut Option<Key>, duration: Duration, waker: &Waker) -> Poll<()> {
+        match key {
+            Some(key) => self.find(key, waker),
+            None => {
+                // Beyond what an instant can hold, no deadline comes.
+                if let Some(deadline) = self.timer.now().checked_add(duration) {
+                    self.insert(key, deadline, waker.clone());
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    fn insert(&self, key: &mut Option<Key>, deadline: Instant, waker: Waker) {
+        let mut shared = self.lock();
+        *key = Some(shared.list.insert(deadline, waker));
+        let earlier = shared.armed.is_none_or(|armed| deadline < armed);
+        drop(shared);
+        if earlier {
+            self.drive();
+        }
+    }
+
+    fn find(&self, key: &Key, waker: &Waker) -> Poll<()> {
+        let found = self.lock().list.find(key, waker);
+        match found {
+            Found::Expired => Poll::Ready(()),
+            Found::Waiting => Poll::Pending,
+            Found::WaitingForAnother => {
+                let waker = waker.clone();
+                let replaced = self.lock().list.replace(key, waker);
+                // It may have expired in between, and woken the other one.
+                match replaced {
+                    Ok(_stale) => Poll::Pending,
+                    Err(_unused) => Poll::Ready(()),
+                }
+            }
+        }
+    }
+
+    fn cancel(&self, key: Key) {
+        let stale = self.lock().list.remove(key);
+        drop(stale);
+    }
+
+    /// Wakes whom it is time for, and sees to it that the sleep is for the
+    /// first of the others; or leaves that to the thread that is about it.
+    fn drive(&self) {
+        let mut calls = self.calls.fetch_add(1, Ordering::AcqRel) + 1;
+        if calls > 1 {
+            return;
+        }
+        let driving = Driving(&self.calls);
+        let mut sleep = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            while let Some((deadline, duration)) = self.expire(&mut sleep) {
+                self.arm(&mut sleep, deadline, duration);
+            }
+            // Done, unless somebody has called meanwhile.
+            match self
+                .calls
+                .compare_exchange(calls, 0, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => return mem::forget(driving),
+                Err(more) => calls = more,
+            }
+        }
+    }
+
+    /// Wakes whom it is time for, and returns the first of the other deadlines,
+    /// and how far it is, if the sleep is not for that one yet.
+    fn expire(&self, sleep: &mut Option<Sleep>) -> Option<(Instant, Duration)> {
+        let mut cx = Context::from_waker(&self.alarm);
+        let over = sleep
+            .as_mut()
+            .is_some_and(|sleep| sleep.as_mut().poll(&mut cx).is_ready());
+        if over {
+            *sleep = None;
+        }
+        let mut now = self.timer.now();
+        loop {
+            let mut shared = self.lock();
+            if over && let Some(armed) = shared.armed.take() {
+                now = now.max(armed);
+            }
+            match shared.list.expire(now) {
+                Some(waker) => {
+                    drop(shared);
+                    // A waker that panics must not keep the others waiting.
+                    let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+                }
+                None => {
+                    let first = shared.list.first()?;
+                    let earlier = shared.armed.is_none_or(|armed| first < armed);
+                    return earlier.then(|| (first, first.saturating_duration_since(now)));
+                }
+            }
+        }
+    }
+
+    fn arm(&self, sleep: &mut Option<Sleep>, deadline: Instant, duration: Duration) {
+        let next = Box::pin(self.timer.sleep(duration));
+        let stale = sleep.replace(next);
+        self.lock().armed = Some(deadline);
+        drop(stale);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lets other threads drive after a panic of the timer.
+struct Driving<'a>(&'a AtomicUsize);
+
+impl Drop for Driving<'_> {
+    fn drop(&mut self) {
+        self.0.store(0, Ordering::Release);
+    }
+}
+
+/// Drives the deadlines when the sleep is over.
+struct Alarm<T>(Weak<Deadlines<T>>);
+
+impl<T: Timer> Wake for Alarm<T> {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if let Some(deadlines) = self.0.upgrade() {
+            deadlines.drive();
+        }
+    }
+}
+
+pin_project! {
+    /// A wait for a time, by a sleep of its own if the timer wants it so.
+    #[project = TimeoutProjection]
+    pub(crate) enum Timeout<T: Timer> {
+        Own { #[pin] sleep: T::Sleep },
+        Shared { wait: Wait<T> },
+    }
+}
+
+impl<T: Timer> Future for Timeout<T> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match self.project() {
+            TimeoutProjection::Own { sleep } => sleep.poll(cx),
+            TimeoutProjection::Shared { wait } => Pin::new(wait).poll(cx),
+        }
+    }
+}
+
+/// A wait for a deadline, which is set when it is first polled.
+pub(crate) struct Wait<T: Timer> {
+    deadlines: Arc<Deadlines<T>>,
+    duration: Duration,
+    key: Option<Key>,
+}
+
+impl<T: Timer> Future for Wait<T> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        this.deadlines
+            .poll(&mut this.key, this.duration, cx.waker())
+    }
+}
+
+impl<T: Timer> Drop for Wait<T> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take() {
+            self.deadlines.cancel(key);
+        }
+    }
+}
+
+#[cfg(all(test, crabllm_retry_model))]
+mod model;
+#[cfg(all(
+    test,
+    not(crabllm_retry_model),
+    feature = "futures-timer",
+    feature = "test-util"
+))]
+mod tests;

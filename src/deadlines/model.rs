@@ -1,0 +1,309 @@
+//! The deadlines under a model checker: every interleaving, up to a bound on
+//! preemptions, of what two or three tasks and the timer do.
+//!
+//! In each model, when all is done and time has passed, every wait that was
+//! left pending has been woken, by the waker that polled it last, and is over.
+
+use super::*;
+use futures_test::task::{AwokenCount, new_count_waker};
+use loom::{
+    model::Builder,
+    sync::Mutex,
+    thread::{self, JoinHandle},
+};
+
+const TICK: Duration = Duration::from_secs(1);
+
+/// A clock that the model moves.
+#[derive(Clone)]
+struct Clock {
+    epoch: Instant,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    now: Duration,
+    sleepers: Vec<(Duration, usize, Option<Waker>)>,
+    made: usize,
+}
+
+struct ClockSleep {
+    clock: Clock,
+    deadline: Duration,
+    id: usize,
+}
+
+impl Clock {
+    fn new() -> Self {
+        Self {
+            epoch: Instant::now(),
+            state: Arc::new(Mutex::new(State::default())),
+        }
+    }
+
+    /// Moves the clock, and wakes outside of its lock.
+    fn advance(&self, duration: Duration) {
+        let mut state = self.state.lock().unwrap();
+        state.now += duration;
+        let now = state.now;
+        let due: Vec<_> = state
+            .sleepers
+            .iter_mut()
+            .filter(|(deadline, ..)| *deadline <= now)
+            .filter_map(|(.., waker)| waker.take())
+            .collect();
+        drop(state);
+        due.into_iter().for_each(Waker::wake);
+    }
+
+    fn sleeping(&self) -> usize {
+        self.state.lock().unwrap().sleepers.len()
+    }
+}
+
+impl Timer for Clock {
+    type Sleep = ClockSleep;
+
+    fn sleep(&self, duration: Duration) -> ClockSleep {
+        let mut state = self.state.lock().unwrap();
+        let (deadline, id) = (state.now + duration, state.made);
+        state.made += 1;
+        state.sleepers.push((deadline, id, None));
+        drop(state);
+        ClockSleep {
+            clock: self.clone(),
+            deadline,
+            id,
+        }
+    }
+
+    fn now(&self) -> Instant {
+        self.epoch + self.state.lock().unwrap().now
+    }
+
+    fn is_shareable(&self) -> bool {
+        true
+    }
+}
+
+impl Future for ClockSleep {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.clock.state.lock().unwrap();
+        if state.now >= self.deadline {
+            return Poll::Ready(());
+        }
+        let id = self.id;
+        let mut sleepers = state.sleepers.iter_mut();
+        if let Some((.., waker)) = sleepers.find(|sleeper| sleeper.1 == id) {
+            *waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for ClockSleep {
+    fn drop(&mut self) {
+        let mut state = self.clock.state.lock().unwrap();
+        state.sleepers.retain(|(_, id, _)| *id != self.id);
+    }
+}
+
+/// A wait that is polled by a waker of its own.
+struct Waiter {
+    wait: Wait<Clock>,
+    waker: Waker,
+    woken: AwokenCount,
+
+    /// The time of its first poll, or before.
+    since: Instant,
+    ticks: u32,
+}
+
+impl Waiter {
+    fn new(deadlines: &Arc<Deadlines<Clock>>, ticks: u32) -> Self {
+        let (waker, woken) = new_count_waker();
+        Self {
+            wait: deadlines.wait(ticks * TICK),
+            waker,
+            woken,
+            since: deadlines.timer.now(),
+            ticks,
+        }
+    }
+
+    fn poll(&mut self) -> Poll<()> {
+        let poll = Pin::new(&mut self.wait).poll(&mut Context::from_waker(&self.waker));
+        let elapsed = self.wait.deadlines.timer.now() - self.since;
+        assert!(poll.is_pending() || elapsed >= self.ticks * TICK, "early");
+        poll
+    }
+
+    /// Polls by another waker from now on.
+    fn poll_by_another(&mut self) -> Poll<()> {
+        (self.waker, self.woken) = new_count_waker();
+        self.poll()
+    }
+
+    /// Asserts that it has been woken, now that its time is over, and is over.
+    fn assert_over(mut self) {
+        assert!(self.woken.get() > 0, "a wake is lost");
+        assert!(self.poll().is_ready());
+    }
+}
+
+/// Runs a model over all interleavings with at most so many preemptions.
+fn check(preemptions: usize, model: impl Fn(Clock, Arc<Deadlines<Clock>>) + Sync + Send + 'static) {
+    let mut builder = Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(move || {
+        let clock = Clock::new();
+        let deadlines = Deadlines::new(Arc::new(clock.clone()));
+        model(clock.clone(), deadlines.clone());
+        assert_eq!(deadlines.lock().list.first(), None, "a deadline is left");
+        drop(deadlines);
+        assert_eq!(clock.sleeping(), 0, "a sleep is left");
+    });
+}
+
+/// Polls a new wait on another thread; what is pending comes back.
+fn polled(deadlines: &Arc<Deadlines<Clock>>, ticks: u32) -> JoinHandle<Option<Waiter>> {
+    let deadlines = deadlines.clone();
+    thread::spawn(move || {
+        let mut waiter = Waiter::new(&deadlines, ticks);
+        waiter.poll().is_pending().then_some(waiter)
+    })
+}
+
+#[test]
+fn two_tasks_arm_while_the_timer_fires() {
+    for ticks in [[1, 1], [1, 2], [2, 1]] {
+        check(3, move |clock, deadlines| {
+            let tasks = ticks.map(|ticks| polled(&deadlines, ticks));
+            clock.advance(TICK);
+            let waiters = tasks.map(|task| task.join().unwrap());
+            clock.advance(10 * TICK);
+            waiters.into_iter().flatten().for_each(Waiter::assert_over);
+        });
+    }
+}
+
+#[test]
+fn three_tasks_arm_one_of_them_long_before() {
+    check(2, |clock, deadlines| {
+        let mut first = Waiter::new(&deadlines, 2);
+        assert!(first.poll().is_pending());
+        let tasks = [1, 3].map(|ticks| polled(&deadlines, ticks));
+        clock.advance(2 * TICK);
+        let waiters = tasks.map(|task| task.join().unwrap());
+        clock.advance(10 * TICK);
+        first.assert_over();
+        waiters.into_iter().flatten().for_each(Waiter::assert_over);
+    });
+}
+
+#[test]
+fn a_shorter_wait_is_not_late_for_a_longer_one() {
+    check(4, |clock, deadlines| {
+        let tasks = [1, 3].map(|ticks| polled(&deadlines, ticks));
+        let [short, long] = tasks.map(|task| task.join().unwrap());
+        clock.advance(TICK);
+        short.into_iter().for_each(Waiter::assert_over);
+        clock.advance(2 * TICK);
+        long.into_iter().for_each(Waiter::assert_over);
+    });
+}
+
+#[test]
+fn the_first_is_cancelled_while_the_timer_fires() {
+    for ticks in [[1, 1], [1, 2]] {
+        check(3, move |clock, deadlines| {
+            let [mut cancelled, mut other] = ticks.map(|ticks| Waiter::new(&deadlines, ticks));
+            assert!(cancelled.poll().is_pending());
+            assert!(other.poll().is_pending());
+            let task = thread::spawn(move || drop(cancelled));
+            clock.advance(TICK);
+            task.join().unwrap();
+            clock.advance(10 * TICK);
+            other.assert_over();
+        });
+    }
+}
+
+#[test]
+fn the_first_is_cancelled_while_another_arms() {
+    check(3, |clock, deadlines| {
+        let mut cancelled = Waiter::new(&deadlines, 1);
+        assert!(cancelled.poll().is_pending());
+        let task = polled(&deadlines, 2);
+        drop(cancelled);
+        clock.advance(TICK);
+        let waiter = task.join().unwrap();
+        clock.advance(10 * TICK);
+        waiter.into_iter().for_each(Waiter::assert_over);
+    });
+}
+
+#[test]
+fn another_waker_polls_while_the_timer_fires() {
+    check(4, |clock, deadlines| {
+        let mut waiter = Waiter::new(&deadlines, 1);
+        assert!(waiter.poll().is_pending());
+        let task = thread::spawn(move || waiter.poll_by_another().is_pending().then_some(waiter));
+        clock.advance(TICK);
+        // What was pending for the other waker must wake that one.
+        task.join()
+            .unwrap()
+            .into_iter()
+            .for_each(Waiter::assert_over);
+    });
+}
+
+#[test]
+fn a_task_arms_cancels_and_arms_again_while_the_timer_fires() {
+    check(3, |clock, deadlines| {
+        let again = deadlines.clone();
+        let task = thread::spawn(move || {
+            let mut waiter = Waiter::new(&again, 1);
+            let _ = waiter.poll();
+            drop(waiter);
+            let mut waiter = Waiter::new(&again, 1);
+            waiter.poll().is_pending().then_some(waiter)
+        });
+        clock.advance(TICK);
+        clock.advance(TICK);
+        let waiter = task.join().unwrap();
+        clock.advance(10 * TICK);
+        waiter.into_iter().for_each(Waiter::assert_over);
+    });
+}
+
+#[test]
+fn two_timers_fire_at_once() {
+    check(3, |clock, deadlines| {
+        let [mut first, mut second] = [1, 2].map(|ticks| Waiter::new(&deadlines, ticks));
+        assert!(first.poll().is_pending());
+        assert!(second.poll().is_pending());
+        let hand = clock.clone();
+        let task = thread::spawn(move || hand.advance(TICK));
+        clock.advance(TICK);
+        task.join().unwrap();
+        // The second sleep may have been made while the clock moved on.
+        clock.advance(TICK);
+        first.assert_over();
+        second.assert_over();
+    });
+}
+
+#[test]
+fn the_wrapper_goes_while_the_timer_fires() {
+    check(3, |clock, deadlines| {
+        let mut waiter = Waiter::new(&deadlines, 1);
+        assert!(waiter.poll().is_pending());
+        let task = thread::spawn(move || drop((waiter, deadlines)));
+        clock.advance(TICK);
+        task.join().unwrap();
+    });
+}

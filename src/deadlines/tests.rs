@@ -1,0 +1,297 @@
+//! The deadlines by a clock that moves by hand, and a stress test in real time.
+
+use super::*;
+use crate::{FuturesTimer, VirtualSleep, VirtualTimer};
+use futures::{
+    StreamExt,
+    channel::mpsc::{UnboundedReceiver, unbounded},
+    executor::block_on,
+    stream::FuturesUnordered,
+};
+use futures_test::task::{AwokenCount, new_count_waker, noop_waker};
+use std::{sync::atomic::AtomicBool, thread};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A virtual clock whose sleeps are shared and counted.
+#[derive(Clone)]
+struct Counted {
+    clock: VirtualTimer,
+    made: Arc<AtomicUsize>,
+
+    /// Whether the next sleep panics instead of being made.
+    panics: Arc<AtomicBool>,
+}
+
+impl Counted {
+    fn new() -> Self {
+        Self {
+            clock: VirtualTimer::manual(),
+            made: Arc::default(),
+            panics: Arc::default(),
+        }
+    }
+
+    fn made(&self) -> usize {
+        self.made.load(Ordering::Relaxed)
+    }
+}
+
+impl Timer for Counted {
+    type Sleep = VirtualSleep;
+
+    fn sleep(&self, duration: Duration) -> VirtualSleep {
+        assert!(!duration.is_zero());
+        assert!(!self.panics.swap(false, Ordering::Relaxed), "as it should");
+        self.made.fetch_add(1, Ordering::Relaxed);
+        self.clock.sleep(duration)
+    }
+
+    fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    fn is_shareable(&self) -> bool {
+        true
+    }
+}
+
+fn deadlines() -> (Counted, Arc<Deadlines<Counted>>) {
+    let timer = Counted::new();
+    (timer.clone(), Deadlines::new(Arc::new(timer)))
+}
+
+/// A wait that has been polled once, and how often it has been woken.
+fn armed<T: Timer>(deadlines: &Arc<Deadlines<T>>, duration: Duration) -> (Wait<T>, AwokenCount) {
+    let mut wait = deadlines.wait(duration);
+    let (waker, woken) = new_count_waker();
+    assert!(poll(&mut wait, &waker).is_pending());
+    (wait, woken)
+}
+
+fn poll<T: Timer>(wait: &mut Wait<T>, waker: &Waker) -> Poll<()> {
+    Pin::new(wait).poll(&mut Context::from_waker(waker))
+}
+
+/// A waker that runs a closure.
+fn waker(f: impl Fn() + Send + Sync + 'static) -> Waker {
+    struct Running<F>(F);
+
+    impl<F: Fn() + Send + Sync> Wake for Running<F> {
+        fn wake(self: Arc<Self>) {
+            (self.0)();
+        }
+    }
+
+    Waker::from(Arc::new(Running(f)))
+}
+
+#[test]
+fn a_wait_is_over_at_its_deadline_and_not_before() {
+    let (timer, deadlines) = deadlines();
+    let (mut wait, woken) = armed(&deadlines, SECOND);
+    timer.clock.advance(SECOND - Duration::from_nanos(1));
+    assert_eq!(woken.get(), 0);
+    assert!(poll(&mut wait, &noop_waker()).is_pending());
+    timer.clock.advance(Duration::from_nanos(1));
+    assert!(poll(&mut wait, &noop_waker()).is_ready());
+}
+
+#[test]
+fn one_sleep_serves_all_waits_of_one_length() {
+    let (timer, deadlines) = deadlines();
+    let waits: Vec<_> = (0..1000).map(|_| armed(&deadlines, SECOND)).collect();
+    assert_eq!(timer.made(), 1);
+    timer.clock.advance(SECOND);
+    assert!(waits.iter().all(|(_, woken)| woken.get() == 1));
+    assert_eq!(timer.made(), 1);
+}
+
+#[test]
+fn a_timeout_needs_the_timer_once_however_many_calls_it_sees() {
+    let (timer, deadlines) = deadlines();
+    for _ in 0..1000 {
+        drop(armed(&deadlines, SECOND));
+        timer.clock.advance(SECOND / 100);
+    }
+    // Ten timeouts' time: a sleep for each, and one under way.
+    assert!(timer.made() <= 11, "{}", timer.made());
+}
+
+#[test]
+fn nothing_is_armed_when_the_last_sleep_has_ended_for_nobody() {
+    let (timer, deadlines) = deadlines();
+    drop(armed(&deadlines, SECOND));
+    timer.clock.advance(SECOND);
+    assert_eq!((timer.clock.sleeping(), timer.made()), (0, 1));
+    assert!(deadlines.lock().armed.is_none());
+}
+
+#[test]
+fn the_sleep_goes_with_the_last_owner() {
+    let (timer, deadlines) = deadlines();
+    let (wait, _) = armed(&deadlines, SECOND);
+    drop(deadlines);
+    assert_eq!(timer.clock.sleeping(), 1);
+    drop(wait);
+    assert_eq!(timer.clock.sleeping(), 0);
+}
+
+#[test]
+fn a_cancelled_head_does_not_hold_the_next_one() {
+    let (timer, deadlines) = deadlines();
+    let (head, head_woken) = armed(&deadlines, SECOND);
+    timer.clock.advance(SECOND / 2);
+    let (_next, next_woken) = armed(&deadlines, SECOND);
+    drop(head);
+    timer.clock.advance(SECOND / 2);
+    assert_eq!((head_woken.get(), next_woken.get()), (0, 0));
+    timer.clock.advance(SECOND / 2);
+    assert_eq!((head_woken.get(), next_woken.get()), (0, 1));
+}
+
+#[test]
+fn deadlines_of_other_lengths_come_in_between() {
+    let (timer, deadlines) = deadlines();
+    let waits = [3, 1, 4, 1, 5, 2].map(|n| (n, armed(&deadlines, n * SECOND).0));
+    for elapsed in 1..=5 {
+        timer.clock.advance(SECOND);
+        let over = |wait: &Wait<_>| {
+            let key = wait.key.as_ref().unwrap();
+            deadlines.lock().list.find(key, Waker::noop()) == Found::Expired
+        };
+        for (n, wait) in &waits {
+            assert_eq!(over(wait), *n <= elapsed, "{n} after {elapsed}");
+        }
+    }
+}
+
+#[test]
+fn the_clock_may_jump_over_many_deadlines() {
+    let (timer, deadlines) = deadlines();
+    let waits = [1, 2, 3, 400].map(|n| armed(&deadlines, n * SECOND));
+    timer.clock.advance(300 * SECOND);
+    assert_eq!(waits.each_ref().map(|(_, woken)| woken.get()), [1, 1, 1, 0]);
+    timer.clock.advance(100 * SECOND);
+    assert_eq!(waits[3].1.get(), 1);
+}
+
+#[test]
+fn a_waker_may_drop_and_make_waits() {
+    let (timer, deadlines) = deadlines();
+    let (victim, victim_woken) = armed(&deadlines, SECOND);
+    let victim = std::sync::Mutex::new(Some(victim));
+    let made = Arc::new(std::sync::Mutex::new(None));
+    let (keep, maker) = (made.clone(), deadlines.clone());
+    let mut meddler = deadlines.wait(SECOND / 2);
+    let meddling = waker(move || {
+        drop(victim.lock().unwrap().take());
+        *keep.lock().unwrap() = Some(armed(&maker, SECOND / 4));
+    });
+    assert!(poll(&mut meddler, &meddling).is_pending());
+    timer.clock.advance(SECOND / 2);
+    timer.clock.advance(SECOND / 4);
+    let made = made.lock().unwrap().take().unwrap();
+    assert_eq!((victim_woken.get(), made.1.get()), (0, 1));
+}
+
+#[test]
+fn a_waker_that_panics_keeps_nobody_waiting() {
+    let (timer, deadlines) = deadlines();
+    let mut panicking = deadlines.wait(SECOND);
+    assert!(poll(&mut panicking, &waker(|| panic!("as it should"))).is_pending());
+    let (_same, same_woken) = armed(&deadlines, SECOND);
+    let (_later, later_woken) = armed(&deadlines, 2 * SECOND);
+    timer.clock.advance(SECOND);
+    timer.clock.advance(SECOND);
+    assert_eq!((same_woken.get(), later_woken.get()), (1, 1));
+}
+
+#[test]
+fn a_timer_that_panics_once_is_asked_again() {
+    let (timer, deadlines) = deadlines();
+    timer.panics.store(true, Ordering::Relaxed);
+    let mut unlucky = deadlines.wait(SECOND);
+    let polled = catch_unwind(AssertUnwindSafe(|| poll(&mut unlucky, &noop_waker())));
+    assert!(polled.is_err());
+    drop(unlucky);
+    assert!(deadlines.lock().list.first().is_none());
+    let (_lucky, woken) = armed(&deadlines, SECOND);
+    timer.clock.advance(SECOND);
+    assert_eq!(woken.get(), 1);
+}
+
+#[test]
+fn two_wrappers_may_share_a_timer() {
+    let timer = Counted::new();
+    let shared = Arc::new(timer.clone());
+    let waits = [1, 2].map(|n| armed(&Deadlines::new(shared.clone()), n * SECOND));
+    timer.clock.advance(SECOND);
+    assert_eq!(waits.each_ref().map(|(_, woken)| woken.get()), [1, 0]);
+    timer.clock.advance(SECOND);
+    assert_eq!(waits.each_ref().map(|(_, woken)| woken.get()), [1, 1]);
+}
+
+/// What one side of the stress test has seen.
+#[derive(Debug, Default, PartialEq)]
+struct Seen {
+    over: usize,
+    cancelled: usize,
+    early: usize,
+}
+
+/// Waits for, or cancels, what comes from the other side.
+async fn receive(
+    mut waits: UnboundedReceiver<(Wait<FuturesTimer>, Instant)>,
+    mut random: fastrand::Rng,
+) -> Seen {
+    let mut seen = Seen::default();
+    let mut waiting = FuturesUnordered::new();
+    let mut open = true;
+    while open || !waiting.is_empty() {
+        futures::select_biased! {
+            received = waits.next() => match received {
+                Some(_) if random.bool() => seen.cancelled += 1,
+                Some((wait, deadline)) => waiting.push(async move {
+                    wait.await;
+                    Instant::now() < deadline
+                }),
+                None => open = false,
+            },
+            early = waiting.select_next_some() => {
+                seen.over += 1;
+                seen.early += usize::from(early);
+            }
+        }
+    }
+    seen
+}
+
+#[test]
+fn waits_that_move_between_threads_are_neither_lost_nor_early() {
+    const WAITS: usize = 100_000;
+    let deadlines = Deadlines::new(Arc::new(FuturesTimer));
+    let (sender, receiver) = unbounded();
+    let receiving = thread::spawn(|| block_on(receive(receiver, fastrand::Rng::with_seed(1))));
+    let mut random = fastrand::Rng::with_seed(2);
+    let mut cancelled = 0;
+    for sent in 0..WAITS {
+        let duration = Duration::from_micros(random.u64(1..50_000));
+        let deadline = Instant::now() + duration;
+        let (wait, _) = armed(&deadlines, duration);
+        if random.u8(..) < 64 {
+            cancelled += 1;
+        } else {
+            sender.unbounded_send((wait, deadline)).unwrap();
+        }
+        if sent % 1000 == 0 {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+    drop(sender);
+    // A lost wake would keep the other thread, and this one, for ever.
+    let seen = receiving.join().unwrap();
+    assert_eq!(seen.early, 0);
+    assert_eq!(cancelled + seen.cancelled + seen.over, WAITS);
+    assert!(deadlines.lock().list.first().is_none());
+}
