@@ -47,6 +47,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// How long the flaky server thinks before it answers.
+const THINKING: Duration = Duration::from_millis(150);
+
 /// What the flaky server does to the calls, in turn, and whether they stream by default.
 const SCRIPTS: [(bool, &[Fault]); 8] = [
     (false, &[]),
@@ -122,7 +125,7 @@ impl Chat {
             let second = Duration::from_secs(1);
             policy = policy.timeout(second).stream_idle(second);
             let scripts = (0..calls).map(|index| (user(index), script(index).1.iter().copied()));
-            let server = FlakyServer::start(scripts)
+            let server = FlakyServer::start(THINKING, scripts)
                 .map_err(|error| Error::Config(format!("cannot start a server: {error}")))?;
             (server.base_url(), None, Some(server))
         };

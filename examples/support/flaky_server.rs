@@ -1,10 +1,24 @@
-//! An OpenAI-compatible chat server on loopback that fails on purpose.
+//! A chat server on loopback that fails on purpose. It speaks OpenAI's dialect and Anthropic's.
 //!
-//! Every user, that is every value of a request's `user` field, has a script: the first request
-//! meets the first [`Fault`] of the script, the second request the second, and once the script is
-//! over all requests are answered well. Users without a script always are.
+//! Every caller has a script: the first request meets the first [`Fault`] of the script, the second
+//! request the second, and once the script is over all requests are answered well. Callers without
+//! a script always are. A caller is known by the `user` of its requests, or by their `model` where
+//! they name no user.
 
-use serde_json::{Value, json};
+#![allow(dead_code, reason = "each program has its own faults")]
+
+#[path = "flaky_server/anthropic.rs"]
+mod anthropic;
+#[path = "flaky_server/dialect.rs"]
+mod dialect;
+#[path = "flaky_server/openai.rs"]
+mod openai;
+#[path = "flaky_server/request.rs"]
+mod request;
+
+use dialect::Dialect;
+use request::Request;
+use serde_json::Value;
 use smol::{
     Async, LocalExecutor, Timer, channel, future,
     io::{AsyncReadExt, AsyncWriteExt},
@@ -25,10 +39,10 @@ use std::{
 /// The reply of the model to whatever it is asked; a stream sends it word by word.
 pub const REPLY: &str = "Patience is a virtue, as long as it has a timeout.";
 
-/// How long the server thinks before it answers, or refuses to.
-const THINKING: Duration = Duration::from_millis(150);
-/// The pause before each word of a stream.
+/// The pause before each event of a stream.
 const PACE: Duration = Duration::from_millis(20);
+/// The pause after the server has failed to accept a connection.
+const BREATH: Duration = Duration::from_millis(100);
 /// The largest request the server reads.
 const MAX_REQUEST: usize = 1 << 20;
 
@@ -45,8 +59,12 @@ pub enum Fault {
     Stall,
     /// The answer is good, but this much later than others.
     Late(Duration),
-    /// The answer is good, but a stream pauses this long before each word.
+    /// The answer is good, but a stream pauses this long before each event.
     Slow(Duration),
+    /// The connection is closed after one half of the answer.
+    DropHalfway,
+    /// The second half of the answer never comes.
+    StallHalfway,
 }
 
 /// A running server; dropping it stops it and closes its connections.
@@ -57,25 +75,29 @@ pub struct FlakyServer {
     thread: Option<thread::JoinHandle<()>>,
 }
 
-#[derive(Default)]
 struct State {
+    thinking: Duration,
     scripts: Mutex<HashMap<String, VecDeque<Fault>>>,
     requests: AtomicUsize,
 }
 
 impl FlakyServer {
     /// Starts a server on a free port, on a thread of its own, so that it serves the clients of
-    /// any runtime.
-    pub fn start<U, S>(scripts: impl IntoIterator<Item = (U, S)>) -> io::Result<Self>
+    /// any runtime. It thinks for a while before it answers a request, or refuses to.
+    pub fn start<C, S>(
+        thinking: Duration,
+        scripts: impl IntoIterator<Item = (C, S)>,
+    ) -> io::Result<Self>
     where
-        U: Into<String>,
+        C: Into<String>,
         S: IntoIterator<Item = Fault>,
     {
         let scripts = scripts
             .into_iter()
-            .map(|(user, script)| (user.into(), script.into_iter().collect()))
+            .map(|(caller, script)| (caller.into(), script.into_iter().collect()))
             .collect();
         let state = Arc::new(State {
+            thinking,
             scripts: Mutex::new(scripts),
             requests: AtomicUsize::new(0),
         });
@@ -133,14 +155,9 @@ async fn serve(listener: &Async<TcpListener>, executor: &LocalExecutor<'_>, stat
                 executor.spawn(connection).detach();
             }
             // Out of file descriptors, most likely: accept again once some are free.
-            Err(_) => _ = Timer::after(THINKING).await,
+            Err(_) => _ = Timer::after(BREATH).await,
         }
     }
-}
-
-struct Request {
-    path: String,
-    body: Value,
 }
 
 struct Connection {
@@ -162,27 +179,34 @@ impl Connection {
     async fn run(mut self, state: &State) -> io::Result<()> {
         while let Some(request) = self.request().await? {
             state.requests.fetch_add(1, Ordering::Relaxed);
-            Timer::after(THINKING).await;
-            if !request.path.ends_with("/chat/completions") {
-                self.error(404, "no such path", None).await?;
+            Timer::after(state.thinking).await;
+            let Some(dialect) = Dialect::of(&request.path) else {
+                let body = openai::error("no such path");
+                self.json(404, "", &body).await?;
                 continue;
-            }
+            };
+            let bad_day = dialect.error("the server is having a bad day");
             match state.next_fault(&request) {
-                Some(Fault::Status(status)) => {
-                    self.error(status, "the server is having a bad day", None)
-                        .await?
-                }
+                Some(Fault::Status(status)) => self.json(status, "", &bad_day).await?,
                 Some(Fault::RateLimit(seconds)) => {
-                    self.error(429, "too many requests", Some(seconds)).await?
+                    let mut body = dialect.error("too many requests");
+                    body["error"]["retry_after"] = seconds.into();
+                    let header = format!("retry-after: {seconds}\r\n");
+                    self.json(429, &header, &body).await?
                 }
                 Some(Fault::Drop) => return Ok(()),
                 Some(Fault::Stall) => return self.stall().await,
                 Some(Fault::Late(pause)) => {
                     Timer::after(pause).await;
-                    self.reply(&request.body, PACE).await?
+                    self.reply(dialect, &request, PACE).await?
                 }
-                Some(Fault::Slow(pace)) => self.reply(&request.body, pace).await?,
-                None => self.reply(&request.body, PACE).await?,
+                Some(Fault::Slow(pace)) => self.reply(dialect, &request, pace).await?,
+                Some(Fault::DropHalfway) => return self.half_reply(dialect, &request).await,
+                Some(Fault::StallHalfway) => {
+                    self.half_reply(dialect, &request).await?;
+                    return self.stall().await;
+                }
+                None => self.reply(dialect, &request, PACE).await?,
             }
         }
         Ok(())
@@ -191,7 +215,7 @@ impl Connection {
     /// Reads the next request, or `None` if the client closes the connection first.
     async fn request(&mut self) -> io::Result<Option<Request>> {
         loop {
-            if let Some((request, length)) = parse(&self.received)? {
+            if let Some((request, length)) = Request::parse(&self.received)? {
                 self.received.drain(..length);
                 return Ok(Some(request));
             }
@@ -215,99 +239,66 @@ impl Connection {
         Ok(())
     }
 
-    async fn error(&mut self, status: u16, message: &str, wait: Option<u32>) -> io::Result<()> {
-        let mut body = json!({"error": {"message": message, "type": "server_error"}});
-        let mut header = String::new();
-        if let Some(seconds) = wait {
-            body["error"]["retry_after"] = seconds.into();
-            header = format!("retry-after: {seconds}\r\n");
-        }
-        self.json(status, &header, &body).await
-    }
-
     async fn json(&mut self, status: u16, header: &str, body: &Value) -> io::Result<()> {
-        let body = body.to_string();
-        let head = format!(
-            "HTTP/1.1 {status} \r\ncontent-type: application/json\r\ncontent-length: {}\r\n{header}\r\n",
-            body.len()
-        );
-        self.stream.write_all((head + &body).as_bytes()).await
+        let answer = answer(status, header, body);
+        self.stream.write_all(answer.as_bytes()).await
     }
 
-    async fn reply(&mut self, request: &Value, pace: Duration) -> io::Result<()> {
-        if request["stream"] == true {
-            self.reply_stream(request, pace).await
+    async fn reply(
+        &mut self,
+        dialect: Dialect,
+        request: &Request,
+        pace: Duration,
+    ) -> io::Result<()> {
+        if request.streams() {
+            self.events(&dialect.events(request.model()), pace).await?;
+            self.stream.write_all(b"0\r\n\r\n").await
         } else {
-            let message = json!({"role": "assistant", "content": REPLY});
-            let choice = json!({"index": 0, "message": message, "finish_reason": "stop"});
-            let body = object("chat.completion", request, choice);
-            self.json(200, "", &body).await
+            self.json(200, "", &dialect.reply(request.model())).await
         }
     }
 
-    async fn reply_stream(&mut self, request: &Value, pace: Duration) -> io::Result<()> {
+    async fn half_reply(&mut self, dialect: Dialect, request: &Request) -> io::Result<()> {
+        if request.streams() {
+            let events = dialect.events(request.model());
+            self.events(&events[..events.len() / 2], PACE).await
+        } else {
+            let answer = answer(200, "", &dialect.reply(request.model()));
+            let half = &answer.as_bytes()[..answer.len() / 2];
+            self.stream.write_all(half).await
+        }
+    }
+
+    /// Opens a stream and sends server-sent events, each as one chunk of the body.
+    async fn events(&mut self, events: &[String], pace: Duration) -> io::Result<()> {
         let head = "HTTP/1.1 200 \r\ncontent-type: text/event-stream\r\n\
                     transfer-encoding: chunked\r\n\r\n";
         self.stream.write_all(head.as_bytes()).await?;
-        let words = REPLY
-            .split_inclusive(' ')
-            .map(|word| (json!({"content": word}), None));
-        for (delta, finish_reason) in words.chain([(json!({}), Some("stop"))]) {
+        for event in events {
             Timer::after(pace).await;
-            let choice = json!({"index": 0, "delta": delta, "finish_reason": finish_reason});
-            self.event(&object("chat.completion.chunk", request, choice).to_string())
-                .await?;
+            let chunk = format!("{:x}\r\n{event}\r\n", event.len());
+            self.stream.write_all(chunk.as_bytes()).await?;
         }
-        self.event("[DONE]").await?;
-        self.stream.write_all(b"0\r\n\r\n").await
-    }
-
-    /// Sends a server-sent event as one chunk of the body.
-    async fn event(&mut self, data: &str) -> io::Result<()> {
-        let event = format!("data: {data}\n\n");
-        let chunk = format!("{:x}\r\n{event}\r\n", event.len());
-        self.stream.write_all(chunk.as_bytes()).await
+        Ok(())
     }
 }
 
 impl State {
     fn next_fault(&self, request: &Request) -> Option<Fault> {
-        let user = request.body["user"].as_str()?;
         let mut scripts = self.scripts.lock().unwrap_or_else(PoisonError::into_inner);
-        scripts.get_mut(user)?.pop_front()
+        scripts.get_mut(request.caller())?.pop_front()
     }
 }
 
-fn object(kind: &str, request: &Value, choice: Value) -> Value {
-    json!({
-        "id": "chatcmpl-flaky",
-        "object": kind,
-        "created": 0,
-        "model": request["model"].as_str().unwrap_or("flaky"),
-        "choices": [choice],
-    })
+fn words() -> impl Iterator<Item = &'static str> {
+    REPLY.split_inclusive(' ')
 }
 
-/// The request at the start of `received` and its length, or `None` as long as it is incomplete.
-fn parse(received: &[u8]) -> io::Result<Option<(Request, usize)>> {
-    let mut headers = [httparse::EMPTY_HEADER; 64];
-    let mut head = httparse::Request::new(&mut headers);
-    let httparse::Status::Complete(start) = head.parse(received).map_err(io::Error::other)? else {
-        return Ok(None);
-    };
-    let length = head
-        .headers
-        .iter()
-        .find(|header| header.name.eq_ignore_ascii_case("content-length"))
-        .and_then(|header| std::str::from_utf8(header.value).ok()?.parse().ok())
-        .unwrap_or(0usize);
-    let end = start.saturating_add(length);
-    let Some(body) = received.get(start..end) else {
-        return Ok(None);
-    };
-    let request = Request {
-        path: head.path.unwrap_or_default().to_owned(),
-        body: serde_json::from_slice(body).unwrap_or_default(),
-    };
-    Ok(Some((request, end)))
+fn answer(status: u16, header: &str, body: &Value) -> String {
+    let body = body.to_string();
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status} \r\ncontent-type: application/json\r\n\
+         content-length: {length}\r\n{header}\r\n{body}"
+    )
 }
