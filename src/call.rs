@@ -57,33 +57,39 @@ impl<T: Timer> Engine<T> {
     }
 
     /// Makes attempts with `start` until one succeeds or the policy gives up.
-    pub(crate) async fn call<O, E: Failure, F>(
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn keeps its arguments twice"
+    )]
+    pub(crate) fn call<O, E: Failure, F>(
         &self,
         operation: Operation,
         model: Option<&str>,
         mut start: impl FnMut() -> F,
-    ) -> Result<O, E>
+    ) -> impl Future<Output = Result<O, E>>
     where
         F: Future<Output = Result<O, E>>,
     {
-        let mut call = Call::new(self, operation, model);
-        loop {
-            let error = match within(&self.timeouts, || call.bound(), &mut start).await {
-                Some(Ok(output)) => {
-                    call.succeeded();
-                    return Ok(output);
-                }
-                Some(Err(error)) => error,
-                None => {
-                    call.struck = call.cut;
-                    E::timeout()
-                }
-            };
-            let Some(delay) = call.failed(&error) else {
-                return Err(error);
-            };
-            drop(error);
-            sleep(&*self.timer, delay).await;
+        async move {
+            let mut call = Call::new(self, operation, model);
+            loop {
+                let error = match within(&self.timeouts, || call.bound(), &mut start).await {
+                    Some(Ok(output)) => {
+                        call.succeeded();
+                        return Ok(output);
+                    }
+                    Some(Err(error)) => error,
+                    None => {
+                        call.struck = call.cut;
+                        E::timeout()
+                    }
+                };
+                let Some(delay) = call.failed(&error) else {
+                    return Err(error);
+                };
+                drop(error);
+                sleep(&*self.timer, delay).await;
+            }
         }
     }
 }
@@ -93,7 +99,6 @@ struct Call<'a, T> {
     engine: &'a Engine<T>,
     operation: Operation,
     model: Option<&'a str>,
-    grant: Grant,
 
     /// The first poll, where somebody asks for the time since.
     began: Option<Instant>,
@@ -113,13 +118,12 @@ struct Call<'a, T> {
 
 impl<'a, T: Timer> Call<'a, T> {
     fn new(engine: &'a Engine<T>, operation: Operation, model: Option<&'a str>) -> Self {
-        let grant = Grant::new(&engine.policy, operation);
-        let timed = grant.deadline.is_some() || engine.hooks.observer.is_some();
+        let deadline = Grant::new(&engine.policy, operation).deadline;
+        let timed = deadline.is_some() || engine.hooks.observer.is_some();
         Self {
             engine,
             operation,
             model,
-            grant,
             began: timed.then(|| engine.timer.now()),
             retries: 0,
             paid: 0,
@@ -137,13 +141,20 @@ impl<'a, T: Timer> Call<'a, T> {
     /// The bound of the attempt that has to wait now: the timeout, cut to what
     /// is left of the deadline.
     fn bound(&mut self) -> Option<Duration> {
-        let timeout = self.grant.timeout;
-        let Some(deadline) = self.grant.deadline else {
+        let Grant {
+            timeout, deadline, ..
+        } = self.grant();
+        let Some(deadline) = deadline else {
             return timeout;
         };
         let left = deadline.saturating_sub(self.elapsed());
         self.cut = timeout.is_none_or(|timeout| left <= timeout);
         if self.cut { Some(left) } else { timeout }
+    }
+
+    /// What the policy grants; cheaper to make anew than to keep.
+    fn grant(&self) -> Grant {
+        Grant::new(&self.engine.policy, self.operation)
     }
 
     fn attempt(&self) -> u32 {
@@ -215,7 +226,7 @@ impl<'a, T: Timer> Call<'a, T> {
             struck: self.struck,
             drawn: backoff.draw(self.retries, &mut entropy.rng()),
         };
-        let decision = decide(&self.grant, &failed);
+        let decision = decide(&self.grant(), &failed);
         if let (Decision::Retry { .. }, Some(budget)) = (&decision, budget) {
             match budget.take(throttled) {
                 Some(cost) => self.paid = cost,

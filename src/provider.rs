@@ -11,34 +11,34 @@ use crate::{Failure, Operation, Retrying, Timer, stream::BoxStream};
 /// What the adapters' methods are made of.
 impl<P, T: Timer> Retrying<P, T> {
     /// Has the engine make a call whose attempts are `start`'s.
-    async fn call<'a, O, E: Failure, F>(
+    fn call<'a, O, E: Failure, F>(
         &'a self,
         operation: Operation,
         model: impl Into<Option<&'a str>>,
         mut start: impl FnMut(&'a P) -> F,
-    ) -> Result<O, E>
+    ) -> impl Future<Output = Result<O, E>>
     where
         F: Future<Output = Result<O, E>>,
     {
-        let start = || start(&self.inner);
-        self.engine.call(operation, model.into(), start).await
+        let start = move || start(&self.inner);
+        self.engine.call(operation, model.into(), start)
     }
 
     /// Has the engine open a stream, with `stalled` for the error of a stall.
-    async fn open<'a, I, S, E: Failure, F>(
+    fn open<'a, I, S, E: Failure, F>(
         &'a self,
         operation: Operation,
         model: impl Into<Option<&'a str>>,
         stalled: fn() -> S,
         mut start: impl FnMut(&'a P) -> F,
-    ) -> Result<BoxStream<Result<I, S>>, E>
+    ) -> impl Future<Output = Result<BoxStream<Result<I, S>>, E>>
     where
         I: Send + 'static,
         S: Send + 'static,
         F: Future<Output = Result<BoxStream<Result<I, S>>, E>>,
     {
-        let start = || start(&self.inner);
+        let start = move || start(&self.inner);
         let model = model.into();
-        self.engine.open(operation, model, stalled, start).await
+        self.engine.open(operation, model, stalled, start)
     }
 }

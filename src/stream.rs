@@ -22,31 +22,37 @@ pub(crate) type BoxStream<I> = Pin<Box<dyn Stream<Item = I> + Send>>;
 impl<T: Timer> Engine<T> {
     /// Opens a stream as [`call`](Self::call) does, and bounds its silence;
     /// `stalled` makes the error of a stream that was silent for too long.
-    pub(crate) async fn open<I, S, E, F>(
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn keeps its arguments twice"
+    )]
+    pub(crate) fn open<I, S, E, F>(
         &self,
         operation: Operation,
         model: Option<&str>,
         stalled: fn() -> S,
         start: impl FnMut() -> F,
-    ) -> Result<BoxStream<Result<I, S>>, E>
+    ) -> impl Future<Output = Result<BoxStream<Result<I, S>>, E>>
     where
         I: Send + 'static,
         S: Send + 'static,
         E: Failure,
         F: Future<Output = Result<BoxStream<Result<I, S>>, E>>,
     {
-        let items = self.call(operation, model, start).await?;
-        let observed = self.hooks.observer.is_some();
-        Ok(Box::pin(IdleBounded {
-            items: Some(items),
-            wait: None,
-            idles: self.idles.clone(),
-            idle: bound(self.policy.stream_idle),
-            stalled,
-            operation,
-            model: model.filter(|_| observed).map(str::to_owned),
-            hooks: self.hooks.clone(),
-        }))
+        async move {
+            let items = self.call(operation, model, start).await?;
+            let observed = self.hooks.observer.is_some();
+            Ok(Box::pin(IdleBounded {
+                items: Some(items),
+                wait: None,
+                idles: self.idles.clone(),
+                idle: bound(self.policy.stream_idle),
+                stalled,
+                operation,
+                model: model.filter(|_| observed).map(str::to_owned),
+                hooks: self.hooks.clone(),
+            }) as BoxStream<_>)
+        }
     }
 }
 
