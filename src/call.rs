@@ -165,6 +165,13 @@ impl<'a, T: Timer> Call<'a, T> {
         if let Some(budget) = &self.engine.budget {
             budget.give(if self.retries == 0 { 1 } else { self.paid });
         }
+        if self.engine.hooks.observer.is_some() {
+            self.tell_success();
+        }
+    }
+
+    #[cold]
+    fn tell_success(&self) {
         self.engine.hooks.tell(|| Event::Success {
             operation: self.operation,
             model: self.model,
@@ -174,6 +181,7 @@ impl<'a, T: Timer> Call<'a, T> {
     }
 
     /// The delay before the next attempt, or `None` to return the error.
+    #[cold]
     fn failed(&mut self, error: &dyn Failure) -> Option<Duration> {
         let elapsed = self.elapsed();
         match self.decide(error, elapsed) {

@@ -47,6 +47,8 @@ use crate::{Instant, Timer};
 use list::{Found, Key, List};
 use pin_project_lite::pin_project;
 use std::{
+    borrow::Borrow,
+    marker::PhantomData,
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -107,27 +109,6 @@ impl<T: Timer> Deadlines<T> {
             calls: AtomicUsize::new(0),
             alarm: Waker::from(Arc::new(Alarm(deadlines.clone()))),
         })
-    }
-
-    /// Ends when `duration` has passed, which is not zero.
-    pub(crate) fn timeout(self: &Arc<Self>, duration: Duration) -> Timeout<T> {
-        if self.timer.is_shareable() {
-            Timeout::Shared {
-                wait: self.wait(duration),
-            }
-        } else {
-            Timeout::Own {
-                sleep: self.timer.sleep(duration),
-            }
-        }
-    }
-
-    fn wait(self: &Arc<Self>, duration: Duration) -> Wait<T> {
-        Wait {
-            deadlines: self.clone(),
-            duration,
-            key: None,
-        }
     }
 
     /// Sets a deadline `duration` from now, if `key` has none, and looks
@@ -271,13 +252,29 @@ impl<T: Timer> Wake for Alarm<T> {
 pin_project! {
     /// A wait for a time, by a sleep of its own if the timer wants it so.
     #[project = TimeoutProjection]
-    pub(crate) enum Timeout<T: Timer> {
+    pub(crate) enum Timeout<T: Timer, D: Borrow<Deadlines<T>>> {
         Own { #[pin] sleep: T::Sleep },
-        Shared { wait: Wait<T> },
+        Shared { wait: Wait<T, D> },
     }
 }
 
-impl<T: Timer> Future for Timeout<T> {
+impl<T: Timer, D: Borrow<Deadlines<T>>> Timeout<T, D> {
+    /// Ends when `duration` has passed, which is not zero.
+    pub(crate) fn new(deadlines: D, duration: Duration) -> Self {
+        let timer = &deadlines.borrow().timer;
+        if timer.is_shareable() {
+            Self::Shared {
+                wait: Wait::new(deadlines, duration),
+            }
+        } else {
+            Self::Own {
+                sleep: timer.sleep(duration),
+            }
+        }
+    }
+}
+
+impl<T: Timer, D: Borrow<Deadlines<T>> + Unpin> Future for Timeout<T, D> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -288,27 +285,40 @@ impl<T: Timer> Future for Timeout<T> {
     }
 }
 
-/// A wait for a deadline, which is set when it is first polled.
-pub(crate) struct Wait<T: Timer> {
-    deadlines: Arc<Deadlines<T>>,
+/// A wait for a deadline, which is set when it is first polled. An attempt
+/// borrows the deadlines, an open stream shares them: that is `D`.
+pub(crate) struct Wait<T: Timer, D: Borrow<Deadlines<T>> = Arc<Deadlines<T>>> {
+    deadlines: D,
     duration: Duration,
     key: Option<Key>,
+    timer: PhantomData<fn() -> T>,
 }
 
-impl<T: Timer> Future for Wait<T> {
+impl<T: Timer, D: Borrow<Deadlines<T>>> Wait<T, D> {
+    fn new(deadlines: D, duration: Duration) -> Self {
+        Self {
+            deadlines,
+            duration,
+            key: None,
+            timer: PhantomData,
+        }
+    }
+}
+
+impl<T: Timer, D: Borrow<Deadlines<T>> + Unpin> Future for Wait<T, D> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        this.deadlines
-            .poll(&mut this.key, this.duration, cx.waker())
+        let deadlines = this.deadlines.borrow();
+        deadlines.poll(&mut this.key, this.duration, cx.waker())
     }
 }
 
-impl<T: Timer> Drop for Wait<T> {
+impl<T: Timer, D: Borrow<Deadlines<T>>> Drop for Wait<T, D> {
     fn drop(&mut self) {
         if let Some(key) = self.key.take() {
-            self.deadlines.cancel(key);
+            self.deadlines.borrow().cancel(key);
         }
     }
 }

@@ -68,7 +68,7 @@ pin_project! {
 
         // The wait for the next item, from the moment when there is one.
         #[pin]
-        wait: Option<Timeout<T>>,
+        wait: Option<Timeout<T, Arc<Deadlines<T>>>>,
 
         idles: Arc<Deadlines<T>>,
         idle: Option<Duration>,
@@ -100,7 +100,7 @@ impl<I, S, T: Timer> Stream for IdleBounded<I, S, T> {
             return Poll::Pending;
         };
         if this.wait.is_none() {
-            this.wait.set(Some(this.idles.timeout(idle)));
+            this.wait.set(Some(Timeout::new(this.idles.clone(), idle)));
         }
         if let Some(wait) = this.wait.as_mut().as_pin_mut() {
             ready!(wait.poll(cx));

@@ -42,7 +42,7 @@ enum Entry {
 /// Where there is no entry.
 const NONE: usize = usize::MAX;
 
-/// The capacity that an empty list keeps.
+/// The capacity that an empty list always keeps.
 const SPARE: usize = 64;
 
 /// An entry, until it is removed.
@@ -137,7 +137,9 @@ impl List {
         self.taken -= 1;
         if self.taken == 0 {
             self.entries.clear();
-            self.entries.shrink_to(SPARE);
+            // Not at once, or else every burst would pay for its memory.
+            let half = self.entries.capacity() / 2;
+            self.entries.shrink_to(half.max(SPARE));
             self.free = NONE;
         }
         waker
@@ -287,12 +289,16 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_list_gives_its_memory_back() {
+    fn a_list_that_is_empty_now_and_then_gives_its_memory_back() {
         let mut list = List::new();
         let keys: Vec<_> = (0..1000)
             .map(|seconds| list.insert(at(seconds), noop_waker()))
             .collect();
         for key in keys {
+            list.remove(key);
+        }
+        for _ in 0..10 {
+            let key = list.insert(at(0), noop_waker());
             list.remove(key);
         }
         assert!(list.entries.capacity() <= SPARE);

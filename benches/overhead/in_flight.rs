@@ -1,0 +1,135 @@
+//! Many calls in flight at the same time.
+
+use crate::{
+    TIMEOUT,
+    executor::Executor,
+    paired::{Group, Side},
+    report::Report,
+    server::{Never, Server},
+};
+use bytes::Bytes;
+use crabllm_retry::{
+    Retrying,
+    crabllm_core_0_0_19::{Error, Provider},
+};
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    task::{Context, Poll},
+};
+use tokio::time::{sleep, timeout};
+
+/// A call with a small answer, so that a million of them fit.
+pub fn call(provider: &impl Provider) -> impl Future<Output = Result<Bytes, Error>> {
+    provider.chat_completion_raw("m", Bytes::new())
+}
+
+/// Room for calls that are in flight at the same time.
+///
+/// It is allocated once: neither a call's start nor its end is charged for it.
+pub struct Flock<S, F> {
+    start: S,
+    slots: Vec<Pin<Box<Option<F>>>>,
+}
+
+impl<F: Future, S: Fn() -> F> Flock<S, F> {
+    pub fn new(size: usize, start: S) -> Self {
+        let slots = (0..size).map(|_| Box::pin(None)).collect();
+        Self { start, slots }
+    }
+
+    /// Starts the calls, and polls each once.
+    pub fn arm(&mut self, cx: &mut Context<'_>) {
+        for slot in &mut self.slots {
+            slot.set(Some((self.start)()));
+            let call = slot.as_mut().as_pin_mut();
+            assert!(call.is_some_and(|call| call.poll(cx).is_pending()));
+        }
+    }
+
+    /// Drops the calls, the oldest first.
+    pub fn cancel(&mut self) {
+        for slot in &mut self.slots {
+            slot.set(None);
+        }
+    }
+}
+
+/// Runs `f` within the executor, once for all.
+///
+/// A tokio runtime is left in the state in which it usually is: it has slept,
+/// and knows of a timer that ends before those that `f` arms, so that arming
+/// one does not wake it.
+pub fn within(executor: &Executor, mut f: impl FnMut(&mut Context<'_>)) {
+    executor.block_on(async {
+        let mut earlier = pin!(sleep(TIMEOUT / 2));
+        poll_fn(|cx| Poll::Ready(earlier.as_mut().poll(cx).is_pending())).await;
+        tokio::task::yield_now().await;
+        poll_fn(|cx| {
+            f(cx);
+            Poll::Ready(())
+        })
+        .await;
+    });
+}
+
+/// How many calls are made for each entry into the executor, unless more than
+/// that are in flight.
+const CALLS: usize = 100_000;
+
+/// The sides that start calls and drop them.
+struct Flights<'a> {
+    group: Group<'a>,
+    executor: &'a Executor,
+}
+
+impl<'a> Flights<'a> {
+    fn add<F: Future + 'a>(
+        &mut self,
+        name: &str,
+        bare: impl Into<Option<Side>>,
+        size: usize,
+        start: impl Fn() -> F + 'a,
+    ) -> Side {
+        let executor = self.executor;
+        let mut flock = Flock::new(size, start);
+        let passes = CALLS.div_ceil(size);
+        let name = format!("{name}, {size}");
+        self.group.add(name, bare, size * passes, move || {
+            within(executor, |cx| {
+                for _ in 0..passes {
+                    flock.arm(cx);
+                    flock.cancel();
+                }
+            });
+        })
+    }
+}
+
+/// What it costs to arm a timeout and to cancel it, by the number of calls
+/// that are in flight.
+pub fn cost(rounds: usize, report: &mut Report) {
+    let executor = Executor::tokio();
+    let (server, ours) = (Server(Never), Retrying::new(Server(Never)));
+    let mut flights = Flights {
+        group: Group::new("started, polled once and dropped, so many in flight, there"),
+        executor: &executor,
+    };
+    let [small, middle, large] = [1_000, 100_000, 1_000_000].map(|size| {
+        let bare = flights.add("bare", None, size, || call(&server));
+        let ours = flights.add("ours", bare, size, || call(&ours));
+        let bounded = || timeout(TIMEOUT, call(&server));
+        let tokio = flights.add("tokio::time::timeout", bare, size, bounded);
+        (ours, tokio)
+    });
+    let measured = flights.group.measure(rounds);
+    report.section(&measured, small.0);
+    report.ratio(
+        "inflight_100k_vs_tokio",
+        measured.overhead_ratio(middle.0, middle.1),
+    );
+    report.ratio(
+        "inflight_1m_vs_1k",
+        measured.overhead_ratio(large.0, small.0),
+    );
+}

@@ -1,0 +1,221 @@
+//! Things measured in turn, and the medians of their rounds.
+
+use std::{
+    env,
+    hint::black_box,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// The fewest rounds that count.
+const LEAST_ROUNDS: usize = 9;
+
+const USUAL_ROUNDS: usize = 15;
+
+/// How long one side of a round runs at least, all its slices together.
+const LEAST: Duration = Duration::from_millis(26);
+
+/// How long a slice runs at least. A busy machine takes the processor away for
+/// milliseconds at a time: that spoils some slices of a round, not all.
+const SLICE: Duration = Duration::from_millis(2);
+
+/// The pause after each slice, in which the helper threads of timer crates
+/// finish what it left to them, at its own expense rather than the next one's.
+const SETTLE: Duration = Duration::from_micros(300);
+
+/// How many rounds to run.
+pub fn rounds() -> usize {
+    env::var("OVERHEAD_ROUNDS")
+        .map_or(USUAL_ROUNDS, |asked| {
+            asked.parse().expect("OVERHEAD_ROUNDS is a number")
+        })
+        .max(LEAST_ROUNDS)
+}
+
+/// The middle of the samples.
+pub fn median(mut samples: Vec<f64>) -> f64 {
+    samples.sort_by(f64::total_cmp);
+    let middle = samples.len() / 2;
+    if samples.len().is_multiple_of(2) {
+        (samples[middle - 1] + samples[middle]) / 2.0
+    } else {
+        samples[middle]
+    }
+}
+
+/// One of the things that a [`Group`] compares.
+#[derive(Clone, Copy)]
+pub struct Side(usize);
+
+struct Contender<'a> {
+    name: String,
+    bare: Option<Side>,
+    calls: usize,
+    run: Box<dyn FnMut() + 'a>,
+}
+
+/// How a side's share of a round is divided.
+struct Slices {
+    number: usize,
+
+    /// How often the side is run in each.
+    runs: u32,
+}
+
+impl Contender<'_> {
+    /// Finds out what makes slices, and then a round, that are long enough.
+    fn calibrate(&mut self) -> Slices {
+        (self.run)();
+        let mut runs = 1;
+        loop {
+            let times = [(); 3].map(|()| self.time(runs));
+            let elapsed = times.into_iter().min().unwrap_or_default();
+            if elapsed >= SLICE {
+                let number = LEAST.div_duration_f64(elapsed.min(LEAST)).ceil() as usize;
+                return Slices { number, runs };
+            }
+            runs *= 2;
+        }
+    }
+
+    fn time(&mut self, runs: u32) -> Duration {
+        let start = Instant::now();
+        for _ in 0..runs {
+            (self.run)();
+        }
+        let elapsed = start.elapsed();
+        thread::sleep(SETTLE);
+        elapsed
+    }
+
+    fn nanos_per_call(&mut self, runs: u32) -> f64 {
+        let elapsed = self.time(runs);
+        elapsed.as_nanos() as f64 / (f64::from(runs) * self.calls as f64)
+    }
+}
+
+/// Things to be measured in turn.
+pub struct Group<'a> {
+    title: String,
+    contenders: Vec<Contender<'a>>,
+}
+
+impl<'a> Group<'a> {
+    pub fn new(title: impl Into<String>) -> Self {
+        Self {
+            title: title.into(),
+            contenders: Vec::new(),
+        }
+    }
+
+    /// Adds a side that makes so many calls each time it is run; `bare` is the
+    /// side that makes the same calls without a wrapper.
+    pub fn add<R>(
+        &mut self,
+        name: impl Into<String>,
+        bare: impl Into<Option<Side>>,
+        calls: usize,
+        mut run: impl FnMut() -> R + 'a,
+    ) -> Side {
+        self.contenders.push(Contender {
+            name: name.into(),
+            bare: bare.into(),
+            calls,
+            run: Box::new(move || {
+                black_box(run());
+            }),
+        });
+        Side(self.contenders.len() - 1)
+    }
+
+    /// Runs slices of one side after the other, and that for so many rounds.
+    pub fn measure(mut self, rounds: usize) -> Measured {
+        let slices: Vec<Slices> = self
+            .contenders
+            .iter_mut()
+            .map(Contender::calibrate)
+            .collect();
+        let rounds: Vec<Vec<f64>> = (0..rounds).map(|_| self.round(&slices)).collect();
+        let samples = |side: usize| rounds.iter().map(|round| round[side]).collect();
+        let rows = self.contenders.into_iter().enumerate();
+        Measured {
+            title: self.title,
+            rows: rows
+                .map(|(side, contender)| Row {
+                    name: contender.name,
+                    bare: contender.bare,
+                    samples: samples(side),
+                })
+                .collect(),
+        }
+    }
+
+    /// The nanoseconds of a call of each side, as the median of its slices.
+    fn round(&mut self, slices: &[Slices]) -> Vec<f64> {
+        let most = slices.iter().map(|slices| slices.number).max();
+        let mut samples = vec![Vec::new(); slices.len()];
+        for turn in 0..most.unwrap_or(0) {
+            for (side, contender) in self.contenders.iter_mut().enumerate() {
+                if turn < slices[side].number {
+                    samples[side].push(contender.nanos_per_call(slices[side].runs));
+                }
+            }
+        }
+        samples.into_iter().map(median).collect()
+    }
+}
+
+/// One side's nanoseconds for each call, round by round.
+struct Row {
+    name: String,
+    bare: Option<Side>,
+    samples: Vec<f64>,
+}
+
+/// What a [`Group`] has come to.
+pub struct Measured {
+    pub title: String,
+    rows: Vec<Row>,
+}
+
+impl Measured {
+    /// All sides, in the order in which they took turns.
+    pub fn sides(&self) -> impl Iterator<Item = (Side, &str)> {
+        let rows = self.rows.iter().enumerate();
+        rows.map(|(index, row)| (Side(index), &*row.name))
+    }
+
+    /// The nanoseconds of a call.
+    pub fn nanos(&self, side: Side) -> f64 {
+        median(self.rows[side.0].samples.clone())
+    }
+
+    /// The nanoseconds of a call less those of the same call bare, for a side
+    /// that is not bare itself.
+    pub fn overhead(&self, side: Side) -> Option<f64> {
+        self.overheads(side).map(median)
+    }
+
+    /// The overhead of one side for each nanosecond of the other's.
+    pub fn overhead_ratio(&self, side: Side, to: Side) -> Option<f64> {
+        let (over, under) = (self.overheads(side)?, self.overheads(to)?);
+        Some(quotient(&over, &under))
+    }
+
+    /// The time of one side for each nanosecond of the other's.
+    pub fn ratio(&self, side: Side, to: Side) -> f64 {
+        quotient(&self.rows[side.0].samples, &self.rows[to.0].samples)
+    }
+
+    fn overheads(&self, side: Side) -> Option<Vec<f64>> {
+        let row = &self.rows[side.0];
+        let bare = &self.rows[row.bare?.0];
+        let pairs = row.samples.iter().zip(&bare.samples);
+        Some(pairs.map(|(wrapped, bare)| wrapped - bare).collect())
+    }
+}
+
+/// The median of the quotients of the rounds.
+fn quotient(over: &[f64], under: &[f64]) -> f64 {
+    median(over.iter().zip(under).map(|(a, b)| a / b).collect())
+}

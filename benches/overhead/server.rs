@@ -1,0 +1,166 @@
+//! The inner provider, for both releases of the trait.
+
+use bytes::Bytes;
+use crabllm_retry::crabllm_core_0_0_19 as core;
+use crabllm_retry::crabllm_core_0_0_25 as upstream;
+use futures::{Stream, stream};
+use std::{
+    future::{pending, poll_fn},
+    hint::black_box,
+    pin::Pin,
+    task::Poll,
+};
+
+/// The items of every stream.
+pub const ITEMS: usize = 10_000;
+
+/// How long an answer takes.
+pub trait Pace: Send + Sync + 'static {
+    fn pace(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// An answer that is ready at once.
+#[derive(Clone, Copy)]
+pub struct Ready;
+
+impl Pace for Ready {
+    async fn pace(&self) {}
+}
+
+/// An answer that pends once and is ready when it is polled again, which it
+/// asks for at once.
+#[derive(Clone, Copy)]
+pub struct Once;
+
+impl Pace for Once {
+    async fn pace(&self) {
+        let mut pended = false;
+        poll_fn(|cx| {
+            if pended {
+                return Poll::Ready(());
+            }
+            pended = true;
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// An answer that never comes.
+pub struct Never;
+
+impl Pace for Never {
+    async fn pace(&self) {
+        pending().await
+    }
+}
+
+/// An answer that never comes, to a call that keeps 4 KiB until then.
+pub struct Large;
+
+impl Pace for Large {
+    async fn pace(&self) {
+        let kept = black_box([0_u8; 4096]);
+        pending::<()>().await;
+        black_box(&kept);
+    }
+}
+
+/// A provider that gives empty answers at its pace, without an allocation, and
+/// streams of [`ITEMS`] items that are all ready.
+pub struct Server<P>(pub P);
+
+impl<P: Pace> core::Provider for Server<P> {
+    async fn chat_completion(
+        &self,
+        _: &core::ChatCompletionRequest,
+    ) -> Result<core::ChatCompletionResponse, core::Error> {
+        self.0.pace().await;
+        Ok(core::ChatCompletionResponse::default())
+    }
+
+    async fn chat_completion_stream(
+        &self,
+        _: &core::ChatCompletionRequest,
+    ) -> Result<core::BoxStream<'static, Result<core::ChatCompletionChunk, core::Error>>, core::Error>
+    {
+        self.0.pace().await;
+        Ok(items())
+    }
+
+    async fn chat_completion_raw(&self, _: &str, _: Bytes) -> Result<Bytes, core::Error> {
+        self.0.pace().await;
+        Ok(Bytes::new())
+    }
+}
+
+impl<P: Pace> upstream::Provider for Server<P> {
+    async fn chat_completion(
+        &self,
+        _: &upstream::ChatCompletionRequest,
+    ) -> Result<upstream::ChatCompletionResponse, upstream::Error> {
+        self.0.pace().await;
+        Ok(upstream::ChatCompletionResponse::default())
+    }
+
+    async fn chat_completion_stream(
+        &self,
+        _: &upstream::ChatCompletionRequest,
+    ) -> Result<
+        upstream::BoxStream<'static, Result<upstream::ChatCompletionChunk, upstream::Error>>,
+        upstream::Error,
+    > {
+        self.0.pace().await;
+        Ok(items())
+    }
+
+    async fn anthropic_messages(
+        &self,
+        _: &upstream::anthropic::Request,
+    ) -> Result<upstream::anthropic::Response, upstream::Error> {
+        Err(upstream::Error::not_implemented("anthropic_messages"))
+    }
+
+    async fn anthropic_messages_stream(
+        &self,
+        _: &upstream::anthropic::Request,
+    ) -> Result<
+        upstream::BoxStream<'static, Result<upstream::anthropic::StreamEvent, upstream::Error>>,
+        upstream::Error,
+    > {
+        Err(upstream::Error::not_implemented(
+            "anthropic_messages_stream",
+        ))
+    }
+
+    async fn gemini_generate_content_stream(
+        &self,
+        _: &str,
+        _: &upstream::gemini::Request,
+    ) -> Result<
+        upstream::BoxStream<'static, Result<upstream::gemini::Response, upstream::Error>>,
+        upstream::Error,
+    > {
+        Err(upstream::Error::not_implemented(
+            "gemini_generate_content_stream",
+        ))
+    }
+}
+
+fn items<I: Default + 'static, E: Send + 'static>()
+-> Pin<Box<dyn Stream<Item = Result<I, E>> + Send>> {
+    Box::pin(stream::iter((0..ITEMS).map(|_| Ok(I::default()))))
+}
+
+const REQUEST: &str = r#"{"model": "m", "messages": []}"#;
+
+/// A request of crabllm-core 0.0.19.
+pub fn request() -> core::ChatCompletionRequest {
+    core::json::from_str(REQUEST).expect("a request")
+}
+
+/// The same request of crabllm-core 0.0.25.
+pub fn upstream_request() -> upstream::ChatCompletionRequest {
+    upstream::json::from_str(REQUEST).expect("a request")
+}
