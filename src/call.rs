@@ -57,23 +57,21 @@ impl<T: Timer> Engine<T> {
     }
 
     /// Makes attempts with `start` until one succeeds or the policy gives up.
-    #[expect(
-        clippy::manual_async_fn,
-        reason = "an async fn keeps its arguments twice"
-    )]
-    pub(crate) fn call<O, E: Failure, F>(
-        &self,
+    pub(crate) fn call<'a, O, E: Failure, F>(
+        &'a self,
         operation: Operation,
-        model: Option<&str>,
+        model: Option<&'a str>,
         mut start: impl FnMut() -> F,
     ) -> impl Future<Output = Result<O, E>>
     where
         F: Future<Output = Result<O, E>>,
     {
+        let mut call = Call::new(self, operation, model);
         async move {
-            let mut call = Call::new(self, operation, model);
+            call.begin();
             loop {
-                let error = match within(&self.timeouts, || call.bound(), &mut start).await {
+                let timeouts = &call.engine.timeouts;
+                let error = match within(timeouts, || call.bound(), &mut start).await {
                     Some(Ok(output)) => {
                         call.succeeded();
                         return Ok(output);
@@ -88,7 +86,7 @@ impl<T: Timer> Engine<T> {
                     return Err(error);
                 };
                 drop(error);
-                sleep(&*self.timer, delay).await;
+                sleep(&*call.engine.timer, delay).await;
             }
         }
     }
@@ -118,17 +116,22 @@ struct Call<'a, T> {
 
 impl<'a, T: Timer> Call<'a, T> {
     fn new(engine: &'a Engine<T>, operation: Operation, model: Option<&'a str>) -> Self {
-        let deadline = Grant::new(&engine.policy, operation).deadline;
-        let timed = deadline.is_some() || engine.hooks.observer.is_some();
         Self {
             engine,
             operation,
             model,
-            began: timed.then(|| engine.timer.now()),
+            began: None,
             retries: 0,
             paid: 0,
             cut: false,
             struck: false,
+        }
+    }
+
+    /// Takes the time, if anybody will ask for it.
+    fn begin(&mut self) {
+        if self.engine.hooks.observer.is_some() || self.grant().deadline.is_some() {
+            self.began = Some(self.engine.timer.now());
         }
     }
 

@@ -9,9 +9,9 @@
 //!
 //! # How it goes
 //!
-//! * [`Deadlines::poll`] puts the deadline of a call into the [`List`], with the
-//!   waker of its task, at the first poll. Later polls see whether it has
-//!   expired, and bring the waker up to date. [`Deadlines::cancel`] takes it out.
+//! * A [`Wait`] puts the deadline of a call into the [`List`], with the waker of
+//!   its task, when it is first polled. Later polls see whether it has expired,
+//!   and bring the waker up to date. Dropping it takes the deadline out.
 //! * The *armed* deadline is the one that the one sleep is for. A deadline that
 //!   comes before it, or while nothing is armed, calls [`Deadlines::drive`].
 //! * The sleep is polled with a waker of its own, the alarm, which calls `drive`
@@ -27,8 +27,8 @@
 //! # Why it is right
 //!
 //! 1. *No deadline is forgotten.* Whenever no thread is driving, the armed
-//!    deadline is not later than the first one in the list. For `poll` calls
-//!    `drive` if it adds an earlier one, and `drive` does not end before it has
+//!    deadline is not later than the first one in the list. For
+//!    `insert` calls `drive` if it adds an earlier one, and `drive` does not end before it has
 //!    armed the first one, under the list's lock.
 //! 2. *No wake is lost.* Whoever calls `drive` is counted first. The thread that
 //!    drives ends only by setting that count to zero from where it was when it
@@ -111,24 +111,14 @@ impl<T: Timer> Deadlines<T> {
         })
     }
 
-    /// Sets a deadline `duration` from now, if `key` has none, and looks
-    /// whether it has expired, if it has.
-    fn poll(&self, key: &mut Option<Key>, duration: Duration, waker: &Waker) -> Poll<()> {
-        match key {
-            Some(key) => self.find(key, waker),
-            None => {
-                // Beyond what an instant can hold, no deadline comes.
-                if let Some(deadline) = self.timer.now().checked_add(duration) {
-                    self.insert(key, deadline, waker.clone());
-                }
-                Poll::Pending
-            }
-        }
-    }
-
-    fn insert(&self, key: &mut Option<Key>, deadline: Instant, waker: Waker) {
+    /// Sets a deadline `duration` from now, and arms it if it is the first.
+    fn insert(&self, wait: &mut State, duration: Duration, waker: Waker) {
+        let Some(deadline) = self.timer.now().checked_add(duration) else {
+            // Beyond what an instant can hold, no deadline comes.
+            return;
+        };
         let mut shared = self.lock();
-        *key = Some(shared.list.insert(deadline, waker));
+        *wait = State::Set(shared.list.insert(deadline, waker));
         let earlier = shared.armed.is_none_or(|armed| deadline < armed);
         drop(shared);
         if earlier {
@@ -136,6 +126,7 @@ impl<T: Timer> Deadlines<T> {
         }
     }
 
+    /// Whether a deadline has expired; if not, `waker` is whom to wake.
     fn find(&self, key: &Key, waker: &Waker) -> Poll<()> {
         let found = self.lock().list.find(key, waker);
         match found {
@@ -289,17 +280,23 @@ impl<T: Timer, D: Borrow<Deadlines<T>> + Unpin> Future for Timeout<T, D> {
 /// borrows the deadlines, an open stream shares them: that is `D`.
 pub(crate) struct Wait<T: Timer, D: Borrow<Deadlines<T>> = Arc<Deadlines<T>>> {
     deadlines: D,
-    duration: Duration,
-    key: Option<Key>,
+    state: State,
     timer: PhantomData<fn() -> T>,
+}
+
+enum State {
+    /// Not polled yet: there is no deadline, only how far it will be.
+    New(Duration),
+
+    /// In the list, or expired.
+    Set(Key),
 }
 
 impl<T: Timer, D: Borrow<Deadlines<T>>> Wait<T, D> {
     fn new(deadlines: D, duration: Duration) -> Self {
         Self {
             deadlines,
-            duration,
-            key: None,
+            state: State::New(duration),
             timer: PhantomData,
         }
     }
@@ -311,13 +308,21 @@ impl<T: Timer, D: Borrow<Deadlines<T>> + Unpin> Future for Wait<T, D> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         let deadlines = this.deadlines.borrow();
-        deadlines.poll(&mut this.key, this.duration, cx.waker())
+        match &this.state {
+            State::Set(key) => deadlines.find(key, cx.waker()),
+            State::New(duration) => {
+                let duration = *duration;
+                deadlines.insert(&mut this.state, duration, cx.waker().clone());
+                Poll::Pending
+            }
+        }
     }
 }
 
 impl<T: Timer, D: Borrow<Deadlines<T>>> Drop for Wait<T, D> {
     fn drop(&mut self) {
-        if let Some(key) = self.key.take() {
+        let state = mem::replace(&mut self.state, State::New(Duration::ZERO));
+        if let State::Set(key) = state {
             self.deadlines.borrow().cancel(key);
         }
     }

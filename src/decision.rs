@@ -20,6 +20,7 @@ pub(crate) struct Grant {
 }
 
 impl Grant {
+    #[inline]
     pub(crate) fn new(policy: &Policy, operation: Operation) -> Self {
         let retried = policy.retry.contains(operation);
         let timed = retried || operation.is_always_timed();
@@ -33,6 +34,7 @@ impl Grant {
 }
 
 /// The bound that a user means: zero is none, and so is what no program sees.
+#[inline]
 pub(crate) fn bound(duration: Duration) -> Option<Duration> {
     (!duration.is_zero() && duration < FOREVER).then_some(duration)
 }

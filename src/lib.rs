@@ -69,10 +69,10 @@
 //!
 //! # Implementation
 //!
-//! The attempt is one [`select_biased!`](futures::select_biased) of the inner
-//! future and a timeout, the loop around it awaits nothing but attempts and
-//! delays, and what to do about a failed attempt is decided by one pure function
-//! in between. Dropping a call drops the inner future and its timeout with it.
+//! An attempt that has to wait is one [`select_biased!`](futures::select_biased)
+//! of the inner future and a timeout, the loop around it awaits nothing but
+//! attempts and delays, and what to do about a failed attempt is decided by one
+//! pure function in between. Dropping a call drops the inner future and its timeout with it.
 //!
 //! The calls of a wrapper and its clones share one sleep of the timer crate for
 //! all their timeouts, where the timer [allows it](Timer::is_shareable): their

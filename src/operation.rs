@@ -64,11 +64,13 @@ impl Operation {
     /// Whether the operation is bounded by a timeout even where it is not
     /// retried: chats and the opening of streams are. Embeddings, images,
     /// audio and listings take as long as they take, unless they are retried.
+    #[inline]
     pub(crate) fn is_always_timed(self) -> bool {
         self == Self::ChatCompletionStreamPassthrough
             || (Operations::CHAT | Operations::STREAMS).contains(self)
     }
 
+    #[inline]
     const fn bit(self) -> u32 {
         1 << self as u32
     }
@@ -158,6 +160,7 @@ impl Operations {
     );
 
     /// Whether the operation is in the set.
+    #[inline]
     pub const fn contains(self, operation: Operation) -> bool {
         self.0 & operation.bit() != 0
     }

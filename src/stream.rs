@@ -26,10 +26,10 @@ impl<T: Timer> Engine<T> {
         clippy::manual_async_fn,
         reason = "an async fn keeps its arguments twice"
     )]
-    pub(crate) fn open<I, S, E, F>(
-        &self,
+    pub(crate) fn open<'a, I, S, E, F>(
+        &'a self,
         operation: Operation,
-        model: Option<&str>,
+        model: Option<&'a str>,
         stalled: fn() -> S,
         start: impl FnMut() -> F,
     ) -> impl Future<Output = Result<BoxStream<Result<I, S>>, E>>

@@ -1,7 +1,7 @@
 //! Deadlines in their order: a doubly linked list in a slab.
 
 use crate::Instant;
-use std::{mem, task::Waker};
+use std::{mem, num::NonZeroUsize, task::Waker};
 
 /// The deadlines that are waited for, the earliest first.
 ///
@@ -45,9 +45,20 @@ const NONE: usize = usize::MAX;
 /// The capacity that an empty list always keeps.
 const SPARE: usize = 64;
 
-/// An entry, until it is removed.
+/// An entry, until it is removed: its position plus one, so that an optional
+/// key needs no more room.
 #[derive(Debug)]
-pub(super) struct Key(usize);
+pub(super) struct Key(NonZeroUsize);
+
+impl Key {
+    fn of(position: usize) -> Self {
+        Self(NonZeroUsize::MIN.saturating_add(position))
+    }
+
+    fn position(&self) -> usize {
+        self.0.get() - 1
+    }
+}
 
 /// What an owner finds its entry to be.
 #[derive(Debug, PartialEq)]
@@ -79,6 +90,7 @@ impl List {
     }
 
     /// Adds a deadline behind all that are not later.
+    #[inline]
     pub(super) fn insert(&mut self, deadline: Instant, waker: Waker) -> Key {
         let mut before = self.tail;
         let mut after = NONE;
@@ -98,7 +110,7 @@ impl List {
             after,
         });
         self.link(before, after, key, key);
-        Key(key)
+        Key::of(key)
     }
 
     /// Takes the earliest deadline out of the list, if it is not after `now`.
@@ -114,7 +126,7 @@ impl List {
 
     /// Looks at an entry, with the waker of whoever looks.
     pub(super) fn find(&self, key: &Key, waker: &Waker) -> Found {
-        match &self.entries[key.0] {
+        match &self.entries[key.position()] {
             Entry::Waiting { waker: known, .. } if known.will_wake(waker) => Found::Waiting,
             Entry::Waiting { .. } => Found::WaitingForAnother,
             Entry::Expired | Entry::Free { .. } => Found::Expired,
@@ -124,14 +136,16 @@ impl List {
     /// Changes whom to wake and returns whom not to, or the new waker as an
     /// error if the deadline has expired.
     pub(super) fn replace(&mut self, key: &Key, waker: Waker) -> Result<Waker, Waker> {
-        match &mut self.entries[key.0] {
+        match &mut self.entries[key.position()] {
             Entry::Waiting { waker: known, .. } => Ok(mem::replace(known, waker)),
             Entry::Expired | Entry::Free { .. } => Err(waker),
         }
     }
 
     /// Removes an entry, expired or not, and returns whom not to wake.
-    pub(super) fn remove(&mut self, Key(key): Key) -> Option<Waker> {
+    #[inline]
+    pub(super) fn remove(&mut self, key: Key) -> Option<Waker> {
+        let key = key.position();
         let waker = self.unlink(key, Entry::Free { next: self.free });
         self.free = key;
         self.taken -= 1;
@@ -146,6 +160,7 @@ impl List {
     }
 
     /// Puts an entry into a free place, or into a new one.
+    #[inline]
     fn take(&mut self, entry: Entry) -> usize {
         self.taken += 1;
         let key = self.free;
@@ -165,6 +180,7 @@ impl List {
 
     /// Puts another entry in the place of one, which leaves the list if it was
     /// in there.
+    #[inline]
     fn unlink(&mut self, key: usize, entry: Entry) -> Option<Waker> {
         match mem::replace(&mut self.entries[key], entry) {
             Entry::Waiting {
@@ -181,6 +197,7 @@ impl List {
     }
 
     /// Has `next` follow the entry `before`, and `previous` precede `after`.
+    #[inline]
     fn link(&mut self, before: usize, after: usize, next: usize, previous: usize) {
         match self.entries.get_mut(before) {
             Some(Entry::Waiting { after, .. }) => *after = next,

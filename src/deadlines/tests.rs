@@ -157,7 +157,9 @@ fn deadlines_of_other_lengths_come_in_between() {
     for elapsed in 1..=5 {
         timer.clock.advance(SECOND);
         let over = |wait: &Wait<_>| {
-            let key = wait.key.as_ref().unwrap();
+            let State::Set(key) = &wait.state else {
+                return false;
+            };
             deadlines.lock().list.find(key, Waker::noop()) == Found::Expired
         };
         for (n, wait) in &waits {
