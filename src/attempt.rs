@@ -1,11 +1,11 @@
 //! One attempt against its timeout.
 
 use crate::{
+    Timer,
     deadlines::{Deadlines, Timeout},
-    timer::{Timer, yield_once},
 };
 use futures::{FutureExt, pending, poll, select_biased};
-use std::{future, pin::pin, task::Poll, time::Duration};
+use std::{pin::pin, task::Poll, time::Duration};
 
 /// Runs the future that `start` makes, for as long as `bound` says when that
 /// future first has to wait; `None` when the bound has passed first.
@@ -28,14 +28,7 @@ pub(crate) fn within<F: Future, T: Timer>(
         if let Poll::Ready(output) = poll!(attempt.as_mut()) {
             return Some(output);
         }
-        let expiry = async {
-            match bound() {
-                Some(Duration::ZERO) => yield_once().await,
-                Some(bound) => Timeout::new(deadlines, bound).await,
-                None => future::pending().await,
-            }
-        };
-        let mut expiry = pin!(expiry);
+        let mut expiry = pin!(Timeout::new(deadlines, bound()));
         if poll!(expiry.as_mut()).is_ready() {
             return None;
         }

@@ -244,14 +244,23 @@ pin_project! {
     /// A wait for a time, by a sleep of its own if the timer wants it so.
     #[project = TimeoutProjection]
     pub(crate) enum Timeout<T: Timer, D: Borrow<Deadlines<T>>> {
+        Never,
+        Soon { yielded: bool },
         Own { #[pin] sleep: T::Sleep },
         Shared { wait: Wait<T, D> },
     }
 }
 
 impl<T: Timer, D: Borrow<Deadlines<T>>> Timeout<T, D> {
-    /// Ends when `duration` has passed, which is not zero.
-    pub(crate) fn new(deadlines: D, duration: Duration) -> Self {
+    /// Ends when `duration` has passed: never if there is none, and once the
+    /// executor's other tasks have had their turn if it is zero.
+    pub(crate) fn new(deadlines: D, duration: Option<Duration>) -> Self {
+        let Some(duration) = duration else {
+            return Self::Never;
+        };
+        if duration.is_zero() {
+            return Self::Soon { yielded: false };
+        }
         let timer = &deadlines.borrow().timer;
         if timer.is_shareable() {
             Self::Shared {
@@ -270,6 +279,13 @@ impl<T: Timer, D: Borrow<Deadlines<T>> + Unpin> Future for Timeout<T, D> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         match self.project() {
+            TimeoutProjection::Never => Poll::Pending,
+            TimeoutProjection::Soon { yielded: true } => Poll::Ready(()),
+            TimeoutProjection::Soon { yielded } => {
+                *yielded = true;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
             TimeoutProjection::Own { sleep } => sleep.poll(cx),
             TimeoutProjection::Shared { wait } => Pin::new(wait).poll(cx),
         }

@@ -100,7 +100,8 @@ impl<I, S, T: Timer> Stream for IdleBounded<I, S, T> {
             return Poll::Pending;
         };
         if this.wait.is_none() {
-            this.wait.set(Some(Timeout::new(this.idles.clone(), idle)));
+            this.wait
+                .set(Some(Timeout::new(this.idles.clone(), Some(idle))));
         }
         if let Some(wait) = this.wait.as_mut().as_pin_mut() {
             ready!(wait.poll(cx));

@@ -105,7 +105,7 @@ pub(crate) async fn sleep(timer: &impl Timer, duration: Duration) {
 }
 
 /// Lets the executor's other tasks run.
-pub(crate) async fn yield_once() {
+async fn yield_once() {
     let mut yielded = false;
     poll_fn(|cx| {
         if yielded {
