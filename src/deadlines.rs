@@ -3,9 +3,12 @@
 //! A call that waits needs a timer, and nearly always does not need it after
 //! all: the answer comes first. Making one of the timer crate's for each call
 //! costs more than the rest of the call: an allocation, and a wake of the thread
-//! or reactor that keeps the timers. But the calls of one wrapper share one
-//! timeout, so their deadlines pass in the order in which they were set, and a
-//! sleep for the first of them serves them all.
+//! or reactor that keeps the timers. But a sleep for the first deadline of many
+//! serves them all. And since nearly all calls of a wrapper have the same
+//! timeout, their deadlines pass in the order in which they were set, so that
+//! keeping them in order costs nothing. Only a deadline of another length, such
+//! as that of an attempt which is cut to the deadline of its call, has to find
+//! its place.
 //!
 //! # How it goes
 //!
@@ -22,14 +25,16 @@
 //! A deadline that is taken out before its time leaves the sleep as it is. It
 //! ends early for those that are left, `drive` finds nothing due, and makes the
 //! next one: one sleep a timeout, not one a call. When the list is empty at that
-//! time, nothing is armed any more.
+//! time, nothing is armed any more. So a sleep may outlast the last call by up to
+//! a timeout, for which it keeps nothing alive and wakes nobody.
 //!
 //! # Why it is right
 //!
 //! 1. *No deadline is forgotten.* Whenever no thread is driving, the armed
-//!    deadline is not later than the first one in the list. For
-//!    `insert` calls `drive` if it adds an earlier one, and `drive` does not end before it has
-//!    armed the first one, under the list's lock.
+//!    deadline is not later than the first one in the list: whoever adds an
+//!    earlier one calls `drive`, and `drive` does not end before it has armed the
+//!    first one, under the list's lock. If the timer panics, nothing is armed,
+//!    and the next deadline that is added drives for all.
 //! 2. *No wake is lost.* Whoever calls `drive` is counted first. The thread that
 //!    drives ends only by setting that count to zero from where it was when it
 //!    last looked, so it looks again after every call.
@@ -37,13 +42,14 @@
 //!    the armed deadline when the sleep for that has ended.
 //! 4. *No user code runs under the list's lock.* Wakers are cloned, woken and
 //!    dropped outside of it, so they may make, poll and drop calls. The lock on
-//!    the sleep is that of the one thread that drives, so nobody waits for it.
+//!    the sleep is that of the one thread that drives: the next one waits for it
+//!    while the last one returns, at most.
 //! 5. *Nothing is kept alive.* The alarm knows the deadlines weakly: when the
 //!    last wrapper and stream are gone, so is the sleep.
 
 mod list;
 
-use crate::{Instant, Timer};
+use crate::{Instant, Timer, timer::Yield};
 use list::{Found, Key, List};
 use pin_project_lite::pin_project;
 use std::{
@@ -156,26 +162,32 @@ impl<T: Timer> Deadlines<T> {
         if calls > 1 {
             return;
         }
-        let driving = Driving(&self.calls);
-        let mut sleep = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut driving = Driving {
+            deadlines: self,
+            sleep: self.sleep.lock().unwrap_or_else(PoisonError::into_inner),
+            done: false,
+        };
         loop {
-            while let Some((deadline, duration)) = self.expire(&mut sleep) {
-                self.arm(&mut sleep, deadline, duration);
+            while let Some(deadline) = self.expire(&mut driving.sleep) {
+                self.arm(&mut driving.sleep, deadline);
             }
             // Done, unless somebody has called meanwhile.
             match self
                 .calls
                 .compare_exchange(calls, 0, Ordering::AcqRel, Ordering::Acquire)
             {
-                Ok(_) => return mem::forget(driving),
+                Ok(_) => {
+                    driving.done = true;
+                    return;
+                }
                 Err(more) => calls = more,
             }
         }
     }
 
-    /// Wakes whom it is time for, and returns the first of the other deadlines,
-    /// and how far it is, if the sleep is not for that one yet.
-    fn expire(&self, sleep: &mut Option<Sleep>) -> Option<(Instant, Duration)> {
+    /// Wakes whom it is time for, and returns the first of the other deadlines
+    /// if the sleep is not for that one yet.
+    fn expire(&self, sleep: &mut Option<Sleep>) -> Option<Instant> {
         let mut cx = Context::from_waker(&self.alarm);
         let over = sleep
             .as_mut()
@@ -198,13 +210,18 @@ impl<T: Timer> Deadlines<T> {
                 None => {
                     let first = shared.list.first()?;
                     let earlier = shared.armed.is_none_or(|armed| first < armed);
-                    return earlier.then(|| (first, first.saturating_duration_since(now)));
+                    return earlier.then_some(first);
                 }
             }
         }
     }
 
-    fn arm(&self, sleep: &mut Option<Sleep>, deadline: Instant, duration: Duration) {
+    /// Makes the sleep for a deadline, unless that has passed by now.
+    fn arm(&self, sleep: &mut Option<Sleep>, deadline: Instant) {
+        let duration = deadline.saturating_duration_since(self.timer.now());
+        if duration.is_zero() {
+            return;
+        }
         let next = Box::pin(self.timer.sleep(duration));
         let stale = sleep.replace(next);
         self.lock().armed = Some(deadline);
@@ -216,12 +233,20 @@ impl<T: Timer> Deadlines<T> {
     }
 }
 
-/// Lets other threads drive after a panic of the timer.
-struct Driving<'a>(&'a AtomicUsize);
+/// Begins anew after a panic of the timer, with a sleep that was not to blame.
+struct Driving<'a, T: Timer> {
+    deadlines: &'a Deadlines<T>,
+    sleep: MutexGuard<'a, Option<Sleep>>,
+    done: bool,
+}
 
-impl Drop for Driving<'_> {
+impl<T: Timer> Drop for Driving<'_, T> {
     fn drop(&mut self) {
-        self.0.store(0, Ordering::Release);
+        if !self.done {
+            *self.sleep = None;
+            self.deadlines.lock().armed = None;
+            self.deadlines.calls.store(0, Ordering::Release);
+        }
     }
 }
 
@@ -241,11 +266,12 @@ impl<T: Timer> Wake for Alarm<T> {
 }
 
 pin_project! {
-    /// A wait for a time, by a sleep of its own if the timer wants it so.
+    /// A bound: none, a turn of the executor's other tasks, or a time, which
+    /// has a sleep of its own if the timer wants it so.
     #[project = TimeoutProjection]
     pub(crate) enum Timeout<T: Timer, D: Borrow<Deadlines<T>>> {
         Never,
-        Soon { yielded: bool },
+        Soon { turn: Yield },
         Own { #[pin] sleep: T::Sleep },
         Shared { wait: Wait<T, D> },
     }
@@ -259,7 +285,8 @@ impl<T: Timer, D: Borrow<Deadlines<T>>> Timeout<T, D> {
             return Self::Never;
         };
         if duration.is_zero() {
-            return Self::Soon { yielded: false };
+            let turn = Yield::default();
+            return Self::Soon { turn };
         }
         let timer = &deadlines.borrow().timer;
         if timer.is_shareable() {
@@ -280,12 +307,7 @@ impl<T: Timer, D: Borrow<Deadlines<T>> + Unpin> Future for Timeout<T, D> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         match self.project() {
             TimeoutProjection::Never => Poll::Pending,
-            TimeoutProjection::Soon { yielded: true } => Poll::Ready(()),
-            TimeoutProjection::Soon { yielded } => {
-                *yielded = true;
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
+            TimeoutProjection::Soon { turn } => Pin::new(turn).poll(cx),
             TimeoutProjection::Own { sleep } => sleep.poll(cx),
             TimeoutProjection::Shared { wait } => Pin::new(wait).poll(cx),
         }

@@ -51,7 +51,7 @@ pub(crate) struct Failed {
     /// The retries already made in this call.
     pub(crate) retries: u32,
 
-    /// The time since the call's first poll, where there is a deadline.
+    /// The time since the call's first poll, where somebody asks for it.
     pub(crate) elapsed: Duration,
 
     /// Whether the deadline has struck and so ended the attempt.

@@ -72,12 +72,14 @@
 //! An attempt that has to wait is one [`select_biased!`](futures::select_biased)
 //! of the inner future and a timeout, the loop around it awaits nothing but
 //! attempts and delays, and what to do about a failed attempt is decided by one
-//! pure function in between. Dropping a call drops the inner future and its timeout with it.
+//! pure function in between. Dropping a call drops the inner future and takes
+//! its deadline out.
 //!
 //! The calls of a wrapper and its clones share one sleep of the timer crate for
 //! all their timeouts, where the timer [allows it](Timer::is_shareable): their
-//! deadlines wait in a list, and the sleep is for the first of them. So a call
-//! that waits costs no allocation and no wake of another thread.
+//! deadlines wait in a list, and the sleep is for the first of them. So only
+//! once a timeout, not once a call, there is an allocation and a wake of the
+//! thread that keeps the timers. Open streams share another sleep likewise.
 //!
 //! There is no thread, task or global of this crate's own; the only threads are
 //! those of the timer crates: `futures-timer` keeps one helper for the process,

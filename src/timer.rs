@@ -14,7 +14,12 @@ pub use futures_timer::{FuturesSleep, FuturesTimer};
 #[cfg(feature = "test-util")]
 pub use virtual_timer::{VirtualSleep, VirtualTask, VirtualTimer};
 
-use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 pub use std::time::Instant;
 
@@ -51,11 +56,13 @@ pub trait Timer: Send + Sync + 'static {
     /// Whether one sleep may serve the timeouts of many calls. Default: no,
     /// each call that has to wait makes a sleep of its own.
     ///
-    /// Where making a sleep is expensive, as it is for `FuturesTimer`, a
-    /// wrapper keeps one for all its calls. A timer that says yes promises that
+    /// Where making a sleep is expensive, as it is for `FuturesTimer`, a wrapper
+    /// keeps one for the timeouts of all its calls, and one for the silence of
+    /// all its open streams. A timer that says yes promises that
     /// [`now`](Self::now) is the very clock that its sleeps follow; that
     /// [`sleep`](Self::sleep) may be called, and its sleeps be polled, on any
-    /// thread, even while one of them wakes; and that it does no harm to keep a
+    /// thread, even while one of them wakes; that a sleep does not wake while it
+    /// is being polled, unless it is over; and that it does no harm to keep a
     /// sleep for a while that nobody waits for any more.
     fn is_shareable(&self) -> bool {
         false
@@ -98,22 +105,27 @@ pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 6
 /// no timer.
 pub(crate) async fn sleep(timer: &impl Timer, duration: Duration) {
     if duration.is_zero() {
-        yield_once().await;
+        Yield::default().await;
     } else {
         timer.sleep(duration.min(FOREVER)).await;
     }
 }
 
-/// Lets the executor's other tasks run.
-async fn yield_once() {
-    let mut yielded = false;
-    poll_fn(|cx| {
-        if yielded {
+/// Lets the executor's other tasks have a turn.
+#[derive(Default)]
+pub(crate) struct Yield {
+    yielded: bool,
+}
+
+impl Future for Yield {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.yielded {
             return Poll::Ready(());
         }
-        yielded = true;
+        self.yielded = true;
         cx.waker().wake_by_ref();
         Poll::Pending
-    })
-    .await
+    }
 }

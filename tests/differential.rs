@@ -9,11 +9,15 @@
 
 #![cfg(all(feature = "crabllm-core-0_0_25", feature = "futures-timer"))]
 
+#[path = "common/mod.rs"]
+mod common;
+
+use common::{Shareable, block_on};
 use crabllm_retry::{
     Attempt, Instant, Operation, Operations, Policy, Retrying, Scripted, Step, Timer, VirtualTimer,
     crabllm_core_0_0_25::{self as upstream, ChatCompletionRequest, Error, Provider, json},
 };
-use futures::{StreamExt, executor::block_on};
+use futures::StreamExt;
 use proptest::{
     collection::vec,
     prelude::*,
@@ -125,17 +129,16 @@ impl Case {
         self.attempts.iter().map(Outcome::step).collect()
     }
 
-    fn run_ours(&self) -> Run {
-        let timer = VirtualTimer::new();
-        let provider = Scripted::new(timer.clone(), self.script());
+    fn run_ours<T: Timer>(&self, clock: &VirtualTimer, timer: T) -> Run {
+        let provider = Scripted::new(clock.clone(), self.script());
         let policy = Policy::default()
             .max_retries(self.max_retries)
             .timeout(self.timeout)
             .max_retry_after(self.max_retry_after)
             .stream_idle(self.stream_idle)
             .retry(Operations::CHAT | Operations::STREAMS);
-        let retrying = Retrying::with_timer(provider.clone(), timer.clone()).policy(policy);
-        let result = block_on(timer.task(call(&retrying, self.streams)));
+        let retrying = Retrying::with_timer(provider.clone(), timer).policy(policy);
+        let result = block_on(clock.task(call(&retrying, self.streams)));
         Run::new(result, provider.attempts())
     }
 
@@ -264,9 +267,16 @@ fn random_scripts_come_to_the_same() {
     let tokio = tokio_with_paused_time();
     TestRunner::new_with_rng(config, rng)
         .run(&cases(), |case| {
-            let (ours, upstreams) = (case.run_ours(), case.run_upstreams(&tokio));
-            agree(&case, &ours, &upstreams)
-                .map_err(|error| TestCaseError::fail(format!("{error}\n{ours:?}\n{upstreams:?}")))
+            let upstreams = case.run_upstreams(&tokio);
+            // With a sleep for each call, and with one for all.
+            let (clock, other) = (VirtualTimer::new(), VirtualTimer::new());
+            let own = case.run_ours(&clock, clock.clone());
+            let shared = case.run_ours(&other, Shareable(other.clone()));
+            [own, shared].iter().try_for_each(|ours| {
+                agree(&case, ours, &upstreams).map_err(|error| {
+                    TestCaseError::fail(format!("{error}\n{ours:?}\n{upstreams:?}"))
+                })
+            })
         })
         .unwrap_or_else(|error| panic!("DIFFERENTIAL_SEED={seed}: {error}"));
 }

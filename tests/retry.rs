@@ -13,6 +13,7 @@ use crabllm_retry::{
         EmbeddingInput, EmbeddingRequest, Error, Provider,
     },
 };
+use futures::StreamExt;
 use futures_test::task::new_count_waker;
 use std::{
     pin::pin,
@@ -339,6 +340,29 @@ mod deadline {
         let result = block_on(retrying.chat_completion(&request()));
         assert!(matches!(result, Err(Error::Timeout)));
         assert_eq!(clock.elapsed(), 10 * SECOND);
+    }
+
+    #[test]
+    fn it_bounds_the_opening_of_a_stream_and_no_item() {
+        let script =
+            |opening: u32| [Step::stream([Step::ok().after(60 * SECOND)]).after(opening * SECOND)];
+        let in_time = scene(5 * SECOND, script(4));
+        let items = block_on(in_time.retrying.chat_completion_stream(&request())).unwrap();
+        let items: Vec<_> = block_on(items.collect());
+        assert!(matches!(&items[..], [Ok(_)]));
+
+        let late = scene(5 * SECOND, script(6));
+        let result = block_on(late.retrying.chat_completion_stream(&request()));
+        assert!(matches!(result.map(drop), Err(Error::Timeout)));
+        assert_eq!(late.clock.elapsed(), 5 * SECOND);
+    }
+
+    #[test]
+    fn it_bounds_what_is_not_timed_otherwise() {
+        let scene = scene(5 * SECOND, [Step::hang()]);
+        let result = block_on(scene.retrying.audio_transcription("m", &[]));
+        assert!(matches!(result, Err(Error::Timeout)));
+        assert_eq!(scene.clock.elapsed(), 5 * SECOND);
     }
 
     #[test]

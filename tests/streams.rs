@@ -174,13 +174,12 @@ fn an_opening_is_retried_only_if_asked_for() {
 
 #[test]
 fn what_was_opened_is_never_opened_again() {
-    let script = [
-        Step::stream([Step::ok(), Step::status(503)]),
-        Step::stream([]),
-    ];
-    let scene = Scene::new(script).set(|r| r.policy(plain().retry(Operations::ALL)));
-    assert_eq!(rest(open(&scene)), ["item", "503"]);
-    assert_eq!(scene.attempts(), 1);
+    for (end, seen) in [(Step::status(503), "503"), (Step::hang(), "timeout")] {
+        let scene = Scene::new([Step::stream([Step::ok(), end])])
+            .set(|r| r.policy(plain().retry(Operations::ALL)));
+        assert_eq!(rest(open(&scene)), ["item", seen]);
+        assert_eq!(scene.attempts(), 1);
+    }
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! Deadlines in their order: a doubly linked list in a slab.
 
 use crate::Instant;
-use std::{mem, num::NonZeroUsize, task::Waker};
+use std::{mem, task::Waker};
 
 /// The deadlines that are waited for, the earliest first.
 ///
-/// Entries stay where they are in `entries` and are linked by their positions.
+/// Entries stay where they are in `entries` and are linked by their positions,
+/// so the memory of the most that were ever there together is given back only
+/// when none is there.
 /// Deadlines of one length come in their order, so each is appended at the
 /// tail; a shorter one is moved towards the head, past those that are later.
 #[derive(Debug)]
@@ -45,20 +47,9 @@ const NONE: usize = usize::MAX;
 /// The capacity that an empty list always keeps.
 const SPARE: usize = 64;
 
-/// An entry, until it is removed: its position plus one, so that an optional
-/// key needs no more room.
+/// The position of an entry, until it is removed.
 #[derive(Debug)]
-pub(super) struct Key(NonZeroUsize);
-
-impl Key {
-    fn of(position: usize) -> Self {
-        Self(NonZeroUsize::MIN.saturating_add(position))
-    }
-
-    fn position(&self) -> usize {
-        self.0.get() - 1
-    }
-}
+pub(super) struct Key(usize);
 
 /// What an owner finds its entry to be.
 #[derive(Debug, PartialEq)]
@@ -110,7 +101,7 @@ impl List {
             after,
         });
         self.link(before, after, key, key);
-        Key::of(key)
+        Key(key)
     }
 
     /// Takes the earliest deadline out of the list, if it is not after `now`.
@@ -126,7 +117,7 @@ impl List {
 
     /// Looks at an entry, with the waker of whoever looks.
     pub(super) fn find(&self, key: &Key, waker: &Waker) -> Found {
-        match &self.entries[key.position()] {
+        match &self.entries[key.0] {
             Entry::Waiting { waker: known, .. } if known.will_wake(waker) => Found::Waiting,
             Entry::Waiting { .. } => Found::WaitingForAnother,
             Entry::Expired | Entry::Free { .. } => Found::Expired,
@@ -136,7 +127,7 @@ impl List {
     /// Changes whom to wake and returns whom not to, or the new waker as an
     /// error if the deadline has expired.
     pub(super) fn replace(&mut self, key: &Key, waker: Waker) -> Result<Waker, Waker> {
-        match &mut self.entries[key.position()] {
+        match &mut self.entries[key.0] {
             Entry::Waiting { waker: known, .. } => Ok(mem::replace(known, waker)),
             Entry::Expired | Entry::Free { .. } => Err(waker),
         }
@@ -144,8 +135,7 @@ impl List {
 
     /// Removes an entry, expired or not, and returns whom not to wake.
     #[inline]
-    pub(super) fn remove(&mut self, key: Key) -> Option<Waker> {
-        let key = key.position();
+    pub(super) fn remove(&mut self, Key(key): Key) -> Option<Waker> {
         let waker = self.unlink(key, Entry::Free { next: self.free });
         self.free = key;
         self.taken -= 1;

@@ -18,11 +18,11 @@ const TICK: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 struct Clock {
     epoch: Instant,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<ClockState>>,
 }
 
 #[derive(Default)]
-struct State {
+struct ClockState {
     now: Duration,
     sleepers: Vec<(Duration, usize, Option<Waker>)>,
     made: usize,
@@ -38,7 +38,7 @@ impl Clock {
     fn new() -> Self {
         Self {
             epoch: Instant::now(),
-            state: Arc::new(Mutex::new(State::default())),
+            state: Arc::new(Mutex::new(ClockState::default())),
         }
     }
 

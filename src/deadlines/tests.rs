@@ -224,6 +224,51 @@ fn a_timer_that_panics_once_is_asked_again() {
 }
 
 #[test]
+fn a_sleep_that_panics_is_replaced() {
+    #[derive(Clone)]
+    struct Panicking(Counted);
+
+    struct PanickingSleep(VirtualSleep, bool);
+
+    impl Timer for Panicking {
+        type Sleep = PanickingSleep;
+
+        fn sleep(&self, duration: Duration) -> PanickingSleep {
+            let first = self.0.made() == 0;
+            PanickingSleep(self.0.sleep(duration), first)
+        }
+
+        fn now(&self) -> Instant {
+            self.0.now()
+        }
+
+        fn is_shareable(&self) -> bool {
+            true
+        }
+    }
+
+    impl Future for PanickingSleep {
+        type Output = ();
+
+        fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+            assert!(!self.1, "as it should");
+            Pin::new(&mut self.0).poll(cx)
+        }
+    }
+
+    let timer = Counted::new();
+    let deadlines = Deadlines::new(Arc::new(Panicking(timer.clone())));
+    let mut unlucky = Wait::new(deadlines.clone(), SECOND);
+    let polled = catch_unwind(AssertUnwindSafe(|| poll(&mut unlucky, &noop_waker())));
+    assert!(polled.is_err());
+    let (_lucky, woken) = armed(&deadlines, 2 * SECOND);
+    timer.clock.advance(SECOND);
+    assert!(poll(&mut unlucky, &noop_waker()).is_ready());
+    timer.clock.advance(SECOND);
+    assert_eq!(woken.get(), 1);
+}
+
+#[test]
 fn two_wrappers_may_share_a_timer() {
     let timer = Counted::new();
     let shared = Arc::new(timer.clone());

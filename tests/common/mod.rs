@@ -1,6 +1,6 @@
 //! What the tests of behaviour share.
 
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
 
 #[cfg(feature = "crabllm-core-0_0_19")]
 use crabllm_retry::crabllm_core_0_0_19::{ChatCompletionRequest, Error, json};
@@ -16,6 +16,26 @@ use std::{
 pub use futures::executor::block_on;
 
 pub const SECOND: Duration = Duration::from_secs(1);
+
+/// A virtual clock whose sleeps may be shared, as those of the real timers are.
+#[derive(Clone, Debug)]
+pub struct Shareable(pub VirtualTimer);
+
+impl Timer for Shareable {
+    type Sleep = VirtualSleep;
+
+    fn sleep(&self, duration: Duration) -> VirtualSleep {
+        self.0.sleep(duration)
+    }
+
+    fn now(&self) -> Instant {
+        self.0.now()
+    }
+
+    fn is_shareable(&self) -> bool {
+        true
+    }
+}
 
 /// A virtual clock that writes down the sleeps it is asked for.
 #[derive(Clone, Debug)]

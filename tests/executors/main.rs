@@ -5,6 +5,8 @@
 
 #![cfg(all(feature = "crabllm-core-0_0_19", feature = "futures-timer"))]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod executors;
 mod script;
 
@@ -17,6 +19,14 @@ use std::time::Duration;
 fn in_virtual_time(run: Run) {
     let clock = VirtualTimer::new();
     assert_in_virtual_time(&script::play(run, clock.clone(), clock.clone()));
+    assert_eq!(clock.sleeping(), 0, "a sleep is left behind");
+}
+
+/// As the real timers do it, but to the nanosecond.
+fn in_virtual_time_that_is_shared(run: Run) {
+    let clock = VirtualTimer::new();
+    let timer = common::Shareable(clock.clone());
+    assert_in_virtual_time(&script::play(run, clock.clone(), timer));
     assert_eq!(clock.sleeping(), 0, "a sleep is left behind");
 }
 
@@ -50,6 +60,11 @@ macro_rules! matrix {
             #[test]
             fn in_virtual_time() {
                 crate::in_virtual_time(run);
+            }
+
+            #[test]
+            fn in_virtual_time_that_is_shared() {
+                crate::in_virtual_time_that_is_shared(run);
             }
 
             #[test]
