@@ -118,6 +118,7 @@ impl<T: Timer> Deadlines<T> {
     }
 
     /// Sets a deadline `duration` from now, and arms it if it is the first.
+    #[inline]
     fn insert(&self, wait: &mut State, duration: Duration, waker: Waker) {
         let Some(deadline) = self.timer.now().checked_add(duration) else {
             // Beyond what an instant can hold, no deadline comes.
@@ -150,6 +151,7 @@ impl<T: Timer> Deadlines<T> {
         }
     }
 
+    #[inline]
     fn cancel(&self, key: Key) {
         let stale = self.lock().list.remove(key);
         drop(stale);
@@ -157,6 +159,7 @@ impl<T: Timer> Deadlines<T> {
 
     /// Wakes whom it is time for, and sees to it that the sleep is for the
     /// first of the others; or leaves that to the thread that is about it.
+    #[cold]
     fn drive(&self) {
         let mut calls = self.calls.fetch_add(1, Ordering::AcqRel) + 1;
         if calls > 1 {
@@ -228,6 +231,7 @@ impl<T: Timer> Deadlines<T> {
         drop(stale);
     }
 
+    #[inline]
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -304,6 +308,7 @@ impl<T: Timer, D: Borrow<Deadlines<T>>> Timeout<T, D> {
 impl<T: Timer, D: Borrow<Deadlines<T>> + Unpin> Future for Timeout<T, D> {
     type Output = ();
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         match self.project() {
             TimeoutProjection::Never => Poll::Pending,
@@ -343,6 +348,7 @@ impl<T: Timer, D: Borrow<Deadlines<T>>> Wait<T, D> {
 impl<T: Timer, D: Borrow<Deadlines<T>> + Unpin> Future for Wait<T, D> {
     type Output = ();
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         let deadlines = this.deadlines.borrow();
@@ -358,6 +364,7 @@ impl<T: Timer, D: Borrow<Deadlines<T>> + Unpin> Future for Wait<T, D> {
 }
 
 impl<T: Timer, D: Borrow<Deadlines<T>>> Drop for Wait<T, D> {
+    #[inline]
     fn drop(&mut self) {
         let state = mem::replace(&mut self.state, State::New(Duration::ZERO));
         if let State::Set(key) = state {
