@@ -168,13 +168,6 @@ impl<'a, T: Timer> Call<'a, T> {
         if let Some(budget) = &self.engine.budget {
             budget.give(if self.retries == 0 { 1 } else { self.paid });
         }
-        if self.engine.hooks.observer.is_some() {
-            self.tell_success();
-        }
-    }
-
-    #[cold]
-    fn tell_success(&self) {
         self.engine.hooks.tell(|| Event::Success {
             operation: self.operation,
             model: self.model,

@@ -45,11 +45,18 @@ impl Hooks {
     }
 
     /// Tells the observer, if there is one, of an event made for it.
+    #[inline]
     pub(crate) fn tell<'e>(&self, event: impl FnOnce() -> Event<'e>) {
         if let Some(observer) = &self.observer {
-            observer(&event());
+            tell(&**observer, event);
         }
     }
+}
+
+/// Apart from the check, so that those whom nobody observes do not carry it.
+#[cold]
+fn tell<'e>(observer: &Observer, event: impl FnOnce() -> Event<'e>) {
+    observer(&event());
 }
 
 impl fmt::Debug for Hooks {

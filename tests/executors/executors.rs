@@ -77,8 +77,6 @@ pub fn futures_block_on(script: Script, tasks: Tasks) {
     futures::executor::block_on(together(script, tasks));
 }
 
-pub use futures_block_on as inline;
-
 pub fn futures_local_pool(script: Script, mut tasks: Tasks) {
     let mut pool = LocalPool::new();
     let spawner = pool.spawner();

@@ -11,31 +11,30 @@ mod executors;
 mod script;
 
 use crabllm_retry::{AsyncIoTimer, FuturesTimer, Timer, VirtualTimer};
-use executors::{Run, inline};
+use executors::{Run, futures_block_on};
 use futures::future::FutureExt;
 use script::{Clock, Real, assert_in_real_time, assert_in_virtual_time};
 use std::time::Duration;
 
-fn in_virtual_time(run: Run) {
+/// Plays the script in virtual time, with a timer that is made from its clock.
+fn in_virtual_time_with<T: Timer + Clone>(run: Run, timer: impl FnOnce(VirtualTimer) -> T) {
     let clock = VirtualTimer::new();
-    assert_in_virtual_time(&script::play(run, clock.clone(), clock.clone()));
+    let timer = timer(clock.clone());
+    assert_in_virtual_time(&script::play(run, clock.clone(), timer));
     assert_eq!(clock.sleeping(), 0, "a sleep is left behind");
+}
+
+fn in_virtual_time(run: Run) {
+    in_virtual_time_with(run, |clock| clock);
 }
 
 /// As the real timers do it, but to the nanosecond.
 fn in_virtual_time_that_is_shared(run: Run) {
-    let clock = VirtualTimer::new();
-    let timer = common::Shareable(clock.clone());
-    assert_in_virtual_time(&script::play(run, clock.clone(), timer));
-    assert_eq!(clock.sleeping(), 0, "a sleep is left behind");
+    in_virtual_time_with(run, common::Shareable);
 }
 
 fn in_virtual_time_by_closure(run: Run) {
-    let clock = VirtualTimer::new();
-    let sleeper = clock.clone();
-    let timer = move |duration| sleeper.sleep(duration);
-    assert_in_virtual_time(&script::play(run, clock.clone(), timer));
-    assert_eq!(clock.sleeping(), 0, "a sleep is left behind");
+    in_virtual_time_with(run, |clock| move |duration| clock.sleep(duration));
 }
 
 fn with_futures_timer(run: Run) {
@@ -119,6 +118,6 @@ fn virtual_time_needs_no_watching_on_one_thread() {
     }
 
     let clock = VirtualTimer::new();
-    let trace = script::play(inline, Unwatched(clock.clone()), clock.clone());
+    let trace = script::play(futures_block_on, Unwatched(clock.clone()), clock.clone());
     assert_in_virtual_time(&trace);
 }
