@@ -10,11 +10,12 @@ use crabllm_retry::{Retrying, crabllm_core_0_0_19::Provider};
 use futures::executor::block_on;
 use std::{
     hint::black_box,
-    sync::{Arc, Barrier},
-    thread,
+    sync::{Arc, Mutex},
+    thread::{self, ThreadId},
 };
 use tokio::{
     runtime::{Builder, Runtime},
+    task::yield_now,
     time::timeout,
 };
 
@@ -51,19 +52,35 @@ pub fn throughput(rounds: usize, report: &mut Report) {
     report.ratio("two_threads_vs_tokio", Some(measured.ratio(tokio, wrapped)));
 }
 
-/// Runs two tasks at the same time, each on a worker of its own: a task blocks
-/// its worker until the other one has been begun, too.
+/// Runs two tasks at the same time, each on a worker of its own.
 fn on_workers<F: Future<Output = ()> + Send + 'static>(runtime: &Runtime, task: impl Fn() -> F) {
-    let both = Arc::new(Barrier::new(2));
-    let tasks = [(); 2].map(|()| {
-        let (both, task) = (both.clone(), task());
+    let workers = Arc::new(Mutex::new([None; 2]));
+    let tasks = [0, 1].map(|side| {
+        let (workers, task) = (workers.clone(), task());
         runtime.spawn(async move {
-            both.wait();
+            apart(&workers, side).await;
             task.await;
         })
     });
     for task in tasks {
         block_on(task).expect("a task that does not panic");
+    }
+}
+
+/// Ends when the other task has begun on another worker. It gives way while it
+/// waits: a worker that is blocked may keep the other task in its queue.
+async fn apart(workers: &Mutex<[Option<ThreadId>; 2]>, side: usize) {
+    loop {
+        let here = thread::current().id();
+        let other = {
+            let mut workers = workers.lock().expect("a lock that no panic has poisoned");
+            workers[side] = Some(here);
+            workers[1 - side]
+        };
+        if other.is_some_and(|other| other != here) {
+            return;
+        }
+        yield_now().await;
     }
 }
 
