@@ -1,43 +1,69 @@
 //! One attempt against its timeout.
 
-use crate::{
-    Timer,
-    deadlines::{Deadlines, Timeout},
+use futures::{FutureExt, select_biased};
+use pin_project_lite::pin_project;
+use std::{
+    pin::{Pin, pin},
+    task::{Context, Poll},
 };
-use futures::{FutureExt, pending, poll, select_biased};
-use std::{pin::pin, task::Poll, time::Duration};
 
-/// Runs the future that `start` makes, for as long as `bound` says when that
-/// future first has to wait; `None` when the bound has passed first.
-///
-/// The future is polled before the timer, so it wins where both are ready. Its
-/// first poll stands before the race: a future that is ready at once makes no
-/// timer and pays for no race. It is made in here rather than passed in, so that
-/// it is stored once. Either way it is dropped before this returns.
-#[expect(
-    clippy::manual_async_fn,
-    reason = "an async fn keeps its arguments twice"
-)]
-pub(crate) fn within<F: Future, T: Timer>(
-    deadlines: &Deadlines<T>,
-    bound: impl FnOnce() -> Option<Duration>,
-    start: impl FnOnce() -> F,
-) -> impl Future<Output = Option<F::Output>> {
-    async move {
-        let mut attempt = pin!(start());
-        if let Poll::Ready(output) = poll!(attempt.as_mut()) {
-            return Some(output);
+pin_project! {
+    /// A future for as long as a timeout allows; `None` when that has passed
+    /// first.
+    pub(crate) struct Attempt<F, M, T> {
+        #[pin]
+        future: F,
+
+        make_timeout: M,
+
+        // `None` before the future has had to wait.
+        #[pin]
+        timeout: Option<T>,
+    }
+}
+
+impl<F, M, T> Attempt<F, M, T> {
+    /// The timeout is made when the future first has to wait: one that is ready
+    /// at once makes no timer.
+    pub(crate) fn new(future: F, make_timeout: M) -> Self {
+        Self {
+            future,
+            make_timeout,
+            timeout: None,
         }
-        let mut expiry = pin!(Timeout::new(deadlines, bound()));
-        if poll!(expiry.as_mut()).is_ready() {
-            return None;
+    }
+}
+
+impl<F, M, T> Future for Attempt<F, M, T>
+where
+    F: Future,
+    M: FnMut() -> T,
+    T: Future<Output = ()>,
+{
+    type Output = Option<F::Output>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let Some(timeout) = this.timeout.as_mut().as_pin_mut() {
+            // Made anew for each poll, since all that lasts is in its futures:
+            // so an attempt need not keep it.
+            let race = async {
+                let (mut future, mut timeout) = (this.future.fuse(), timeout.fuse());
+                select_biased! {
+                    output = future => Some(output),
+                    () = timeout => None,
+                }
+            };
+            return pin!(race).poll(cx);
         }
-        // Both have been polled, and will wake this task.
-        pending!();
-        let (mut attempt, mut expiry) = (attempt.fuse(), expiry.fuse());
-        select_biased! {
-            output = attempt => Some(output),
-            () = expiry => None,
+        if let Poll::Ready(output) = this.future.poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        this.timeout.set(Some((this.make_timeout)()));
+        match this.timeout.as_pin_mut() {
+            Some(timeout) => timeout.poll(cx).map(|()| None),
+            None => Poll::Pending,
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use crate::{
     Event, Failure, GiveUpReason, Operation, Policy, RetryBudget, Timer,
-    attempt::within,
+    attempt::Attempt,
     backoff::Entropy,
-    deadlines::Deadlines,
+    deadlines::{Deadlines, Timeout},
     decision::{Decision, Failed, Grant, decide},
     hooks::Hooks,
     timer::{Instant, sleep},
@@ -57,10 +57,10 @@ impl<T: Timer> Engine<T> {
     }
 
     /// Makes attempts with `start` until one succeeds or the policy gives up.
-    pub(crate) fn call<'a, O, E: Failure, F>(
-        &'a self,
+    pub(crate) fn call<O, E: Failure, F>(
+        &self,
         operation: Operation,
-        model: Option<&'a str>,
+        model: Option<&str>,
         mut start: impl FnMut() -> F,
     ) -> impl Future<Output = Result<O, E>>
     where
@@ -70,8 +70,8 @@ impl<T: Timer> Engine<T> {
         async move {
             call.begin();
             loop {
-                let timeouts = &call.engine.timeouts;
-                let error = match within(timeouts, || call.bound(), &mut start).await {
+                let timeout = || Timeout::new(&*self.timeouts, call.bound());
+                let error = match Attempt::new(start(), timeout).await {
                     Some(Ok(output)) => {
                         call.succeeded();
                         return Ok(output);
@@ -93,10 +93,10 @@ impl<T: Timer> Engine<T> {
 }
 
 /// One call, around its attempts.
-struct Call<'a, T> {
-    engine: &'a Engine<T>,
+struct Call<'e, 'm, T> {
+    engine: &'e Engine<T>,
     operation: Operation,
-    model: Option<&'a str>,
+    model: Option<&'m str>,
 
     /// The first poll, where somebody asks for the time since.
     began: Option<Instant>,
@@ -114,8 +114,8 @@ struct Call<'a, T> {
     struck: bool,
 }
 
-impl<'a, T: Timer> Call<'a, T> {
-    fn new(engine: &'a Engine<T>, operation: Operation, model: Option<&'a str>) -> Self {
+impl<'e, 'm, T: Timer> Call<'e, 'm, T> {
+    fn new(engine: &'e Engine<T>, operation: Operation, model: Option<&'m str>) -> Self {
         Self {
             engine,
             operation,

@@ -11,10 +11,10 @@ use crate::{Failure, Operation, Retrying, Timer, stream::BoxStream};
 /// What the adapters' methods are made of.
 impl<P, T: Timer> Retrying<P, T> {
     /// Has the engine make a call whose attempts are `start`'s.
-    fn call<'a, O, E: Failure, F>(
+    fn call<'a, 'm, O, E: Failure, F>(
         &'a self,
         operation: Operation,
-        model: impl Into<Option<&'a str>>,
+        model: impl Into<Option<&'m str>>,
         mut start: impl FnMut(&'a P) -> F,
     ) -> impl Future<Output = Result<O, E>>
     where
@@ -25,10 +25,10 @@ impl<P, T: Timer> Retrying<P, T> {
     }
 
     /// Has the engine open a stream, with `stalled` for the error of a stall.
-    fn open<'a, I, S, E: Failure, F>(
+    fn open<'a, 'm, I, S, E: Failure, F>(
         &'a self,
         operation: Operation,
-        model: impl Into<Option<&'a str>>,
+        model: impl Into<Option<&'m str>>,
         stalled: fn() -> S,
         mut start: impl FnMut(&'a P) -> F,
     ) -> impl Future<Output = Result<BoxStream<Result<I, S>>, E>>

@@ -26,10 +26,10 @@ impl<T: Timer> Engine<T> {
         clippy::manual_async_fn,
         reason = "an async fn keeps its arguments twice"
     )]
-    pub(crate) fn open<'a, I, S, E, F>(
-        &'a self,
+    pub(crate) fn open<I, S, E, F>(
+        &self,
         operation: Operation,
-        model: Option<&'a str>,
+        model: Option<&str>,
         stalled: fn() -> S,
         start: impl FnMut() -> F,
     ) -> impl Future<Output = Result<BoxStream<Result<I, S>>, E>>

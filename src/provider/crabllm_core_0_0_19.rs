@@ -50,45 +50,54 @@ impl Failure for Error {
 // A default body would hide the inner provider's own: forward every method.
 #[deny(clippy::missing_trait_methods)]
 impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
-    async fn chat_completion(
+    fn chat_completion(
         &self,
         request: &ChatCompletionRequest,
-    ) -> Result<ChatCompletionResponse, Error> {
-        let start = |p| P::chat_completion(p, request);
-        self.call(ChatCompletion, &*request.model, start).await
+    ) -> impl Future<Output = Result<ChatCompletionResponse, Error>> + Send {
+        let start = move |p| P::chat_completion(p, request);
+        self.call(ChatCompletion, &*request.model, start)
     }
 
-    async fn chat_completion_stream(
+    fn chat_completion_stream(
         &self,
         request: &ChatCompletionRequest,
-    ) -> Result<BoxStream<'static, Result<ChatCompletionChunk, Error>>, Error> {
-        let start = |p| P::chat_completion_stream(p, request);
+    ) -> impl Future<Output = Result<BoxStream<'static, Result<ChatCompletionChunk, Error>>, Error>> + Send
+    {
+        let start = move |p| P::chat_completion_stream(p, request);
         self.open(ChatCompletionStream, &*request.model, Error::timeout, start)
-            .await
     }
 
-    async fn embedding(&self, request: &EmbeddingRequest) -> Result<EmbeddingResponse, Error> {
-        let start = |p| P::embedding(p, request);
-        self.call(Embedding, &*request.model, start).await
+    fn embedding(
+        &self,
+        request: &EmbeddingRequest,
+    ) -> impl Future<Output = Result<EmbeddingResponse, Error>> + Send {
+        let start = move |p| P::embedding(p, request);
+        self.call(Embedding, &*request.model, start)
     }
 
-    async fn image_generation(&self, request: &ImageRequest) -> Result<(Bytes, String), Error> {
-        let start = |p| P::image_generation(p, request);
-        self.call(ImageGeneration, &*request.model, start).await
+    fn image_generation(
+        &self,
+        request: &ImageRequest,
+    ) -> impl Future<Output = Result<(Bytes, String), Error>> + Send {
+        let start = move |p| P::image_generation(p, request);
+        self.call(ImageGeneration, &*request.model, start)
     }
 
-    async fn audio_speech(&self, request: &AudioSpeechRequest) -> Result<(Bytes, String), Error> {
-        let start = |p| P::audio_speech(p, request);
-        self.call(AudioSpeech, &*request.model, start).await
+    fn audio_speech(
+        &self,
+        request: &AudioSpeechRequest,
+    ) -> impl Future<Output = Result<(Bytes, String), Error>> + Send {
+        let start = move |p| P::audio_speech(p, request);
+        self.call(AudioSpeech, &*request.model, start)
     }
 
-    async fn audio_transcription(
+    fn audio_transcription(
         &self,
         model: &str,
         fields: &[MultipartField],
-    ) -> Result<(Bytes, String), Error> {
-        let start = |p| P::audio_transcription(p, model, fields);
-        self.call(AudioTranscription, model, start).await
+    ) -> impl Future<Output = Result<(Bytes, String), Error>> + Send {
+        let start = move |p| P::audio_transcription(p, model, fields);
+        self.call(AudioTranscription, model, start)
     }
 
     fn is_openai_compat(&self) -> bool {
@@ -99,14 +108,21 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
         self.inner.is_anthropic_compat()
     }
 
-    async fn chat_completion_raw(&self, model: &str, raw_body: Bytes) -> Result<Bytes, Error> {
-        let start = |p| P::chat_completion_raw(p, model, raw_body.clone());
-        self.call(ChatCompletionRaw, model, start).await
+    fn chat_completion_raw(
+        &self,
+        model: &str,
+        raw_body: Bytes,
+    ) -> impl Future<Output = Result<Bytes, Error>> + Send {
+        let start = move |p| P::chat_completion_raw(p, model, raw_body.clone());
+        self.call(ChatCompletionRaw, model, start)
     }
 
-    async fn anthropic_messages_raw(&self, raw_body: Bytes) -> Result<Bytes, Error> {
-        let start = |p| P::anthropic_messages_raw(p, raw_body.clone());
-        self.call(AnthropicMessagesRaw, None, start).await
+    fn anthropic_messages_raw(
+        &self,
+        raw_body: Bytes,
+    ) -> impl Future<Output = Result<Bytes, Error>> + Send {
+        let start = move |p| P::anthropic_messages_raw(p, raw_body.clone());
+        self.call(AnthropicMessagesRaw, None, start)
     }
 }
 

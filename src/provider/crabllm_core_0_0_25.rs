@@ -54,105 +54,118 @@ fn silent() -> io::Error {
 // A default body would hide the inner provider's own: forward every method.
 #[deny(clippy::missing_trait_methods)]
 impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
-    async fn chat_completion(
+    fn chat_completion(
         &self,
         request: &ChatCompletionRequest,
-    ) -> Result<ChatCompletionResponse, Error> {
-        let start = |p| P::chat_completion(p, request);
-        self.call(ChatCompletion, &*request.model, start).await
+    ) -> impl Future<Output = Result<ChatCompletionResponse, Error>> + Send {
+        let start = move |p| P::chat_completion(p, request);
+        self.call(ChatCompletion, &*request.model, start)
     }
 
-    async fn chat_completion_stream(
+    fn chat_completion_stream(
         &self,
         request: &ChatCompletionRequest,
-    ) -> Result<BoxStream<'static, Result<ChatCompletionChunk, Error>>, Error> {
-        let start = |p| P::chat_completion_stream(p, request);
+    ) -> impl Future<Output = Result<BoxStream<'static, Result<ChatCompletionChunk, Error>>, Error>> + Send
+    {
+        let start = move |p| P::chat_completion_stream(p, request);
         self.open(ChatCompletionStream, &*request.model, Error::timeout, start)
-            .await
     }
 
-    async fn anthropic_messages(
+    fn anthropic_messages(
         &self,
         request: &anthropic::Request,
-    ) -> Result<anthropic::Response, Error> {
-        let start = |p| P::anthropic_messages(p, request);
-        self.call(AnthropicMessages, &*request.model, start).await
+    ) -> impl Future<Output = Result<anthropic::Response, Error>> + Send {
+        let start = move |p| P::anthropic_messages(p, request);
+        self.call(AnthropicMessages, &*request.model, start)
     }
 
-    async fn anthropic_messages_stream(
+    fn anthropic_messages_stream(
         &self,
         request: &anthropic::Request,
-    ) -> Result<BoxStream<'static, Result<anthropic::StreamEvent, Error>>, Error> {
-        let start = |p| P::anthropic_messages_stream(p, request);
+    ) -> impl Future<
+        Output = Result<BoxStream<'static, Result<anthropic::StreamEvent, Error>>, Error>,
+    > + Send {
+        let start = move |p| P::anthropic_messages_stream(p, request);
         self.open(
             AnthropicMessagesStream,
             &*request.model,
             Error::timeout,
             start,
         )
-        .await
     }
 
-    async fn gemini_generate_content(
+    fn gemini_generate_content(
         &self,
         model: &str,
         request: &gemini::Request,
-    ) -> Result<gemini::Response, Error> {
-        let start = |p| P::gemini_generate_content(p, model, request);
-        self.call(GeminiGenerateContent, model, start).await
+    ) -> impl Future<Output = Result<gemini::Response, Error>> + Send {
+        let start = move |p| P::gemini_generate_content(p, model, request);
+        self.call(GeminiGenerateContent, model, start)
     }
 
-    async fn gemini_generate_content_stream(
+    fn gemini_generate_content_stream(
         &self,
         model: &str,
         request: &gemini::Request,
-    ) -> Result<BoxStream<'static, Result<gemini::Response, Error>>, Error> {
-        let start = |p| P::gemini_generate_content_stream(p, model, request);
+    ) -> impl Future<Output = Result<BoxStream<'static, Result<gemini::Response, Error>>, Error>> + Send
+    {
+        let start = move |p| P::gemini_generate_content_stream(p, model, request);
         self.open(GeminiGenerateContentStream, model, Error::timeout, start)
-            .await
     }
 
-    async fn complete(&self, request: &ir::Request) -> Result<ir::Response, Error> {
-        let start = |p| P::complete(p, request);
-        self.call(Complete, &*request.model, start).await
-    }
-
-    async fn complete_stream(
+    fn complete(
         &self,
         request: &ir::Request,
-    ) -> Result<BoxStream<'static, Result<ir::StreamEvent, Error>>, Error> {
-        let start = |p| P::complete_stream(p, request);
+    ) -> impl Future<Output = Result<ir::Response, Error>> + Send {
+        let start = move |p| P::complete(p, request);
+        self.call(Complete, &*request.model, start)
+    }
+
+    fn complete_stream(
+        &self,
+        request: &ir::Request,
+    ) -> impl Future<Output = Result<BoxStream<'static, Result<ir::StreamEvent, Error>>, Error>> + Send
+    {
+        let start = move |p| P::complete_stream(p, request);
         self.open(CompleteStream, &*request.model, Error::timeout, start)
-            .await
     }
 
-    async fn embedding(&self, request: &EmbeddingRequest) -> Result<EmbeddingResponse, Error> {
-        let start = |p| P::embedding(p, request);
-        self.call(Embedding, &*request.model, start).await
+    fn embedding(
+        &self,
+        request: &EmbeddingRequest,
+    ) -> impl Future<Output = Result<EmbeddingResponse, Error>> + Send {
+        let start = move |p| P::embedding(p, request);
+        self.call(Embedding, &*request.model, start)
     }
 
-    async fn image_generation(&self, request: &ImageRequest) -> Result<(Bytes, String), Error> {
-        let start = |p| P::image_generation(p, request);
-        self.call(ImageGeneration, &*request.model, start).await
+    fn image_generation(
+        &self,
+        request: &ImageRequest,
+    ) -> impl Future<Output = Result<(Bytes, String), Error>> + Send {
+        let start = move |p| P::image_generation(p, request);
+        self.call(ImageGeneration, &*request.model, start)
     }
 
-    async fn audio_speech(&self, request: &AudioSpeechRequest) -> Result<(Bytes, String), Error> {
-        let start = |p| P::audio_speech(p, request);
-        self.call(AudioSpeech, &*request.model, start).await
+    fn audio_speech(
+        &self,
+        request: &AudioSpeechRequest,
+    ) -> impl Future<Output = Result<(Bytes, String), Error>> + Send {
+        let start = move |p| P::audio_speech(p, request);
+        self.call(AudioSpeech, &*request.model, start)
     }
 
-    async fn audio_transcription(
+    fn audio_transcription(
         &self,
         model: &str,
         fields: &[MultipartField],
-    ) -> Result<(Bytes, String), Error> {
-        let start = |p| P::audio_transcription(p, model, fields);
-        self.call(AudioTranscription, model, start).await
+    ) -> impl Future<Output = Result<(Bytes, String), Error>> + Send {
+        let start = move |p| P::audio_transcription(p, model, fields);
+        self.call(AudioTranscription, model, start)
     }
 
-    async fn models(&self) -> Result<ModelList, Error> {
-        let start = |p| P::models(p);
-        self.call(Models, None, start).await
+    fn models(&self) -> impl Future<Output = Result<ModelList, Error>> + Send {
+        let start = move |p| P::models(p);
+        self.call(Models, None, start)
     }
 
     fn is_openai_compat(&self) -> bool {
@@ -167,60 +180,66 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
         self.inner.is_gemini_compat()
     }
 
-    async fn chat_completion_stream_passthrough(
+    fn chat_completion_stream_passthrough(
         &self,
         model: &str,
         mut body_stream: ByteStream,
-    ) -> Result<ByteStream, Error> {
+    ) -> impl Future<Output = Result<ByteStream, Error>> + Send {
         // `Operations` cannot hold this one, so there is no second attempt.
-        let mut body = || mem::replace(&mut body_stream, stream::empty().boxed());
-        let start = |p| P::chat_completion_stream_passthrough(p, model, body());
+        let mut body = move || mem::replace(&mut body_stream, stream::empty().boxed());
+        let start = move |p| P::chat_completion_stream_passthrough(p, model, body());
         self.open(ChatCompletionStreamPassthrough, model, silent, start)
-            .await
     }
 
-    async fn chat_completion_stream_raw(
+    fn chat_completion_stream_raw(
         &self,
         model: &str,
         raw_body: Bytes,
-    ) -> Result<ByteStream, Error> {
-        let start = |p| P::chat_completion_stream_raw(p, model, raw_body.clone());
+    ) -> impl Future<Output = Result<ByteStream, Error>> + Send {
+        let start = move |p| P::chat_completion_stream_raw(p, model, raw_body.clone());
         self.open(ChatCompletionStreamRaw, model, silent, start)
-            .await
     }
 
-    async fn chat_completion_raw(&self, model: &str, raw_body: Bytes) -> Result<Bytes, Error> {
-        let start = |p| P::chat_completion_raw(p, model, raw_body.clone());
-        self.call(ChatCompletionRaw, model, start).await
+    fn chat_completion_raw(
+        &self,
+        model: &str,
+        raw_body: Bytes,
+    ) -> impl Future<Output = Result<Bytes, Error>> + Send {
+        let start = move |p| P::chat_completion_raw(p, model, raw_body.clone());
+        self.call(ChatCompletionRaw, model, start)
     }
 
-    async fn anthropic_messages_raw(&self, raw_body: Bytes) -> Result<Bytes, Error> {
-        let start = |p| P::anthropic_messages_raw(p, raw_body.clone());
-        self.call(AnthropicMessagesRaw, None, start).await
+    fn anthropic_messages_raw(
+        &self,
+        raw_body: Bytes,
+    ) -> impl Future<Output = Result<Bytes, Error>> + Send {
+        let start = move |p| P::anthropic_messages_raw(p, raw_body.clone());
+        self.call(AnthropicMessagesRaw, None, start)
     }
 
-    async fn anthropic_messages_stream_raw(&self, raw_body: Bytes) -> Result<ByteStream, Error> {
-        let start = |p| P::anthropic_messages_stream_raw(p, raw_body.clone());
+    fn anthropic_messages_stream_raw(
+        &self,
+        raw_body: Bytes,
+    ) -> impl Future<Output = Result<ByteStream, Error>> + Send {
+        let start = move |p| P::anthropic_messages_stream_raw(p, raw_body.clone());
         self.open(AnthropicMessagesStreamRaw, None, silent, start)
-            .await
     }
 
-    async fn gemini_generate_content_raw(
+    fn gemini_generate_content_raw(
         &self,
         model: &str,
         raw_body: Bytes,
-    ) -> Result<Bytes, Error> {
-        let start = |p| P::gemini_generate_content_raw(p, model, raw_body.clone());
-        self.call(GeminiGenerateContentRaw, model, start).await
+    ) -> impl Future<Output = Result<Bytes, Error>> + Send {
+        let start = move |p| P::gemini_generate_content_raw(p, model, raw_body.clone());
+        self.call(GeminiGenerateContentRaw, model, start)
     }
 
-    async fn gemini_generate_content_stream_raw(
+    fn gemini_generate_content_stream_raw(
         &self,
         model: &str,
         raw_body: Bytes,
-    ) -> Result<ByteStream, Error> {
-        let start = |p| P::gemini_generate_content_stream_raw(p, model, raw_body.clone());
+    ) -> impl Future<Output = Result<ByteStream, Error>> + Send {
+        let start = move |p| P::gemini_generate_content_stream_raw(p, model, raw_body.clone());
         self.open(GeminiGenerateContentStreamRaw, model, silent, start)
-            .await
     }
 }
