@@ -1,6 +1,10 @@
 //! One attempt against its timeout.
 
-use futures::{FutureExt, select_biased};
+use futures::{
+    FutureExt,
+    future::{Fuse, ready},
+    select_biased,
+};
 use pin_project_lite::pin_project;
 use std::{
     pin::{Pin, pin},
@@ -8,62 +12,71 @@ use std::{
 };
 
 pin_project! {
-    /// A future for as long as a timeout allows; `None` when that has passed
-    /// first.
-    pub(crate) struct Attempt<F, M, T> {
+    /// A future and its timeout, which is made when the future first has to
+    /// wait: one that is ready at once makes no timer.
+    ///
+    /// It is polled in two steps, the future and then the race, so that the
+    /// answer stays where the future has put it: moving one of a few hundred
+    /// bytes costs as much as setting a deadline.
+    pub(crate) struct Attempt<F, T> {
         #[pin]
         future: F,
 
-        make_timeout: M,
-
-        // `None` before the future has had to wait.
         #[pin]
         timeout: Option<T>,
     }
 }
 
-impl<F, M, T> Attempt<F, M, T> {
-    /// The timeout is made when the future first has to wait: one that is ready
-    /// at once makes no timer.
-    pub(crate) fn new(future: F, make_timeout: M) -> Self {
+/// What ends an attempt.
+pub(crate) enum Winner {
+    Answer,
+    Timeout,
+}
+
+impl<F: Future, T: Future<Output = ()>> Attempt<F, T> {
+    pub(crate) fn new(future: F) -> Self {
         Self {
             future,
-            make_timeout,
             timeout: None,
         }
     }
-}
 
-impl<F, M, T> Future for Attempt<F, M, T>
-where
-    F: Future,
-    M: FnMut() -> T,
-    T: Future<Output = ()>,
-{
-    type Output = Option<F::Output>;
-
+    /// The first step: polls the future.
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        if let Some(timeout) = this.timeout.as_mut().as_pin_mut() {
-            // Made anew for each poll, since all that lasts is in its futures:
-            // so an attempt need not keep it.
-            let race = async {
-                let (mut future, mut timeout) = (this.future.fuse(), timeout.fuse());
-                select_biased! {
-                    output = future => Some(output),
-                    () = timeout => None,
-                }
+    pub(crate) fn answer(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.project().future.poll(cx)
+    }
+
+    /// The second step: the race between an answer, if there is one, and the
+    /// timeout. Where both are there, the answer wins.
+    ///
+    /// The race itself lasts for one poll, since all that outlasts it is kept
+    /// here.
+    #[inline]
+    pub(crate) fn race(
+        self: Pin<&mut Self>,
+        answered: bool,
+        make_timeout: impl FnOnce() -> T,
+        cx: &mut Context<'_>,
+    ) -> Poll<Winner> {
+        let mut timeout = self.project().timeout;
+        if timeout.is_none() && !answered {
+            timeout.set(Some(make_timeout()));
+        }
+        let Some(timeout) = timeout.as_pin_mut() else {
+            return Poll::Ready(Winner::Answer);
+        };
+        let race = async {
+            let mut answer = match answered {
+                true => ready(()).fuse(),
+                false => Fuse::terminated(),
             };
-            return pin!(race).poll(cx);
-        }
-        if let Poll::Ready(output) = this.future.poll(cx) {
-            return Poll::Ready(Some(output));
-        }
-        this.timeout.set(Some((this.make_timeout)()));
-        match this.timeout.as_pin_mut() {
-            Some(timeout) => timeout.poll(cx).map(|()| None),
-            None => Poll::Pending,
-        }
+            let mut timeout = timeout.fuse();
+            select_biased! {
+                () = answer => Winner::Answer,
+                () = timeout => Winner::Timeout,
+            }
+        };
+        pin!(race).poll(cx)
     }
 }

@@ -2,14 +2,21 @@
 
 use crate::{
     Event, Failure, GiveUpReason, Operation, Policy, RetryBudget, Timer,
-    attempt::Attempt,
+    attempt::{Attempt, Winner},
     backoff::Entropy,
     deadlines::{Deadlines, Timeout},
     decision::{Decision, Failed, Grant, decide},
     hooks::Hooks,
-    timer::{Instant, sleep},
+    timer::{Instant, Sleep},
 };
-use std::{sync::Arc, time::Duration};
+use futures::ready;
+use pin_project_lite::pin_project;
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 /// Everything that a call needs besides its provider.
 pub(crate) struct Engine<T> {
@@ -61,44 +68,103 @@ impl<T: Timer> Engine<T> {
         &self,
         operation: Operation,
         model: Option<&str>,
-        mut start: impl FnMut() -> F,
+        start: impl FnMut() -> F,
     ) -> impl Future<Output = Result<O, E>>
     where
         F: Future<Output = Result<O, E>>,
     {
-        let mut call = Call::new(self, operation, model);
-        async move {
-            call.begin();
-            loop {
-                let timeout = || Timeout::new(&*self.timeouts, call.bound());
-                let error = match Attempt::new(start(), timeout).await {
-                    Some(Ok(output)) => {
-                        call.succeeded();
-                        return Ok(output);
+        Call {
+            progress: Progress::new(self, operation, model),
+            start,
+            step: Step::Start,
+        }
+    }
+}
+
+pin_project! {
+    /// The attempts of a call, one after the other, and the delays between them.
+    ///
+    /// It is written out rather than an `async` block: that would keep twice as
+    /// much for each call, and move each answer four times.
+    struct Call<'e, 'm, T: Timer, S, F> {
+        progress: Progress<'e, 'm, T>,
+        start: S,
+
+        #[pin]
+        step: Step<'e, T, F>,
+    }
+}
+
+pin_project! {
+    #[project = StepProjection]
+    enum Step<'e, T: Timer, F> {
+        Start,
+        Attempt { #[pin] attempt: Attempt<F, Timeout<T, &'e Deadlines<T>>> },
+        Delay { #[pin] delay: Sleep<T::Sleep> },
+        Done,
+    }
+}
+
+impl<T: Timer, S, F, O, E: Failure> Future for Call<'_, '_, T, S, F>
+where
+    S: FnMut() -> F,
+    F: Future<Output = Result<O, E>>,
+{
+    type Output = Result<O, E>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let progress = this.progress;
+        loop {
+            match this.step.as_mut().project() {
+                StepProjection::Start => {
+                    progress.begin();
+                    let attempt = Attempt::new((this.start)());
+                    this.step.set(Step::Attempt { attempt });
+                }
+                StepProjection::Attempt { mut attempt } => {
+                    let answer = attempt.as_mut().answer(cx);
+                    let timeout = || progress.timeout();
+                    let winner = ready!(attempt.race(answer.is_ready(), timeout, cx));
+                    let error = match winner {
+                        Winner::Timeout => progress.timed_out(),
+                        Winner::Answer => match answer {
+                            Poll::Ready(Err(error)) => error,
+                            _ => {
+                                this.step.set(Step::Done);
+                                progress.succeeded();
+                                return answer;
+                            }
+                        },
+                    };
+                    // The attempt is dropped before anything else happens.
+                    this.step.set(Step::Done);
+                    match progress.failed(&error) {
+                        Some(delay) => {
+                            let delay = Sleep::new(&*progress.engine.timer, delay);
+                            this.step.set(Step::Delay { delay });
+                        }
+                        None => return Poll::Ready(Err(error)),
                     }
-                    Some(Err(error)) => error,
-                    None => {
-                        call.struck = call.cut;
-                        E::timeout()
-                    }
-                };
-                let Some(delay) = call.failed(&error) else {
-                    return Err(error);
-                };
-                drop(error);
-                sleep(&*call.engine.timer, delay).await;
+                }
+                StepProjection::Delay { delay } => {
+                    ready!(delay.poll(cx));
+                    this.step.set(Step::Start);
+                }
+                StepProjection::Done => return Poll::Pending,
             }
         }
     }
 }
 
-/// One call, around its attempts.
-struct Call<'e, 'm, T> {
+/// What is known of a call, besides the step that it is at.
+struct Progress<'e, 'm, T> {
     engine: &'e Engine<T>,
     operation: Operation,
     model: Option<&'m str>,
 
-    /// The first poll, where somebody asks for the time since.
+    /// The start of the first attempt, where somebody asks for the time since.
     began: Option<Instant>,
 
     /// The retries made so far.
@@ -114,7 +180,7 @@ struct Call<'e, 'm, T> {
     struck: bool,
 }
 
-impl<'e, 'm, T: Timer> Call<'e, 'm, T> {
+impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
     fn new(engine: &'e Engine<T>, operation: Operation, model: Option<&'m str>) -> Self {
         Self {
             engine,
@@ -128,9 +194,11 @@ impl<'e, 'm, T: Timer> Call<'e, 'm, T> {
         }
     }
 
-    /// Takes the time, if anybody will ask for it.
+    /// Takes the time of the first attempt, if anybody will ask for it.
+    #[inline]
     fn begin(&mut self) {
-        if self.engine.hooks.observer.is_some() || self.grant().deadline.is_some() {
+        let first = self.retries == 0;
+        if first && (self.engine.hooks.observer.is_some() || self.grant().deadline.is_some()) {
             self.began = Some(self.engine.timer.now());
         }
     }
@@ -153,6 +221,17 @@ impl<'e, 'm, T: Timer> Call<'e, 'm, T> {
         let left = deadline.saturating_sub(self.elapsed());
         self.cut = timeout.is_none_or(|timeout| left <= timeout);
         if self.cut { Some(left) } else { timeout }
+    }
+
+    /// The timeout of the attempt that has to wait now.
+    fn timeout(&mut self) -> Timeout<T, &'e Deadlines<T>> {
+        Timeout::new(&self.engine.timeouts, self.bound())
+    }
+
+    /// The error of an attempt whose timeout has passed.
+    fn timed_out<E: Failure>(&mut self) -> E {
+        self.struck = self.cut;
+        E::timeout()
     }
 
     /// What the policy grants; cheaper to make anew than to keep.

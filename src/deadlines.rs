@@ -49,7 +49,7 @@
 
 mod list;
 
-use crate::{Instant, Timer, timer::Yield};
+use crate::{Instant, Timer, timer};
 use list::{Found, Key, List};
 use pin_project_lite::pin_project;
 use std::{
@@ -270,13 +270,12 @@ impl<T: Timer> Wake for Alarm<T> {
 }
 
 pin_project! {
-    /// A bound: none, a turn of the executor's other tasks, or a time, which
-    /// has a sleep of its own if the timer wants it so.
+    /// A bound: none, a sleep of its own, or a deadline among others where the
+    /// timer allows that.
     #[project = TimeoutProjection]
     pub(crate) enum Timeout<T: Timer, D: Borrow<Deadlines<T>>> {
         Never,
-        Soon { turn: Yield },
-        Own { #[pin] sleep: T::Sleep },
+        Own { #[pin] sleep: timer::Sleep<T::Sleep> },
         Shared { wait: Wait<T, D> },
     }
 }
@@ -288,19 +287,13 @@ impl<T: Timer, D: Borrow<Deadlines<T>>> Timeout<T, D> {
         let Some(duration) = duration else {
             return Self::Never;
         };
-        if duration.is_zero() {
-            let turn = Yield::default();
-            return Self::Soon { turn };
-        }
-        let timer = &deadlines.borrow().timer;
-        if timer.is_shareable() {
-            Self::Shared {
-                wait: Wait::new(deadlines, duration),
-            }
+        let timer = &*deadlines.borrow().timer;
+        if timer.is_shareable() && !duration.is_zero() {
+            let wait = Wait::new(deadlines, duration);
+            Self::Shared { wait }
         } else {
-            Self::Own {
-                sleep: timer.sleep(duration),
-            }
+            let sleep = timer::Sleep::new(timer, duration);
+            Self::Own { sleep }
         }
     }
 }
@@ -312,7 +305,6 @@ impl<T: Timer, D: Borrow<Deadlines<T>> + Unpin> Future for Timeout<T, D> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         match self.project() {
             TimeoutProjection::Never => Poll::Pending,
-            TimeoutProjection::Soon { turn } => Pin::new(turn).poll(cx),
             TimeoutProjection::Own { sleep } => sleep.poll(cx),
             TimeoutProjection::Shared { wait } => Pin::new(wait).poll(cx),
         }

@@ -14,6 +14,7 @@ pub use futures_timer::{FuturesSleep, FuturesTimer};
 #[cfg(feature = "test-util")]
 pub use virtual_timer::{VirtualSleep, VirtualTask, VirtualTimer};
 
+use pin_project_lite::pin_project;
 use std::{
     pin::Pin,
     sync::Arc,
@@ -101,13 +102,36 @@ impl<T: Timer + ?Sized> Timer for Arc<T> {
 /// `now + Duration::MAX`.
 pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// Sleeps for `duration`; a zero duration yields to the executor once and makes
-/// no timer.
-pub(crate) async fn sleep(timer: &impl Timer, duration: Duration) {
-    if duration.is_zero() {
-        Yield::default().await;
-    } else {
-        timer.sleep(duration.min(FOREVER)).await;
+pin_project! {
+    /// A wait for a time, or for a turn of the executor's other tasks if that is
+    /// zero: then it makes no timer.
+    #[project = SleepProjection]
+    pub(crate) enum Sleep<S> {
+        Turn { turn: Yield },
+        Time { #[pin] sleep: S },
+    }
+}
+
+impl<S> Sleep<S> {
+    pub(crate) fn new(timer: &impl Timer<Sleep = S>, duration: Duration) -> Self {
+        if duration.is_zero() {
+            let turn = Yield::default();
+            Self::Turn { turn }
+        } else {
+            let sleep = timer.sleep(duration.min(FOREVER));
+            Self::Time { sleep }
+        }
+    }
+}
+
+impl<S: Future<Output = ()>> Future for Sleep<S> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match self.project() {
+            SleepProjection::Turn { turn } => Pin::new(turn).poll(cx),
+            SleepProjection::Time { sleep } => sleep.poll(cx),
+        }
     }
 }
 
