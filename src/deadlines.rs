@@ -125,7 +125,10 @@ impl<T: Timer> Deadlines<T> {
             return;
         };
         let mut shared = self.lock();
-        *wait = State::Set(shared.list.insert(deadline, waker));
+        let Some(key) = shared.list.insert(deadline, waker) else {
+            return;
+        };
+        *wait = State::Set(key);
         let earlier = shared.armed.is_none_or(|armed| deadline < armed);
         drop(shared);
         if earlier {

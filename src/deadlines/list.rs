@@ -6,10 +6,9 @@ use std::{mem, task::Waker};
 /// The deadlines that are waited for, the earliest first.
 ///
 /// Entries stay where they are in `entries` and are linked by their positions,
-/// so the memory of the most that were ever there together is given back only
-/// when none is there.
-/// Deadlines of one length come in their order, so each is appended at the
-/// tail; a shorter one is moved towards the head, past those that are later.
+/// so memory is given back only when none is there. Deadlines of one length come
+/// in their order, so each is appended at the tail; a shorter one is moved
+/// towards the head, past those that are later.
 #[derive(Debug)]
 pub(super) struct List {
     entries: Vec<Entry>,
@@ -18,38 +17,36 @@ pub(super) struct List {
     taken: usize,
 
     /// The free entry that was freed last.
-    free: usize,
+    free: Position,
 
-    head: usize,
-    tail: usize,
+    head: Position,
+    tail: Position,
 }
 
 #[derive(Debug)]
-enum Entry {
-    /// Not in use; `next` is the free entry that was freed before.
-    Free { next: usize },
+struct Entry {
+    deadline: Instant,
 
-    /// In the list, between `before` and `after`.
-    Waiting {
-        deadline: Instant,
-        waker: Waker,
-        before: usize,
-        after: usize,
-    },
+    /// `None` once the deadline has expired, and in a free entry.
+    waker: Option<Waker>,
 
-    /// Out of the list, until its owner comes to see.
-    Expired,
+    before: Position,
+
+    /// In a free entry, the one that was freed before.
+    after: Position,
 }
 
-/// Where there is no entry.
-const NONE: usize = usize::MAX;
+type Position = u32;
 
-/// The capacity that an empty list always keeps.
+/// Where there is no entry.
+const NONE: Position = Position::MAX;
+
+/// The number of entries that an empty list always keeps.
 const SPARE: usize = 64;
 
 /// The position of an entry, until it is removed.
 #[derive(Debug)]
-pub(super) struct Key(usize);
+pub(super) struct Key(Position);
 
 /// What an owner finds its entry to be.
 #[derive(Debug, PartialEq)]
@@ -74,129 +71,138 @@ impl List {
 
     /// The earliest deadline.
     pub(super) fn first(&self) -> Option<Instant> {
-        match self.entries.get(self.head) {
-            Some(Entry::Waiting { deadline, .. }) => Some(*deadline),
-            _ => None,
-        }
+        self.get(self.head).map(|first| first.deadline)
     }
 
-    /// Adds a deadline behind all that are not later.
+    /// Adds a deadline behind all that are not later. There is room for four
+    /// billion of them, then for no more.
     #[inline]
-    pub(super) fn insert(&mut self, deadline: Instant, waker: Waker) -> Key {
+    pub(super) fn insert(&mut self, deadline: Instant, waker: Waker) -> Option<Key> {
         let mut before = self.tail;
         let mut after = NONE;
-        while let Some(Entry::Waiting {
-            deadline: earlier,
-            before: next,
-            ..
-        }) = self.entries.get(before)
-            && *earlier > deadline
+        while let Some(entry) = self.get(before)
+            && entry.deadline > deadline
         {
-            after = mem::replace(&mut before, *next);
+            after = mem::replace(&mut before, entry.before);
         }
-        let key = self.take(Entry::Waiting {
+        let key = self.take(Entry {
             deadline,
-            waker,
+            waker: Some(waker),
             before,
             after,
-        });
+        })?;
         self.link(before, after, key, key);
-        Key(key)
+        Some(Key(key))
     }
 
     /// Takes the earliest deadline out of the list, if it is not after `now`.
     pub(super) fn expire(&mut self, now: Instant) -> Option<Waker> {
-        let first = self.head;
-        match self.entries.get(first) {
-            Some(Entry::Waiting { deadline, .. }) if *deadline <= now => {
-                self.unlink(first, Entry::Expired)
-            }
-            _ => None,
+        let first = self.get(self.head)?;
+        if first.deadline > now {
+            return None;
         }
+        self.unlink(self.head)
     }
 
     /// Looks at an entry, with the waker of whoever looks.
     pub(super) fn find(&self, key: &Key, waker: &Waker) -> Found {
-        match &self.entries[key.0] {
-            Entry::Waiting { waker: known, .. } if known.will_wake(waker) => Found::Waiting,
-            Entry::Waiting { .. } => Found::WaitingForAnother,
-            Entry::Expired | Entry::Free { .. } => Found::Expired,
+        match self.get(key.0).and_then(|entry| entry.waker.as_ref()) {
+            Some(known) if known.will_wake(waker) => Found::Waiting,
+            Some(_) => Found::WaitingForAnother,
+            None => Found::Expired,
         }
     }
 
     /// Changes whom to wake and returns whom not to, or the new waker as an
     /// error if the deadline has expired.
     pub(super) fn replace(&mut self, key: &Key, waker: Waker) -> Result<Waker, Waker> {
-        match &mut self.entries[key.0] {
-            Entry::Waiting { waker: known, .. } => Ok(mem::replace(known, waker)),
-            Entry::Expired | Entry::Free { .. } => Err(waker),
+        match self.get_mut(key.0).and_then(|entry| entry.waker.as_mut()) {
+            Some(known) => Ok(mem::replace(known, waker)),
+            None => Err(waker),
         }
     }
 
     /// Removes an entry, expired or not, and returns whom not to wake.
     #[inline]
     pub(super) fn remove(&mut self, Key(key): Key) -> Option<Waker> {
-        let waker = self.unlink(key, Entry::Free { next: self.free });
-        self.free = key;
+        let waker = self.unlink(key);
+        let free = mem::replace(&mut self.free, key);
+        if let Some(entry) = self.get_mut(key) {
+            entry.after = free;
+        }
         self.taken -= 1;
-        if self.taken == 0 {
-            self.entries.clear();
-            // Not at once, or else every burst would pay for its memory.
-            let half = self.entries.capacity() / 2;
-            self.entries.shrink_to(half.max(SPARE));
-            self.free = NONE;
+        if self.taken == 0 && self.entries.capacity() > SPARE {
+            self.clear();
         }
         waker
     }
 
-    /// Puts an entry into a free place, or into a new one.
-    #[inline]
-    fn take(&mut self, entry: Entry) -> usize {
-        self.taken += 1;
-        let key = self.free;
-        match self.entries.get_mut(key) {
-            Some(place) => {
-                if let Entry::Free { next } = mem::replace(place, entry) {
-                    self.free = next;
-                }
-                key
-            }
-            None => {
-                self.entries.push(entry);
-                self.entries.len() - 1
-            }
+    /// Gives memory back, but half of it at a time and only what was not used
+    /// of late: or else every burst would pay for its memory.
+    #[cold]
+    fn clear(&mut self) {
+        let (used, kept) = (self.entries.len(), self.entries.capacity());
+        self.entries.clear();
+        self.free = NONE;
+        if used <= kept / 4 {
+            self.entries.shrink_to((kept / 2).max(SPARE));
         }
     }
 
-    /// Puts another entry in the place of one, which leaves the list if it was
-    /// in there.
+    /// Puts an entry into a free place, or into a new one.
     #[inline]
-    fn unlink(&mut self, key: usize, entry: Entry) -> Option<Waker> {
-        match mem::replace(&mut self.entries[key], entry) {
-            Entry::Waiting {
-                waker,
-                before,
-                after,
-                ..
-            } => {
-                self.link(before, after, after, before);
-                Some(waker)
+    fn take(&mut self, entry: Entry) -> Option<Position> {
+        let free = self.free;
+        let position = match self.get_mut(free) {
+            Some(place) => {
+                let place = mem::replace(place, entry);
+                self.free = place.after;
+                free
             }
-            Entry::Expired | Entry::Free { .. } => None,
-        }
+            None => {
+                let position = Position::try_from(self.entries.len()).ok()?;
+                if position == NONE {
+                    return None;
+                }
+                self.entries.push(entry);
+                position
+            }
+        };
+        self.taken += 1;
+        Some(position)
+    }
+
+    /// Takes an entry out of the list, if it is in there.
+    #[inline]
+    fn unlink(&mut self, position: Position) -> Option<Waker> {
+        let entry = self.get_mut(position)?;
+        let waker = entry.waker.take()?;
+        let (before, after) = (entry.before, entry.after);
+        self.link(before, after, after, before);
+        Some(waker)
     }
 
     /// Has `next` follow the entry `before`, and `previous` precede `after`.
     #[inline]
-    fn link(&mut self, before: usize, after: usize, next: usize, previous: usize) {
-        match self.entries.get_mut(before) {
-            Some(Entry::Waiting { after, .. }) => *after = next,
-            _ => self.head = next,
+    fn link(&mut self, before: Position, after: Position, next: Position, previous: Position) {
+        match self.get_mut(before) {
+            Some(entry) => entry.after = next,
+            None => self.head = next,
         }
-        match self.entries.get_mut(after) {
-            Some(Entry::Waiting { before, .. }) => *before = previous,
-            _ => self.tail = previous,
+        match self.get_mut(after) {
+            Some(entry) => entry.before = previous,
+            None => self.tail = previous,
         }
+    }
+
+    #[inline]
+    fn get(&self, position: Position) -> Option<&Entry> {
+        self.entries.get(position as usize)
+    }
+
+    #[inline]
+    fn get_mut(&mut self, position: Position) -> Option<&mut Entry> {
+        self.entries.get_mut(position as usize)
     }
 }
 
@@ -206,25 +212,24 @@ mod tests {
     use futures_test::task::{new_count_waker, noop_waker};
     use std::time::Duration;
 
-    /// The instant so many seconds after the tests began.
-    fn at(seconds: u64) -> Instant {
+    /// The instant so many nanoseconds after the tests began.
+    fn at(nanos: u64) -> Instant {
         static BEGIN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-        *BEGIN.get_or_init(Instant::now) + Duration::from_secs(seconds)
+        *BEGIN.get_or_init(Instant::now) + Duration::from_nanos(nanos)
+    }
+
+    /// Adds a deadline to a list with room for it.
+    fn insert(list: &mut List, nanos: u64, waker: Waker) -> Key {
+        list.insert(at(nanos), waker).unwrap()
     }
 
     /// The deadlines from head to tail, after a walk both ways.
     fn order(list: &List) -> Vec<Instant> {
-        let walk = |mut key: usize, forward: bool| {
+        let walk = |mut position: Position, forward: bool| {
             let mut deadlines = Vec::new();
-            while let Some(Entry::Waiting {
-                deadline,
-                before,
-                after,
-                ..
-            }) = list.entries.get(key)
-            {
-                deadlines.push(*deadline);
-                key = if forward { *after } else { *before };
+            while let Some(entry) = list.get(position) {
+                deadlines.push(entry.deadline);
+                position = if forward { entry.after } else { entry.before };
             }
             deadlines
         };
@@ -238,8 +243,8 @@ mod tests {
     #[test]
     fn deadlines_are_kept_in_their_order() {
         let mut list = List::new();
-        for seconds in [5, 7, 6, 1, 9, 7] {
-            list.insert(at(seconds), noop_waker());
+        for nanos in [5, 7, 6, 1, 9, 7] {
+            insert(&mut list, nanos, noop_waker());
         }
         assert_eq!(order(&list), [1, 5, 6, 7, 7, 9].map(at));
         assert_eq!(list.first(), Some(at(1)));
@@ -249,8 +254,8 @@ mod tests {
     fn equal_deadlines_expire_in_the_order_of_their_coming() {
         let mut list = List::new();
         let (first, first_count) = new_count_waker();
-        list.insert(at(1), first);
-        list.insert(at(1), noop_waker());
+        insert(&mut list, 1, first);
+        insert(&mut list, 1, noop_waker());
         list.expire(at(1)).unwrap().wake();
         assert_eq!(first_count.get(), 1);
     }
@@ -258,14 +263,14 @@ mod tests {
     #[test]
     fn only_what_is_due_expires() {
         let mut list = List::new();
-        let keys = [3, 1, 2].map(|seconds| list.insert(at(seconds), noop_waker()));
+        let keys = [3, 1, 2].map(|nanos| insert(&mut list, nanos, noop_waker()));
         assert!(list.expire(at(0)).is_none());
         assert!(list.expire(at(2)).is_some());
         assert!(list.expire(at(2)).is_some());
         assert!(list.expire(at(2)).is_none());
         let found = keys.each_ref().map(|key| list.find(key, &noop_waker()));
         assert_eq!(found, [Found::Waiting, Found::Expired, Found::Expired]);
-        assert_eq!(order(&list), [at(3)]);
+        assert_eq!(order(&list), [3].map(at));
     }
 
     #[test]
@@ -273,7 +278,7 @@ mod tests {
         for removed in 0..3 {
             let mut list = List::new();
             let mut keys: Vec<_> = (0..3)
-                .map(|seconds| list.insert(at(seconds), noop_waker()))
+                .map(|nanos| insert(&mut list, nanos, noop_waker()))
                 .collect();
             assert!(list.remove(keys.remove(removed)).is_some());
             let left: Vec<_> = (0..3).filter(|i| *i != removed as u64).map(at).collect();
@@ -284,10 +289,10 @@ mod tests {
     #[test]
     fn places_are_used_again() {
         let mut list = List::new();
-        let _kept = list.insert(at(0), noop_waker());
-        for seconds in 1..1000 {
-            let key = list.insert(at(seconds), noop_waker());
-            if seconds % 2 == 0 {
+        let _kept = insert(&mut list, 0, noop_waker());
+        for nanos in 1..1000 {
+            let key = insert(&mut list, nanos, noop_waker());
+            if nanos % 2 == 0 {
                 list.expire(at(0));
             }
             list.remove(key);
@@ -299,26 +304,43 @@ mod tests {
     fn a_list_that_is_empty_now_and_then_gives_its_memory_back() {
         let mut list = List::new();
         let keys: Vec<_> = (0..1000)
-            .map(|seconds| list.insert(at(seconds), noop_waker()))
+            .map(|nanos| insert(&mut list, nanos, noop_waker()))
             .collect();
         for key in keys {
             list.remove(key);
         }
         for _ in 0..10 {
-            let key = list.insert(at(0), noop_waker());
+            let key = insert(&mut list, 0, noop_waker());
             list.remove(key);
         }
         assert!(list.entries.capacity() <= SPARE);
-        assert_eq!(order(&list), []);
-        list.insert(at(1), noop_waker());
-        assert_eq!(order(&list), [at(1)]);
+        assert!(order(&list).is_empty());
+        insert(&mut list, 1, noop_waker());
+        assert_eq!(order(&list), [1].map(at));
+    }
+
+    #[test]
+    fn a_burst_that_comes_again_finds_the_memory_of_the_last_one() {
+        let mut list = List::new();
+        let mut burst = || {
+            let keys: Vec<_> = (0..1000)
+                .map(|nanos| insert(&mut list, nanos, noop_waker()))
+                .collect();
+            for key in keys {
+                list.remove(key);
+            }
+            list.entries.capacity()
+        };
+        let kept = burst();
+        assert!(kept >= 1000);
+        assert_eq!([burst(), burst()], [kept; 2]);
     }
 
     #[test]
     fn the_waker_is_the_last_one_that_was_given() {
         let mut list = List::new();
         let [(first, first_count), (second, second_count)] = [new_count_waker(), new_count_waker()];
-        let key = list.insert(at(1), first.clone());
+        let key = insert(&mut list, 1, first.clone());
         assert_eq!(list.find(&key, &first), Found::Waiting);
         assert_eq!(list.find(&key, &second), Found::WaitingForAnother);
         let stale = list.replace(&key, second.clone());
