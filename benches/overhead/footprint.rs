@@ -4,7 +4,7 @@ use crate::{
     TIMEOUT,
     allocator::heap,
     executor::{CALLS, Executor},
-    in_flight::{Flock, call, within},
+    in_flight::{Flock, within},
     peers,
     report::Report,
     server::{Large, Never, Once, Server, request, upstream_request},
@@ -22,27 +22,31 @@ const IN_FLIGHT: usize = 100_000;
 /// The first to use a timer crate pays for what that crate keeps for all. Ours
 /// goes first.
 pub fn in_flight_heap(report: &mut Report) {
-    let server = Server(Never);
+    let (server, request) = (Server(Never), request());
     let ours = Retrying::new(Server(Never));
     let ours_async_io = Retrying::with_timer(Server(Never), AsyncIoTimer);
-    let ours = heap_of_one(|| call(&ours));
+    let call = || server.chat_completion(&request);
+    let ours = heap_of_one(|| ours.chat_completion(&request));
     report.values(
         "heap bytes for each of 100,000 calls in flight, beyond the futures",
         [
-            ("bare", heap_of_one(|| call(&server))),
+            ("bare", heap_of_one(call)),
             ("ours, FuturesTimer", ours),
-            ("ours, AsyncIoTimer", heap_of_one(|| call(&ours_async_io))),
+            (
+                "ours, AsyncIoTimer",
+                heap_of_one(|| ours_async_io.chat_completion(&request)),
+            ),
             (
                 "tokio::time::timeout",
-                heap_of_one(|| timeout(TIMEOUT, call(&server))),
+                heap_of_one(|| timeout(TIMEOUT, call())),
             ),
             (
                 "race, fresh futures_timer::Delay",
-                heap_of_one(|| peers::naive_futures_timer(call(&server), TIMEOUT)),
+                heap_of_one(|| peers::naive_futures_timer(call(), TIMEOUT)),
             ),
             (
                 "race, fresh async_io::Timer",
-                heap_of_one(|| peers::naive_async_io(call(&server), TIMEOUT)),
+                heap_of_one(|| peers::naive_async_io(call(), TIMEOUT)),
             ),
         ],
     );

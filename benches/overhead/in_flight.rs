@@ -5,24 +5,15 @@ use crate::{
     executor::Executor,
     paired::{Group, Side},
     report::Report,
-    server::{Never, Server},
+    server::{Never, Server, request},
 };
-use bytes::Bytes;
-use crabllm_retry::{
-    Retrying,
-    crabllm_core_0_0_19::{Error, Provider},
-};
+use crabllm_retry::{Retrying, crabllm_core_0_0_19::Provider};
 use std::{
     future::poll_fn,
     pin::{Pin, pin},
     task::{Context, Poll},
 };
 use tokio::time::{sleep, timeout};
-
-/// A call with a small answer, so that a million of them fit.
-pub fn call(provider: &impl Provider) -> impl Future<Output = Result<Bytes, Error>> {
-    provider.chat_completion_raw("m", Bytes::new())
-}
 
 /// Room for calls that are in flight at the same time.
 ///
@@ -111,14 +102,15 @@ impl<'a> Flights<'a> {
 pub fn cost(rounds: usize, report: &mut Report) {
     let executor = Executor::tokio();
     let (server, ours) = (Server(Never), Retrying::new(Server(Never)));
+    let request = request();
     let mut flights = Flights {
         group: Group::new("started, polled once and dropped, so many in flight, there"),
         executor: &executor,
     };
     let [small, middle, large] = [1_000, 100_000, 1_000_000].map(|size| {
-        let bare = flights.add("bare", None, size, || call(&server));
-        let ours = flights.add("ours", bare, size, || call(&ours));
-        let bounded = || timeout(TIMEOUT, call(&server));
+        let bare = flights.add("bare", None, size, || server.chat_completion(&request));
+        let ours = flights.add("ours", bare, size, || ours.chat_completion(&request));
+        let bounded = || timeout(TIMEOUT, server.chat_completion(&request));
         let tokio = flights.add("tokio::time::timeout", bare, size, bounded);
         (ours, tokio)
     });
