@@ -19,6 +19,11 @@ const LEAST: Duration = Duration::from_millis(26);
 /// milliseconds at a time: that spoils some slices of a round, not all.
 const SLICE: Duration = Duration::from_millis(2);
 
+/// How many places in the stack the slices of a side run at, in turn. Where an
+/// answer of some hundred bytes comes to lie there decides over nanoseconds, and
+/// the system begins the stack elsewhere in each process.
+const DEPTHS: usize = 13;
+
 /// The pause after each slice, in which the helper threads of timer crates
 /// finish what it left to them, at its own expense rather than the next one's.
 const SETTLE: Duration = Duration::from_micros(300);
@@ -52,6 +57,20 @@ struct Contender<'a> {
     bare: Option<Side>,
     calls: usize,
     run: Box<dyn FnMut() + 'a>,
+
+    /// How deep in the stack the last slice was.
+    depth: usize,
+}
+
+/// Calls `f` from further down the stack.
+#[inline(never)]
+fn deeper(depth: usize, f: &mut dyn FnMut()) {
+    let room = black_box([0_u8; 48]);
+    match depth.checked_sub(1) {
+        Some(depth) => deeper(depth, f),
+        None => f(),
+    }
+    black_box(&room);
 }
 
 /// How a side's share of a round is divided.
@@ -79,10 +98,13 @@ impl Contender<'_> {
     }
 
     fn time(&mut self, runs: u32) -> Duration {
+        self.depth = (self.depth + 1) % DEPTHS;
         let start = Instant::now();
-        for _ in 0..runs {
-            (self.run)();
-        }
+        deeper(self.depth, &mut || {
+            for _ in 0..runs {
+                (self.run)();
+            }
+        });
         let elapsed = start.elapsed();
         thread::sleep(SETTLE);
         elapsed
@@ -121,6 +143,7 @@ impl<'a> Group<'a> {
             name: name.into(),
             bare: bare.into(),
             calls,
+            depth: 0,
             run: Box::new(move || {
                 black_box(run());
             }),
