@@ -69,11 +69,11 @@
 //!
 //! # Implementation
 //!
-//! An attempt that has to wait is one [`select_biased!`](futures::select_biased)
-//! of the inner future and a timeout, the loop around it awaits nothing but
-//! attempts and delays, and what to do about a failed attempt is decided by one
-//! pure function in between. Dropping a call drops the inner future and takes
-//! its deadline out.
+//! A call is one future: the attempts one after the other, the delays in
+//! between, and one pure function that decides what to do about a failure. An
+//! attempt that has to wait races its timeout in a
+//! [`select_biased!`](futures::select_biased), the inner future first. Dropping
+//! a call drops the inner future and takes its deadline out.
 //!
 //! The calls of a wrapper and its clones share one sleep of the timer crate for
 //! all their timeouts, where the timer [allows it](Timer::is_shareable): their
