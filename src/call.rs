@@ -7,6 +7,7 @@ use crate::{
     deadlines::{Deadlines, Timeout},
     decision::{Decision, Failed, Grant, decide},
     hooks::Hooks,
+    policy::Policies,
     timer::{Instant, Sleep},
 };
 use futures::ready;
@@ -29,7 +30,7 @@ pub(crate) struct Engine<T> {
     /// timeouts, since they are of another length.
     pub(crate) idles: Arc<Deadlines<T>>,
 
-    pub(crate) policy: Policy,
+    pub(crate) policies: Policies,
     pub(crate) budget: Option<RetryBudget>,
     pub(crate) hooks: Hooks,
     pub(crate) entropy: Entropy,
@@ -41,7 +42,7 @@ impl<T> Clone for Engine<T> {
             timer: self.timer.clone(),
             timeouts: self.timeouts.clone(),
             idles: self.idles.clone(),
-            policy: self.policy.clone(),
+            policies: self.policies.clone(),
             budget: self.budget.clone(),
             hooks: self.hooks.clone(),
             entropy: self.entropy.clone(),
@@ -56,7 +57,7 @@ impl<T: Timer> Engine<T> {
             timeouts: Deadlines::new(timer.clone()),
             idles: Deadlines::new(timer.clone()),
             timer,
-            policy: Policy::default(),
+            policies: Policies::default(),
             budget: None,
             hooks: Hooks::default(),
             entropy: Entropy::default(),
@@ -161,6 +162,7 @@ where
 /// What is known of a call, besides the step that it is at.
 struct Progress<'e, 'm, T> {
     engine: &'e Engine<T>,
+    policy: &'e Policy,
     operation: Operation,
     model: Option<&'m str>,
 
@@ -184,6 +186,7 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
     fn new(engine: &'e Engine<T>, operation: Operation, model: Option<&'m str>) -> Self {
         Self {
             engine,
+            policy: engine.policies.of(model),
             operation,
             model,
             began: None,
@@ -236,7 +239,7 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
 
     /// What the policy grants; cheaper to make anew than to keep.
     fn grant(&self) -> Grant {
-        Grant::new(&self.engine.policy, self.operation)
+        Grant::new(self.policy, self.operation)
     }
 
     fn attempt(&self) -> u32 {
@@ -290,16 +293,15 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
     /// Decides, and pays for the retry where there is a budget.
     fn decide(&mut self, error: &dyn Failure, elapsed: Duration) -> Decision {
         let Engine {
-            policy,
             budget,
             hooks,
             entropy,
             ..
         } = self.engine;
         let throttled = error.is_throttling();
-        let backoff = match &policy.throttle_backoff {
+        let backoff = match &self.policy.throttle_backoff {
             Some(own) if throttled => own,
-            _ => &policy.backoff,
+            _ => &self.policy.backoff,
         };
         let failed = Failed {
             transient: hooks.is_transient(error),

@@ -1,7 +1,7 @@
 //! What a user says about retries and timeouts.
 
 use crate::{Backoff, Operations};
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// How calls are timed and retried.
 ///
@@ -18,6 +18,20 @@ use std::time::Duration;
 ///     .backoff(Backoff::exponential(Duration::from_secs(1), Duration::from_secs(30)))
 ///     .retry(Operations::CHAT | Operations::STREAMS);
 /// assert_eq!(patient.max_retries, 5);
+/// ```
+///
+/// It can also be made from the `ProviderConfig` of each enabled `crabllm-core`
+/// release:
+///
+/// ```
+/// # #[cfg(feature = "crabllm-core-0_0_19")] {
+/// use crabllm_retry::{Policy, crabllm_core_0_0_19::ProviderConfig};
+/// use std::time::Duration;
+///
+/// let config = ProviderConfig { timeout: Some(45), ..ProviderConfig::default() };
+/// let policy = Policy::from(&config).deadline(Duration::from_secs(100));
+/// assert_eq!((policy.timeout.as_secs(), policy.max_retries), (45, 2));
+/// # }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -124,5 +138,26 @@ impl Policy {
     pub fn retry(mut self, operations: Operations) -> Self {
         self.retry = operations;
         self
+    }
+}
+
+/// The policies of one wrapper: one for every call, and those for the calls that
+/// name a certain model.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Policies {
+    pub(crate) general: Policy,
+    pub(crate) by_model: Arc<BTreeMap<String, Policy>>,
+}
+
+impl Policies {
+    /// The policy for a call that names this model, or none.
+    #[inline]
+    pub(crate) fn of(&self, model: Option<&str>) -> &Policy {
+        if self.by_model.is_empty() {
+            return &self.general;
+        }
+        model
+            .and_then(|model| self.by_model.get(model))
+            .unwrap_or(&self.general)
     }
 }

@@ -7,9 +7,22 @@ mod crabllm_core_0_0_19;
 mod crabllm_core_0_0_25;
 
 use crate::{Failure, Operation, Retrying, Timer, stream::BoxStream};
+use serde::Deserialize;
 
 /// What the adapters' methods are made of.
 impl<P, T: Timer> Retrying<P, T> {
+    /// The model that a raw body names, if anybody asks for it.
+    fn model_in(&self, raw_body: &[u8]) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Named {
+            model: String,
+        }
+        let asked =
+            self.engine.hooks.observer.is_some() || !self.engine.policies.by_model.is_empty();
+        let named: Named = asked.then(|| serde_json::from_slice(raw_body).ok())??;
+        Some(named.model)
+    }
+
     /// Has the engine make a call whose attempts are `start`'s.
     fn call<'a, 'm, O, E: Failure, F>(
         &'a self,

@@ -3,7 +3,7 @@
 #[cfg(feature = "futures-timer")]
 use crate::FuturesTimer;
 use crate::{Event, Failure, Policy, RetryBudget, Timer, backoff::Entropy, call::Engine};
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, mem, sync::Arc, time::Duration};
 
 /// A provider that retries what another provider fails at, and bounds how long
 /// each attempt may take.
@@ -81,15 +81,45 @@ impl<P, T> Retrying<P, T> {
         self.amend(|policy| policy.stream_idle(d))
     }
 
-    /// Sets the whole policy, in place of all that was set before.
+    /// Sets the whole policy, in place of all that was set before, for every
+    /// call that no [`policy_for`](Self::policy_for) is meant for.
     pub fn policy(self, policy: Policy) -> Self {
         self.amend(|_| policy)
+    }
+
+    /// Sets the whole policy for calls whose request names this model, exactly
+    /// as written there. Set twice for a model, the later one counts.
+    ///
+    /// A raw body that comes without the name of its model is searched for it,
+    /// which reads the body once more.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
+    /// use crabllm_retry::{Policy, Retrying, Scripted, Step, VirtualTimer};
+    /// # use crabllm_retry::crabllm_core_0_0_19::{ChatCompletionRequest, Provider, json};
+    ///
+    /// let timer = VirtualTimer::new();
+    /// let overloaded = Scripted::new(timer.clone(), [Step::status(503), Step::status(503)]);
+    /// let provider = Retrying::with_timer(overloaded, timer)
+    ///     .policy_for("draft", Policy::default().max_retries(0));
+    ///
+    /// let request: ChatCompletionRequest = json::from_str(r#"{"model": "draft", "messages": []}"#)?;
+    /// let answer = futures::executor::block_on(provider.chat_completion(&request));
+    /// assert!(answer.is_err());
+    /// assert_eq!(provider.get_ref().attempts().len(), 1);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn policy_for(mut self, model: impl Into<String>, policy: Policy) -> Self {
+        let policies = &mut self.engine.policies;
+        Arc::make_mut(&mut policies.by_model).insert(model.into(), policy);
+        self
     }
 
     /// Uses another timer.
     pub fn timer<U: Timer>(self, timer: U) -> Retrying<P, U> {
         let Engine {
-            policy,
+            policies,
             budget,
             hooks,
             entropy,
@@ -98,7 +128,7 @@ impl<P, T> Retrying<P, T> {
         Retrying {
             inner: self.inner,
             engine: Engine {
-                policy,
+                policies,
                 budget,
                 hooks,
                 entropy,
@@ -226,7 +256,8 @@ impl<P, T> Retrying<P, T> {
     }
 
     fn amend(mut self, f: impl FnOnce(Policy) -> Policy) -> Self {
-        self.engine.policy = f(self.engine.policy);
+        let general = &mut self.engine.policies.general;
+        *general = f(mem::take(general));
         self
     }
 }
@@ -244,7 +275,7 @@ impl<P: fmt::Debug, T> fmt::Debug for Retrying<P, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Retrying")
             .field("inner", &self.inner)
-            .field("policy", &self.engine.policy)
+            .field("policies", &self.engine.policies)
             .field("budget", &self.engine.budget)
             .field("hooks", &self.engine.hooks)
             .finish_non_exhaustive()

@@ -46,7 +46,7 @@ impl<T: Timer> Engine<T> {
                 items: Some(items),
                 wait: None,
                 idles: self.idles.clone(),
-                idle: bound(self.policy.stream_idle),
+                idle: bound(self.policies.of(model).stream_idle),
                 stalled,
                 operation,
                 model: model.filter(|_| observed).map(str::to_owned),

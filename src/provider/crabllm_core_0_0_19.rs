@@ -1,12 +1,13 @@
 //! `crabllm-core` 0.0.19, the newest release that does not depend on tokio.
 
-use crate::{Failure, Operation::*, Retrying, Timer};
+use crate::{Failure, Operation::*, Policy, Retrying, Timer};
 use bytes::Bytes;
 use crabllm_core_0_0_19::{
     AudioSpeechRequest, BoxStream, ChatCompletionChunk, ChatCompletionRequest,
     ChatCompletionResponse, EmbeddingRequest, EmbeddingResponse, Error, ImageRequest,
-    MultipartField, Provider,
+    MultipartField, Provider, ProviderConfig,
 };
+use std::time::Duration;
 
 impl Failure for Error {
     fn timeout() -> Self {
@@ -44,6 +45,20 @@ impl Failure for Error {
             Self::Provider { body, .. } => Some(body),
             _ => None,
         }
+    }
+}
+
+/// What the configuration sets, else the default; a timeout of zero is none.
+impl From<&ProviderConfig> for Policy {
+    fn from(config: &ProviderConfig) -> Self {
+        let mut policy = Self::default();
+        if let Some(retries) = config.max_retries {
+            policy.max_retries = retries;
+        }
+        if let Some(seconds) = config.timeout {
+            policy.timeout = Duration::from_secs(seconds);
+        }
+        policy
     }
 }
 
@@ -117,12 +132,11 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
         self.call(ChatCompletionRaw, model, start)
     }
 
-    fn anthropic_messages_raw(
-        &self,
-        raw_body: Bytes,
-    ) -> impl Future<Output = Result<Bytes, Error>> + Send {
-        let start = move |p| P::anthropic_messages_raw(p, raw_body.clone());
-        self.call(AnthropicMessagesRaw, None, start)
+    async fn anthropic_messages_raw(&self, raw_body: Bytes) -> Result<Bytes, Error> {
+        let model = self.model_in(&raw_body);
+        let start = |p| P::anthropic_messages_raw(p, raw_body.clone());
+        self.call(AnthropicMessagesRaw, model.as_deref(), start)
+            .await
     }
 }
 

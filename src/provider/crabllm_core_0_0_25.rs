@@ -1,11 +1,11 @@
 //! `crabllm-core` 0.0.25, the newest release.
 
-use crate::{Failure, Operation::*, Retrying, Timer};
+use crate::{Failure, Operation::*, Policy, Retrying, Timer};
 use bytes::Bytes;
 use crabllm_core_0_0_25::{
     AudioSpeechRequest, BoxStream, ByteStream, ChatCompletionChunk, ChatCompletionRequest,
     ChatCompletionResponse, EmbeddingRequest, EmbeddingResponse, Error, ImageRequest, ModelList,
-    MultipartField, Provider, anthropic, gemini, ir,
+    MultipartField, Provider, ProviderConfig, anthropic, gemini, ir,
 };
 use futures::{StreamExt, stream};
 use std::{io, mem, time::Duration};
@@ -49,6 +49,24 @@ impl Failure for Error {
 /// The error of a stall in a stream of bytes, whose errors are those of I/O.
 fn silent() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, Error::Timeout)
+}
+
+/// What the configuration sets, else the default; a timeout or deadline of zero is
+/// none.
+impl From<&ProviderConfig> for Policy {
+    fn from(config: &ProviderConfig) -> Self {
+        let mut policy = Self::default();
+        if let Some(retries) = config.max_retries {
+            policy.max_retries = retries;
+        }
+        if let Some(seconds) = config.timeout {
+            policy.timeout = Duration::from_secs(seconds);
+        }
+        if let Some(seconds) = config.retry_deadline {
+            policy.deadline = Duration::from_secs(seconds);
+        }
+        policy
+    }
 }
 
 // A default body would hide the inner provider's own: forward every method.
@@ -209,20 +227,18 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
         self.call(ChatCompletionRaw, model, start)
     }
 
-    fn anthropic_messages_raw(
-        &self,
-        raw_body: Bytes,
-    ) -> impl Future<Output = Result<Bytes, Error>> + Send {
-        let start = move |p| P::anthropic_messages_raw(p, raw_body.clone());
-        self.call(AnthropicMessagesRaw, None, start)
+    async fn anthropic_messages_raw(&self, raw_body: Bytes) -> Result<Bytes, Error> {
+        let model = self.model_in(&raw_body);
+        let start = |p| P::anthropic_messages_raw(p, raw_body.clone());
+        self.call(AnthropicMessagesRaw, model.as_deref(), start)
+            .await
     }
 
-    fn anthropic_messages_stream_raw(
-        &self,
-        raw_body: Bytes,
-    ) -> impl Future<Output = Result<ByteStream, Error>> + Send {
-        let start = move |p| P::anthropic_messages_stream_raw(p, raw_body.clone());
-        self.open(AnthropicMessagesStreamRaw, None, silent, start)
+    async fn anthropic_messages_stream_raw(&self, raw_body: Bytes) -> Result<ByteStream, Error> {
+        let model = self.model_in(&raw_body);
+        let start = |p| P::anthropic_messages_stream_raw(p, raw_body.clone());
+        self.open(AnthropicMessagesStreamRaw, model.as_deref(), silent, start)
+            .await
     }
 
     fn gemini_generate_content_raw(

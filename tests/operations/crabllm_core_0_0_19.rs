@@ -24,11 +24,11 @@ async fn call(provider: &impl Provider, method: Operation) -> Result<(), Error> 
     match method {
         Operation::ChatCompletion => provider.chat_completion(&request()).await.map(drop),
         Operation::ChatCompletionRaw => {
-            let body = "{}".into();
+            let body = r#"{"model": "m"}"#.into();
             provider.chat_completion_raw("m", body).await.map(drop)
         }
         Operation::AnthropicMessagesRaw => {
-            let body = "{}".into();
+            let body = r#"{"model": "m"}"#.into();
             provider.anthropic_messages_raw(body).await.map(drop)
         }
         Operation::ChatCompletionStream => {

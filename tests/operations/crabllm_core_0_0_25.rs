@@ -82,7 +82,7 @@ const METHODS: [Operation; 20] = [
 /// Calls one method, and drops what it answers.
 async fn call(provider: &impl Provider, method: Operation) -> Result<(), Error> {
     let p = provider;
-    let body = || "{}".into();
+    let body = || r#"{"model": "m"}"#.into();
     match method {
         Operation::ChatCompletion => p.chat_completion(&chat()).await.map(drop),
         Operation::ChatCompletionRaw => p.chat_completion_raw("m", body()).await.map(drop),

@@ -48,13 +48,7 @@ fn asked_for(operation: Operation) -> Treatment {
 
 /// The model that events name, when the request asks for "m".
 fn model(operation: Operation) -> Option<&'static str> {
-    use Operation::*;
-    // Bodies are not looked into.
-    let unnamed = matches!(
-        operation,
-        AnthropicMessagesRaw | AnthropicMessagesStreamRaw | Models
-    );
-    (!unnamed).then_some("m")
+    (operation != Operation::Models).then_some("m")
 }
 
 /// The claims about a release, for its `METHODS` and its `call` to one of them.
@@ -154,6 +148,25 @@ macro_rules! claims {
                 // over of the script; or without retries one event a call.
                 let expected = 3 + usize::from(asked_for(method).attempts > 1);
                 assert_eq!(told.load(Ordering::Relaxed), expected, "{method}");
+            }
+        }
+
+        #[test]
+        fn the_policy_for_a_model_is_that_of_calls_which_name_it() {
+            let general = || plain().retry(Operations::ALL);
+            for method in METHODS {
+                let attempts = |model| {
+                    let own = general().max_retries(1);
+                    let failing = Scene::new((0..9).map(|_| Step::status(503)))
+                        .set(|r| r.policy_for(model, own).policy(general()));
+                    block_on(call(&failing.retrying, method)).unwrap_err();
+                    failing.attempts()
+                };
+                let usual = asked_for(method).attempts;
+                let named = crate::model(method).is_some();
+                let expected = if named { usual.min(2) } else { usual };
+                assert_eq!(attempts("m"), expected, "{method}");
+                assert_eq!(attempts("M"), usual, "{method}");
             }
         }
 

@@ -1,0 +1,137 @@
+//! Policies for single models, and policies from a configuration.
+
+#![cfg(feature = "crabllm-core-0_0_19")]
+
+mod common;
+
+use common::{SECOND, Scene, block_on, exactly, plain, poll_once, request};
+use crabllm_retry::{
+    Event, Policy, Step,
+    crabllm_core_0_0_19::{Error, Provider, ProviderConfig},
+};
+use futures::StreamExt;
+use std::{
+    pin::pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+fn failing() -> Scene {
+    Scene::new((0..9).map(|_| Step::status(503)))
+}
+
+#[test]
+fn every_part_of_a_models_policy_counts() {
+    let own = Policy::default()
+        .max_retries(1)
+        .backoff(exactly(7 * SECOND))
+        .timeout(5 * SECOND);
+    let scene = Scene::new([Step::hang(), Step::hang()]).set(|r| r.policy_for("m", own));
+    let result = block_on(scene.retrying.chat_completion(&request()));
+    assert!(matches!(result, Err(Error::Timeout)));
+    assert_eq!(scene.sleeps.asked(), [5 * SECOND, 7 * SECOND, 5 * SECOND]);
+}
+
+#[test]
+fn a_models_stream_has_the_silence_of_its_policy() {
+    let own = plain().stream_idle(3 * SECOND);
+    let scene = Scene::by_hand([Step::stream([Step::hang()])]).set(|r| r.policy_for("m", own));
+    let request = request();
+    let mut stream = block_on(scene.retrying.chat_completion_stream(&request)).unwrap();
+    let mut next = pin!(stream.next());
+    assert!(poll_once(&mut next).is_pending());
+    assert_eq!(scene.sleeps.asked(), [3 * SECOND]);
+}
+
+#[test]
+fn the_later_policy_for_a_model_counts() {
+    let scene = failing().set(|r| {
+        r.policy_for("m", plain().max_retries(5))
+            .policy_for("m", plain().max_retries(0))
+    });
+    assert!(block_on(scene.retrying.chat_completion(&request())).is_err());
+    assert_eq!(scene.attempts(), 1);
+}
+
+#[test]
+fn a_clone_may_have_a_policy_more() {
+    let scene = failing();
+    let other = scene
+        .retrying
+        .clone()
+        .policy_for("m", plain().max_retries(0));
+    assert!(block_on(other.chat_completion(&request())).is_err());
+    assert_eq!(scene.attempts(), 1);
+    assert!(block_on(scene.retrying.chat_completion(&request())).is_err());
+    assert_eq!(scene.attempts(), 1 + 3);
+}
+
+#[test]
+fn a_raw_body_that_names_no_model_has_the_general_policy() {
+    for body in [
+        "",
+        "{}",
+        "[]",
+        "not JSON",
+        r#"{"model": 7}"#,
+        r#"{"model": "m"#,
+    ] {
+        let models = Arc::new(Mutex::new(Vec::new()));
+        let log = models.clone();
+        let scene = failing().set(|r| {
+            r.policy_for("m", plain().max_retries(0))
+                .observe(move |event| {
+                    if let Event::GaveUp { model, .. } = event {
+                        log.lock().unwrap().push(model.map(str::to_owned));
+                    }
+                })
+        });
+        let call = scene.retrying.anthropic_messages_raw(body.into());
+        assert!(block_on(call).is_err());
+        assert_eq!(scene.attempts(), 3, "{body}");
+        assert_eq!(*models.lock().unwrap(), [None], "{body}");
+    }
+}
+
+#[test]
+fn a_configuration_sets_what_it_names() {
+    let config = |max_retries, timeout| ProviderConfig {
+        max_retries,
+        timeout,
+        ..ProviderConfig::default()
+    };
+    let default = Policy::default;
+    for (config, expected) in [
+        (config(None, None), default()),
+        (config(Some(7), None), default().max_retries(7)),
+        (
+            config(Some(0), Some(45)),
+            default().max_retries(0).timeout(45 * SECOND),
+        ),
+        (config(None, Some(0)), default().timeout(Duration::ZERO)),
+        (
+            config(None, Some(u64::MAX)),
+            default().timeout(Duration::from_secs(u64::MAX)),
+        ),
+    ] {
+        assert_eq!(Policy::from(&config), expected);
+    }
+}
+
+#[cfg(feature = "crabllm-core-0_0_25")]
+#[test]
+fn the_newer_configuration_sets_a_deadline_too() {
+    use crabllm_retry::crabllm_core_0_0_25::ProviderConfig;
+    let config = |retry_deadline| ProviderConfig {
+        max_retries: Some(1),
+        timeout: Some(2),
+        retry_deadline,
+        ..ProviderConfig::default()
+    };
+    let policy = Policy::default().max_retries(1).timeout(2 * SECOND);
+    assert_eq!(Policy::from(&config(None)), policy);
+    assert_eq!(
+        Policy::from(&config(Some(15))),
+        policy.deadline(15 * SECOND)
+    );
+}
