@@ -27,13 +27,13 @@ use std::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Backoff {
     /// The bound before the first retry.
-    initial: Duration,
+    pub(crate) initial: Duration,
 
     /// What no delay exceeds.
-    max: Duration,
+    pub(crate) max: Duration,
 
     /// How a delay is drawn from its bound.
-    jitter: Jitter,
+    pub(crate) jitter: Jitter,
 }
 
 /// How a delay is drawn from its bound `d`, uniformly and to the nanosecond.
@@ -41,6 +41,8 @@ pub struct Backoff {
 /// Callers that failed together and wait equally long fail together again;
 /// jitter spreads them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum Jitter {
     /// From `[d/2, d]`: spread, but never a retry at once. The default.

@@ -93,6 +93,7 @@
 //! | `crabllm-core-0_0_25` | no | `Provider` of crabllm-core 0.0.25, the newest release; it depends on tokio, which is compiled and never entered |
 //! | `futures-timer` | yes | `FuturesTimer` and `Retrying::new` |
 //! | `async-io` | no | `AsyncIoTimer`: the timers of the reactor that smol and async-std already run |
+//! | `serde` | no | `Policy`, `Backoff`, `Jitter` and `Operations` from a configuration file |
 //! | `test-util` | no | `VirtualTimer` and `Scripted`, for tests |
 //!
 //! [`crabllm`]: https://docs.rs/crabllm-core
@@ -110,6 +111,8 @@ mod attempt;
 mod backoff;
 mod budget;
 mod call;
+#[cfg(feature = "serde")]
+mod config;
 mod deadlines;
 mod decision;
 mod event;

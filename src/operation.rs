@@ -70,6 +70,13 @@ impl Operation {
             || (Operations::CHAT | Operations::STREAMS).contains(self)
     }
 
+    /// The operation whose method has this name.
+    #[cfg(feature = "serde")]
+    pub(crate) fn named(method: &str) -> Option<Self> {
+        let mut every = Self::EVERY.iter().copied();
+        every.find(|operation| operation.as_str() == method)
+    }
+
     #[inline]
     const fn bit(self) -> u32 {
         1 << self as u32
@@ -175,7 +182,7 @@ impl Operations {
         Self(bits)
     }
 
-    fn iter(self) -> impl Iterator<Item = Operation> {
+    pub(crate) fn iter(self) -> impl Iterator<Item = Operation> {
         Operation::EVERY
             .iter()
             .copied()

@@ -33,6 +33,30 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 /// assert_eq!((policy.timeout.as_secs(), policy.max_retries), (45, 2));
 /// # }
 /// ```
+///
+/// With the feature `serde` it is read from a configuration file, by the names
+/// of the fields. Durations are written as people do, or as a number of
+/// seconds; what is left out has its default; unknown keys are refused.
+///
+/// ```
+/// # #[cfg(feature = "serde")] {
+/// use crabllm_retry::Policy;
+/// use std::time::Duration;
+///
+/// let policy: Policy = toml::from_str(r#"
+///     max_retries = 4
+///     timeout = "1m 30s"
+///     deadline = 300
+///     retry = ["chat", "streams"]
+///     backoff = { initial = "250ms", max = "8s", jitter = "full" }
+/// "#)?;
+/// assert_eq!(policy.timeout, Duration::from_secs(90));
+///
+/// let refused = toml::from_str::<Policy>("timeout = 'soon'").unwrap_err();
+/// assert!(refused.message().starts_with("timeout: "));
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Policy {
