@@ -212,23 +212,25 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         })
     }
 
-    /// The bound of the attempt that has to wait now: the timeout, cut to what
-    /// is left of the deadline.
-    fn bound(&mut self) -> Option<Duration> {
+    /// The timeout of the attempt that has to wait now, cut to what is left of
+    /// the deadline.
+    fn timeout(&mut self) -> Timeout<T, &'e Deadlines<T>> {
+        // The first attempt has to wait from the very poll in which the call
+        // began. A deadline among others can be counted from there, which saves
+        // a look at the clock; a sleep is counted from now.
+        let shareable = self.engine.timer.is_shareable();
+        let now = self.began.filter(|_| self.retries == 0 && shareable);
+        let elapsed = || match now {
+            Some(_) => Duration::ZERO,
+            None => self.elapsed(),
+        };
         let Grant {
             timeout, deadline, ..
         } = self.grant();
-        let Some(deadline) = deadline else {
-            return timeout;
-        };
-        let left = deadline.saturating_sub(self.elapsed());
-        self.cut = timeout.is_none_or(|timeout| left <= timeout);
-        if self.cut { Some(left) } else { timeout }
-    }
-
-    /// The timeout of the attempt that has to wait now.
-    fn timeout(&mut self) -> Timeout<T, &'e Deadlines<T>> {
-        Timeout::new(&self.engine.timeouts, self.bound())
+        let left = deadline.map(|deadline| deadline.saturating_sub(elapsed()));
+        self.cut = left.is_some_and(|left| timeout.is_none_or(|timeout| left <= timeout));
+        let bound = if self.cut { left } else { timeout };
+        Timeout::new(&self.engine.timeouts, bound, now)
     }
 
     /// The error of an attempt whose timeout has passed.

@@ -55,7 +55,6 @@ use pin_project_lite::pin_project;
 use std::{
     borrow::Borrow,
     marker::PhantomData,
-    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Arc, PoisonError, Weak},
@@ -117,13 +116,9 @@ impl<T: Timer> Deadlines<T> {
         })
     }
 
-    /// Sets a deadline `duration` from now, and arms it if it is the first.
+    /// Sets a deadline, and arms it if it is the first.
     #[inline]
-    fn insert(&self, wait: &mut State, duration: Duration, waker: Waker) {
-        let Some(deadline) = self.timer.now().checked_add(duration) else {
-            // Beyond what an instant can hold, no deadline comes.
-            return;
-        };
+    fn insert(&self, wait: &mut State, deadline: Instant, waker: Waker) {
         let mut shared = self.lock();
         let Some(key) = shared.list.insert(deadline, waker) else {
             return;
@@ -155,7 +150,7 @@ impl<T: Timer> Deadlines<T> {
     }
 
     #[inline]
-    fn cancel(&self, key: Key) {
+    fn cancel(&self, key: &Key) {
         let stale = self.lock().list.remove(key);
         drop(stale);
     }
@@ -285,18 +280,24 @@ pin_project! {
 
 impl<T: Timer, D: Borrow<Deadlines<T>>> Timeout<T, D> {
     /// Ends when `duration` has passed: never if there is none, and once the
-    /// executor's other tasks have had their turn if it is zero.
-    pub(crate) fn new(deadlines: D, duration: Option<Duration>) -> Self {
+    /// executor's other tasks have had their turn if it is zero. To be polled at
+    /// once; `now` is the time, where it is known.
+    pub(crate) fn new(deadlines: D, duration: Option<Duration>, now: Option<Instant>) -> Self {
         let Some(duration) = duration else {
             return Self::Never;
         };
         let timer = &*deadlines.borrow().timer;
-        if timer.is_shareable() && !duration.is_zero() {
-            let wait = Wait::new(deadlines, duration);
-            Self::Shared { wait }
-        } else {
+        if duration.is_zero() || !timer.is_shareable() {
             let sleep = timer::Sleep::new(timer, duration);
-            Self::Own { sleep }
+            return Self::Own { sleep };
+        }
+        let now = now.unwrap_or_else(|| timer.now());
+        match now.checked_add(duration) {
+            Some(deadline) => Self::Shared {
+                wait: Wait::new(deadlines, deadline),
+            },
+            // Beyond what an instant can hold, no deadline comes.
+            None => Self::Never,
         }
     }
 }
@@ -314,7 +315,7 @@ impl<T: Timer, D: Borrow<Deadlines<T>> + Unpin> Future for Timeout<T, D> {
     }
 }
 
-/// A wait for a deadline, which is set when it is first polled. An attempt
+/// A wait for a deadline, which joins the others when it is first polled. An attempt
 /// borrows the deadlines, an open stream shares them: that is `D`.
 pub(crate) struct Wait<T: Timer, D: Borrow<Deadlines<T>> = Arc<Deadlines<T>>> {
     deadlines: D,
@@ -323,18 +324,18 @@ pub(crate) struct Wait<T: Timer, D: Borrow<Deadlines<T>> = Arc<Deadlines<T>>> {
 }
 
 enum State {
-    /// Not polled yet: there is no deadline, only how far it will be.
-    New(Duration),
+    /// Not polled yet.
+    New(Instant),
 
     /// In the list, or expired.
     Set(Key),
 }
 
 impl<T: Timer, D: Borrow<Deadlines<T>>> Wait<T, D> {
-    fn new(deadlines: D, duration: Duration) -> Self {
+    fn new(deadlines: D, deadline: Instant) -> Self {
         Self {
             deadlines,
-            state: State::New(duration),
+            state: State::New(deadline),
             timer: PhantomData,
         }
     }
@@ -349,9 +350,9 @@ impl<T: Timer, D: Borrow<Deadlines<T>> + Unpin> Future for Wait<T, D> {
         let deadlines = this.deadlines.borrow();
         match &this.state {
             State::Set(key) => deadlines.find(key, cx.waker()),
-            State::New(duration) => {
-                let duration = *duration;
-                deadlines.insert(&mut this.state, duration, cx.waker().clone());
+            State::New(deadline) => {
+                let deadline = *deadline;
+                deadlines.insert(&mut this.state, deadline, cx.waker().clone());
                 Poll::Pending
             }
         }
@@ -361,8 +362,7 @@ impl<T: Timer, D: Borrow<Deadlines<T>> + Unpin> Future for Wait<T, D> {
 impl<T: Timer, D: Borrow<Deadlines<T>>> Drop for Wait<T, D> {
     #[inline]
     fn drop(&mut self) {
-        let state = mem::replace(&mut self.state, State::New(Duration::ZERO));
-        if let State::Set(key) = state {
+        if let State::Set(key) = &self.state {
             self.deadlines.borrow().cancel(key);
         }
     }

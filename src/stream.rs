@@ -101,7 +101,7 @@ impl<I, S, T: Timer> Stream for IdleBounded<I, S, T> {
         };
         if this.wait.is_none() {
             this.wait
-                .set(Some(Timeout::new(this.idles.clone(), Some(idle))));
+                .set(Some(Timeout::new(this.idles.clone(), Some(idle), None)));
         }
         if let Some(wait) = this.wait.as_mut().as_pin_mut() {
             ready!(wait.poll(cx));

@@ -9,8 +9,8 @@ use crate::{
     server::{Once, Pace, Ready, Server, request, upstream_request},
 };
 use crabllm_retry::crabllm_core_0_0_25 as upstream;
-use crabllm_retry::{AsyncIoTimer, Retrying, crabllm_core_0_0_19::Provider};
-use std::sync::Arc;
+use crabllm_retry::{AsyncIoTimer, Policy, RetryBudget, Retrying, crabllm_core_0_0_19::Provider};
+use std::{hint::black_box, sync::Arc};
 use tokio::time::timeout;
 use tower::{Service, ServiceExt};
 
@@ -49,6 +49,22 @@ impl<'a> Calls<'a> {
     fn ours<P: Pace>(&mut self, bare: Side, pace: P) -> Side {
         let (provider, request) = (Retrying::new(Server(pace)), request());
         self.add("ours, FuturesTimer", bare, async move || {
+            provider.chat_completion(&request).await
+        })
+    }
+
+    /// Ours with all that costs something while a call goes well: an observer,
+    /// a budget and a deadline.
+    fn watched<P: Pace>(&mut self, bare: Side, pace: P) -> Side {
+        let policy = Policy::default().deadline(2 * TIMEOUT);
+        let provider = Retrying::new(Server(pace))
+            .policy(policy)
+            .budget(RetryBudget::default())
+            .observe(|event| {
+                black_box(event);
+            });
+        let request = request();
+        self.add("ours, watched", bare, async move || {
             provider.chat_completion(&request).await
         })
     }
@@ -124,6 +140,7 @@ pub fn ready(rounds: usize, report: &mut Report) {
     );
     let bare = calls.bare(Ready);
     let ours = calls.ours(bare, Ready);
+    let watched = calls.watched(bare, Ready);
     calls.ours_async_io(bare, Ready);
     calls.tokio(bare, Ready);
     calls.original(Ready);
@@ -134,6 +151,7 @@ pub fn ready(rounds: usize, report: &mut Report) {
     let measured = calls.measure(rounds);
     report.section(&measured, ours);
     report.count("ready_overhead_ns", measured.overhead(ours));
+    report.count("ready_watched_more_ns", measured.more(watched, ours));
 }
 
 /// Calls that pend once, ours and those of tokio.
@@ -190,6 +208,7 @@ pub fn armed_with_futures_timer(rounds: usize, report: &mut Report) {
     let mut calls = Calls::new("pends once, on futures::executor::block_on", &executor);
     let bare = calls.bare(Once);
     let ours = calls.ours(bare, Once);
+    let watched = calls.watched(bare, Once);
     let naive = calls.naive_futures_timer(bare, Once);
     calls.backon(bare, Once);
     let measured = calls.measure(rounds);
@@ -198,6 +217,7 @@ pub fn armed_with_futures_timer(rounds: usize, report: &mut Report) {
         "armed_vs_naive_futures_timer",
         measured.overhead_ratio(ours, naive),
     );
+    report.count("armed_watched_more_ns", measured.more(watched, ours));
 }
 
 /// Calls that pend once, timed by `async-io`.

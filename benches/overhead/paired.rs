@@ -225,6 +225,15 @@ impl Measured {
         Some(quotient(&over, &under))
     }
 
+    /// The nanoseconds of a call of one side less those of the other's.
+    pub fn more(&self, side: Side, than: Side) -> Option<f64> {
+        let pairs = self.rows[side.0]
+            .samples
+            .iter()
+            .zip(&self.rows[than.0].samples);
+        Some(median(pairs.map(|(more, less)| more - less).collect()))
+    }
+
     /// The time of one side for each nanosecond of the other's.
     pub fn ratio(&self, side: Side, to: Side) -> f64 {
         quotient(&self.rows[side.0].samples, &self.rows[to.0].samples)

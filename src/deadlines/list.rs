@@ -122,9 +122,10 @@ impl List {
         }
     }
 
-    /// Removes an entry, expired or not, and returns whom not to wake.
+    /// Removes an entry, expired or not, and returns whom not to wake. Its key
+    /// means nothing from then on.
     #[inline]
-    pub(super) fn remove(&mut self, Key(key): Key) -> Option<Waker> {
+    pub(super) fn remove(&mut self, &Key(key): &Key) -> Option<Waker> {
         let waker = self.unlink(key);
         let free = mem::replace(&mut self.free, key);
         if let Some(entry) = self.get_mut(key) {
@@ -280,7 +281,7 @@ mod tests {
             let mut keys: Vec<_> = (0..3)
                 .map(|nanos| insert(&mut list, nanos, noop_waker()))
                 .collect();
-            assert!(list.remove(keys.remove(removed)).is_some());
+            assert!(list.remove(&keys.remove(removed)).is_some());
             let left: Vec<_> = (0..3).filter(|i| *i != removed as u64).map(at).collect();
             assert_eq!(order(&list), left);
         }
@@ -295,7 +296,7 @@ mod tests {
             if nanos % 2 == 0 {
                 list.expire(at(0));
             }
-            list.remove(key);
+            list.remove(&key);
         }
         assert_eq!(list.entries.len(), 2);
     }
@@ -307,11 +308,11 @@ mod tests {
             .map(|nanos| insert(&mut list, nanos, noop_waker()))
             .collect();
         for key in keys {
-            list.remove(key);
+            list.remove(&key);
         }
         for _ in 0..10 {
             let key = insert(&mut list, 0, noop_waker());
-            list.remove(key);
+            list.remove(&key);
         }
         assert!(list.entries.capacity() <= SPARE);
         assert!(order(&list).is_empty());
@@ -327,7 +328,7 @@ mod tests {
                 .map(|nanos| insert(&mut list, nanos, noop_waker()))
                 .collect();
             for key in keys {
-                list.remove(key);
+                list.remove(&key);
             }
             list.entries.capacity()
         };

@@ -126,7 +126,7 @@ impl Waiter {
     fn new(deadlines: &Arc<Deadlines<Clock>>, ticks: u32) -> Self {
         let (waker, woken) = new_count_waker();
         Self {
-            wait: Wait::new(deadlines.clone(), ticks * TICK),
+            wait: Wait::new(deadlines.clone(), deadlines.timer.now() + ticks * TICK),
             waker,
             woken,
             since: deadlines.timer.now(),

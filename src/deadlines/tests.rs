@@ -61,9 +61,13 @@ fn deadlines() -> (Counted, Arc<Deadlines<Counted>>) {
     (timer.clone(), Deadlines::new(Arc::new(timer)))
 }
 
+fn waiting<T: Timer>(deadlines: &Arc<Deadlines<T>>, duration: Duration) -> Wait<T> {
+    Wait::new(deadlines.clone(), deadlines.timer.now() + duration)
+}
+
 /// A wait that has been polled once, and how often it has been woken.
 fn armed<T: Timer>(deadlines: &Arc<Deadlines<T>>, duration: Duration) -> (Wait<T>, AwokenCount) {
-    let mut wait = Wait::new(deadlines.clone(), duration);
+    let mut wait = waiting(deadlines, duration);
     let (waker, woken) = new_count_waker();
     assert!(poll(&mut wait, &waker).is_pending());
     (wait, woken)
@@ -185,7 +189,7 @@ fn a_waker_may_drop_and_make_waits() {
     let victim = std::sync::Mutex::new(Some(victim));
     let made = Arc::new(std::sync::Mutex::new(None));
     let (keep, maker) = (made.clone(), deadlines.clone());
-    let mut meddler = Wait::new(deadlines.clone(), SECOND / 2);
+    let mut meddler = waiting(&deadlines, SECOND / 2);
     let meddling = waker(move || {
         drop(victim.lock().unwrap().take());
         *keep.lock().unwrap() = Some(armed(&maker, SECOND / 4));
@@ -200,7 +204,7 @@ fn a_waker_may_drop_and_make_waits() {
 #[test]
 fn a_waker_that_panics_keeps_nobody_waiting() {
     let (timer, deadlines) = deadlines();
-    let mut panicking = Wait::new(deadlines.clone(), SECOND);
+    let mut panicking = waiting(&deadlines, SECOND);
     assert!(poll(&mut panicking, &waker(|| panic!("as it should"))).is_pending());
     let (_same, same_woken) = armed(&deadlines, SECOND);
     let (_later, later_woken) = armed(&deadlines, 2 * SECOND);
@@ -213,7 +217,7 @@ fn a_waker_that_panics_keeps_nobody_waiting() {
 fn a_timer_that_panics_once_is_asked_again() {
     let (timer, deadlines) = deadlines();
     timer.panics.store(true, Ordering::Relaxed);
-    let mut unlucky = Wait::new(deadlines.clone(), SECOND);
+    let mut unlucky = waiting(&deadlines, SECOND);
     let polled = catch_unwind(AssertUnwindSafe(|| poll(&mut unlucky, &noop_waker())));
     assert!(polled.is_err());
     drop(unlucky);
@@ -258,7 +262,7 @@ fn a_sleep_that_panics_is_replaced() {
 
     let timer = Counted::new();
     let deadlines = Deadlines::new(Arc::new(Panicking(timer.clone())));
-    let mut unlucky = Wait::new(deadlines.clone(), SECOND);
+    let mut unlucky = waiting(&deadlines, SECOND);
     let polled = catch_unwind(AssertUnwindSafe(|| poll(&mut unlucky, &noop_waker())));
     assert!(polled.is_err());
     let (_lucky, woken) = armed(&deadlines, 2 * SECOND);
