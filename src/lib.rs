@@ -41,7 +41,8 @@
 //! * [`Failure`] is what the wrapper asks of an error. Hooks get it to decide
 //!   [what is transient](Retrying::retry_if) and
 //!   [how long to wait](Retrying::retry_after).
-//! * [`Event`] is what an [observer](Retrying::observe) is told.
+//! * [`Event`] is what an [observer](Retrying::observe) is told; `trace` is a
+//!   ready one, which emits `tracing` events.
 //! * `VirtualTimer` and `Scripted` test all of it without waiting.
 //!
 //! # What a call does
@@ -94,6 +95,7 @@
 //! | `futures-timer` | yes | `FuturesTimer` and `Retrying::new` |
 //! | `async-io` | no | `AsyncIoTimer`: the timers of the reactor that smol and async-std already run |
 //! | `serde` | no | `Policy`, `Backoff`, `Jitter` and `Operations` from a configuration file |
+//! | `tracing` | no | `trace`: an observer that emits `tracing` events |
 //! | `test-util` | no | `VirtualTimer` and `Scripted`, for tests |
 //!
 //! [`crabllm`]: https://docs.rs/crabllm-core
@@ -126,6 +128,8 @@ mod retrying;
 mod scripted;
 mod stream;
 mod timer;
+#[cfg(feature = "tracing")]
+mod trace;
 
 pub use backoff::{Backoff, Jitter};
 pub use budget::RetryBudget;
@@ -143,6 +147,8 @@ pub use timer::{FuturesSleep, FuturesTimer};
 pub use timer::{Instant, Timer};
 #[cfg(feature = "test-util")]
 pub use timer::{VirtualSleep, VirtualTask, VirtualTimer};
+#[cfg(feature = "tracing")]
+pub use trace::trace;
 
 #[cfg(feature = "crabllm-core-0_0_19")]
 pub use crabllm_core_0_0_19;

@@ -20,7 +20,7 @@ macro_rules! operations {
         }
 
         impl Operation {
-            const EVERY: &[Self] = &[$(Self::$variant,)*];
+            pub(crate) const EVERY: &[Self] = &[$(Self::$variant,)*];
 
             /// The name of the method.
             ///

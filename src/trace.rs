@@ -1,0 +1,265 @@
+//! An observer that emits `tracing` events.
+
+use crate::{Event, Failure, GiveUpReason, Operation};
+use std::{borrow::Cow, fmt, time::Duration};
+
+/// Emits each [`Event`] as an event of the [`tracing`] crate, for
+/// [`Retrying::observe`](crate::Retrying::observe).
+///
+/// ```
+/// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
+/// use crabllm_retry::{Retrying, Scripted, Step, VirtualTimer};
+/// # use crabllm_retry::crabllm_core_0_0_19::{ChatCompletionRequest, Provider, json};
+///
+/// tracing_subscriber::fmt().init();
+///
+/// # let request: ChatCompletionRequest = json::from_str(r#"{"model": "m", "messages": []}"#)?;
+/// let timer = VirtualTimer::new();
+/// let overloaded = Scripted::new(timer.clone(), [Step::status(503)]);
+/// let provider = Retrying::with_timer(overloaded, timer).observe(crabllm_retry::trace);
+///
+/// // Logs that an attempt failed, and that the call succeeded after retries.
+/// futures::executor::block_on(provider.chat_completion(&request))?;
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// The target is always `crabllm_retry`. The events belong to the span in which
+/// the call is polled: a span around a call holds all of its attempts together.
+///
+/// | event | level |
+/// | --- | --- |
+/// | `Retry` | `WARN` |
+/// | `Success` of the first attempt | `DEBUG` |
+/// | `Success` of a later attempt | `INFO` |
+/// | `GaveUp`, the error is not transient | `WARN` |
+/// | `GaveUp` for any other reason | `ERROR` |
+/// | `StreamStalled` | `WARN` |
+///
+/// An error that is not transient is most often about the request, so it is for
+/// the caller to judge. One that is transient and still ends the call is an
+/// outage that reached the caller.
+///
+/// The names of the fields are those of OpenTelemetry's semantic conventions
+/// [for generative AI](https://github.com/open-telemetry/semantic-conventions-genai),
+/// [HTTP](https://opentelemetry.io/docs/specs/semconv/registry/attributes/http/),
+/// [errors](https://opentelemetry.io/docs/specs/semconv/registry/attributes/error/) and
+/// [exceptions](https://opentelemetry.io/docs/specs/semconv/registry/attributes/exception/),
+/// where these have one. What does not apply to an event is not among its
+/// fields.
+///
+/// | field | holds |
+/// | --- | --- |
+/// | `gen_ai.operation.name` | `chat`, `generate_content`, `embeddings`, or the name of any other method |
+/// | `gen_ai.request.model` | the model that was asked |
+/// | `error.type` | the HTTP status of the failed attempt, `timeout`, or `_OTHER` |
+/// | `exception.message` | the text of the error, which may hold the body of the server's answer: of any length, and perhaps sensitive |
+/// | `http.response.status_code` | the HTTP status of the failed attempt |
+/// | `http.request.resend_count` | how often the request was sent again, if it was |
+/// | `crabllm_retry.method` | the method that was called |
+/// | `crabllm_retry.attempt` | the attempt that failed or succeeded, counted from 1 |
+/// | `crabllm_retry.elapsed` | seconds since the call began |
+/// | `crabllm_retry.delay` | seconds until the next attempt |
+/// | `crabllm_retry.why` | who chose the delay, or why no further attempt is made |
+/// | `crabllm_retry.idle` | seconds for which a stream was silent |
+pub fn trace(event: &Event<'_>) {
+    /// Emits the fields of the event. A level and a message have to be constants.
+    macro_rules! emit {
+        ($level:ident, $message:literal) => {{
+            let fields = Fields::of(event);
+            tracing::event!(
+                target: "crabllm_retry",
+                tracing::Level::$level,
+                gen_ai.operation.name = operation_name(fields.operation),
+                gen_ai.request.model = fields.model,
+                error.type = fields.error_type.as_deref(),
+                exception.message = fields.error.map(tracing::field::display),
+                http.response.status_code = fields.error.and_then(Failure::status),
+                http.request.resend_count = fields.attempt.and_then(resend_count),
+                crabllm_retry.method = fields.operation.as_str(),
+                crabllm_retry.attempt = fields.attempt,
+                crabllm_retry.elapsed = fields.elapsed.as_ref().map(Duration::as_secs_f64),
+                crabllm_retry.delay = fields.delay.as_ref().map(Duration::as_secs_f64),
+                crabllm_retry.why = fields.why.map(tracing::field::display),
+                crabllm_retry.idle = fields.idle.as_ref().map(Duration::as_secs_f64),
+                $message
+            );
+        }};
+    }
+
+    match event {
+        Event::Retry { .. } => emit!(WARN, "attempt failed, another one follows"),
+        Event::Success { attempt: 1, .. } => emit!(DEBUG, "call succeeded"),
+        Event::Success { .. } => emit!(INFO, "call succeeded after retries"),
+        Event::GaveUp {
+            why: GiveUpReason::NotTransient,
+            ..
+        } => emit!(WARN, "call failed"),
+        Event::GaveUp { .. } => emit!(ERROR, "call failed"),
+        Event::StreamStalled { .. } => emit!(WARN, "stream went silent and was ended"),
+    }
+}
+
+/// What there is to say of an event, whichever it is.
+struct Fields<'a> {
+    operation: Operation,
+    model: Option<&'a str>,
+    attempt: Option<u32>,
+    elapsed: Option<Duration>,
+    error: Option<&'a dyn Failure>,
+    error_type: Option<Cow<'static, str>>,
+    delay: Option<Duration>,
+    why: Option<&'a dyn fmt::Display>,
+    idle: Option<Duration>,
+}
+
+impl<'a> Fields<'a> {
+    fn of(event: &'a Event<'a>) -> Self {
+        let bare = |operation, model| Self {
+            operation,
+            model,
+            attempt: None,
+            elapsed: None,
+            error: None,
+            error_type: None,
+            delay: None,
+            why: None,
+            idle: None,
+        };
+        match *event {
+            Event::Retry {
+                operation,
+                model,
+                attempt,
+                delay,
+                elapsed,
+                error,
+                ref why,
+            } => Self {
+                attempt: Some(attempt),
+                elapsed: Some(elapsed),
+                error: Some(error),
+                error_type: Some(error_type(error)),
+                delay: Some(delay),
+                why: Some(why),
+                ..bare(operation, model)
+            },
+            Event::Success {
+                operation,
+                model,
+                attempt,
+                elapsed,
+            } => Self {
+                attempt: Some(attempt),
+                elapsed: Some(elapsed),
+                ..bare(operation, model)
+            },
+            Event::GaveUp {
+                operation,
+                model,
+                attempt,
+                elapsed,
+                error,
+                ref why,
+            } => Self {
+                attempt: Some(attempt),
+                elapsed: Some(elapsed),
+                error: Some(error),
+                error_type: Some(error_type(error)),
+                why: Some(why),
+                ..bare(operation, model)
+            },
+            Event::StreamStalled {
+                operation,
+                model,
+                idle,
+            } => Self {
+                error_type: Some(TIMEOUT),
+                idle: Some(idle),
+                ..bare(operation, model)
+            },
+        }
+    }
+}
+
+/// The well-known value of `gen_ai.operation.name`, which has to be used where
+/// there is one; else the method's name.
+fn operation_name(operation: Operation) -> &'static str {
+    match operation {
+        Operation::ChatCompletion
+        | Operation::ChatCompletionRaw
+        | Operation::ChatCompletionStream
+        | Operation::ChatCompletionStreamRaw
+        | Operation::ChatCompletionStreamPassthrough
+        | Operation::AnthropicMessages
+        | Operation::AnthropicMessagesRaw
+        | Operation::AnthropicMessagesStream
+        | Operation::AnthropicMessagesStreamRaw
+        | Operation::Complete
+        | Operation::CompleteStream => "chat",
+        Operation::GeminiGenerateContent
+        | Operation::GeminiGenerateContentRaw
+        | Operation::GeminiGenerateContentStream
+        | Operation::GeminiGenerateContentStreamRaw => "generate_content",
+        Operation::Embedding => "embeddings",
+        Operation::ImageGeneration
+        | Operation::AudioSpeech
+        | Operation::AudioTranscription
+        | Operation::Models => operation.as_str(),
+    }
+}
+
+const TIMEOUT: Cow<'static, str> = Cow::Borrowed("timeout");
+
+/// The class of an error: of few values, whatever the errors say.
+fn error_type(error: &dyn Failure) -> Cow<'static, str> {
+    match error.status() {
+        Some(status) => Cow::Owned(status.to_string()),
+        None if error.timed_out() => TIMEOUT,
+        None => Cow::Borrowed("_OTHER"),
+    }
+}
+
+/// The conventions want it only where the request was sent again.
+fn resend_count(attempt: u32) -> Option<u32> {
+    attempt.checked_sub(1).filter(|&count| count > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[rustfmt::skip]
+    fn every_operation_has_its_well_known_name_or_its_own() {
+        let names: Vec<_> = Operation::EVERY
+            .iter()
+            .map(|&operation| (operation.as_str(), operation_name(operation)))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                ("chat_completion", "chat"),
+                ("chat_completion_raw", "chat"),
+                ("anthropic_messages", "chat"),
+                ("anthropic_messages_raw", "chat"),
+                ("gemini_generate_content", "generate_content"),
+                ("gemini_generate_content_raw", "generate_content"),
+                ("complete", "chat"),
+                ("chat_completion_stream", "chat"),
+                ("chat_completion_stream_raw", "chat"),
+                ("anthropic_messages_stream", "chat"),
+                ("anthropic_messages_stream_raw", "chat"),
+                ("gemini_generate_content_stream", "generate_content"),
+                ("gemini_generate_content_stream_raw", "generate_content"),
+                ("complete_stream", "chat"),
+                ("chat_completion_stream_passthrough", "chat"),
+                ("embedding", "embeddings"),
+                ("image_generation", "image_generation"),
+                ("audio_speech", "audio_speech"),
+                ("audio_transcription", "audio_transcription"),
+                ("models", "models"),
+            ]
+        );
+    }
+}

@@ -1,0 +1,244 @@
+//! What `trace` makes of events.
+
+#![cfg(all(feature = "crabllm-core-0_0_19", feature = "tracing"))]
+
+mod common;
+
+use common::{SECOND, Scene, block_on, plain, request};
+use crabllm_retry::{Operations, RetryBudget, Step, crabllm_core_0_0_19::Provider, trace};
+use futures::StreamExt;
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+};
+use tracing::field::{Field, Visit};
+use tracing_subscriber::{
+    layer::{Context, Layer, SubscriberExt},
+    registry,
+};
+
+/// Writes down each event: a line for its level, target and message, and one
+/// for each of its fields.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl<S: tracing::Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let metadata = event.metadata();
+        let mut lines = self.0.lock().unwrap();
+        lines.push(format!(
+            "{} {}: {}",
+            metadata.level(),
+            metadata.target(),
+            fields.message
+        ));
+        lines.append(&mut fields.lines);
+    }
+}
+
+#[derive(Default)]
+struct Fields {
+    message: String,
+    lines: Vec<String>,
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.message = format!("{value:?}");
+        } else {
+            self.lines.push(format!("  {field} = {value:?}"));
+        }
+    }
+}
+
+/// What is traced of the calls that are made within.
+fn traced(scene: Scene, calls: impl FnOnce(&common::Wrapper)) -> Vec<String> {
+    let lines = Lines::default();
+    let scene = scene.set(|r| r.observe(trace));
+    tracing::subscriber::with_default(registry().with(lines.clone()), || calls(&scene.retrying));
+    lines.0.lock().unwrap().clone()
+}
+
+/// What is traced of one call.
+fn traced_chat(scene: Scene) -> Vec<String> {
+    traced(scene, |retrying| {
+        let _ = block_on(retrying.chat_completion(&request()));
+    })
+}
+
+#[test]
+fn a_success_at_once_is_for_debugging() {
+    assert_eq!(
+        traced_chat(Scene::new([Step::ok().after(SECOND / 4)])),
+        [
+            "DEBUG crabllm_retry: call succeeded",
+            r#"  gen_ai.operation.name = "chat""#,
+            r#"  gen_ai.request.model = "m""#,
+            r#"  crabllm_retry.method = "chat_completion""#,
+            "  crabllm_retry.attempt = 1",
+            "  crabllm_retry.elapsed = 0.25",
+        ]
+    );
+}
+
+#[test]
+fn each_retry_is_a_warning_and_the_success_after_it_is_news() {
+    let script = [
+        Step::status_with_body(503, "busy").after(SECOND / 2),
+        Step::status_with_body(429, "too fast"),
+    ];
+    let scene = Scene::new(script)
+        .set(|r| r.retry_after(|error| error.is_throttling().then_some(5 * SECOND)));
+    assert_eq!(
+        traced_chat(scene),
+        [
+            "WARN crabllm_retry: attempt failed, another one follows",
+            r#"  gen_ai.operation.name = "chat""#,
+            r#"  gen_ai.request.model = "m""#,
+            r#"  error.type = "503""#,
+            "  exception.message = provider error (HTTP 503): busy",
+            "  http.response.status_code = 503",
+            r#"  crabllm_retry.method = "chat_completion""#,
+            "  crabllm_retry.attempt = 1",
+            "  crabllm_retry.elapsed = 0.5",
+            "  crabllm_retry.delay = 1.0",
+            "  crabllm_retry.why = backoff",
+            "WARN crabllm_retry: attempt failed, another one follows",
+            r#"  gen_ai.operation.name = "chat""#,
+            r#"  gen_ai.request.model = "m""#,
+            r#"  error.type = "429""#,
+            "  exception.message = provider error (HTTP 429): too fast",
+            "  http.response.status_code = 429",
+            "  http.request.resend_count = 1",
+            r#"  crabllm_retry.method = "chat_completion""#,
+            "  crabllm_retry.attempt = 2",
+            "  crabllm_retry.elapsed = 1.5",
+            "  crabllm_retry.delay = 5.0",
+            "  crabllm_retry.why = asked by the server",
+            "INFO crabllm_retry: call succeeded after retries",
+            r#"  gen_ai.operation.name = "chat""#,
+            r#"  gen_ai.request.model = "m""#,
+            "  http.request.resend_count = 2",
+            r#"  crabllm_retry.method = "chat_completion""#,
+            "  crabllm_retry.attempt = 3",
+            "  crabllm_retry.elapsed = 6.5",
+        ]
+    );
+}
+
+#[test]
+fn an_error_that_is_not_transient_is_a_warning() {
+    assert_eq!(
+        traced_chat(Scene::new([Step::invalid()])),
+        [
+            "WARN crabllm_retry: call failed",
+            r#"  gen_ai.operation.name = "chat""#,
+            r#"  gen_ai.request.model = "m""#,
+            r#"  error.type = "_OTHER""#,
+            "  exception.message = config error: no such thing",
+            r#"  crabllm_retry.method = "chat_completion""#,
+            "  crabllm_retry.attempt = 1",
+            "  crabllm_retry.elapsed = 0.0",
+            "  crabllm_retry.why = not transient",
+        ]
+    );
+}
+
+#[test]
+fn a_call_that_runs_out_of_retries_is_an_error() {
+    let scene = Scene::new([Step::status(503), Step::hang()]).set(|r| r.max_retries(1));
+    assert_eq!(
+        traced_chat(scene)[11..],
+        [
+            "ERROR crabllm_retry: call failed",
+            r#"  gen_ai.operation.name = "chat""#,
+            r#"  gen_ai.request.model = "m""#,
+            r#"  error.type = "timeout""#,
+            "  exception.message = request timed out",
+            "  http.request.resend_count = 1",
+            r#"  crabllm_retry.method = "chat_completion""#,
+            "  crabllm_retry.attempt = 2",
+            "  crabllm_retry.elapsed = 31.0",
+            "  crabllm_retry.why = no retry left",
+        ]
+    );
+}
+
+#[test]
+fn giving_up_on_what_is_transient_is_an_error() {
+    let failing = || Scene::new([Step::status(503)]);
+    for (scene, why) in [
+        (failing().set(|r| r.max_retries(0)), "no retry left"),
+        (
+            failing().set(|r| r.policy(plain().retry(Operations::NONE))),
+            "the operation is not retried",
+        ),
+        (
+            failing().set(|r| r.retry_after(|_| Some(61 * SECOND))),
+            "asked to wait too long",
+        ),
+        (
+            failing().set(|r| r.policy(plain().deadline(SECOND / 2))),
+            "no time left before the deadline",
+        ),
+        (
+            failing().set(|r| r.budget(RetryBudget::new(13))),
+            "no retry left in the budget",
+        ),
+    ] {
+        let traced = traced_chat(scene);
+        assert_eq!(traced[0], "ERROR crabllm_retry: call failed", "{why}");
+        assert_eq!(traced[9], format!("  crabllm_retry.why = {why}"));
+    }
+}
+
+#[test]
+fn a_stalled_stream_is_a_warning() {
+    let scene = Scene::new([Step::stream([Step::ok(), Step::hang()])]);
+    let traced = traced(scene, |retrying| {
+        block_on(async {
+            let stream = retrying.chat_completion_stream(&request()).await.unwrap();
+            assert_eq!(stream.count().await, 2);
+        });
+    });
+    assert_eq!(
+        traced,
+        [
+            "DEBUG crabllm_retry: call succeeded",
+            r#"  gen_ai.operation.name = "chat""#,
+            r#"  gen_ai.request.model = "m""#,
+            r#"  crabllm_retry.method = "chat_completion_stream""#,
+            "  crabllm_retry.attempt = 1",
+            "  crabllm_retry.elapsed = 0.0",
+            "WARN crabllm_retry: stream went silent and was ended",
+            r#"  gen_ai.operation.name = "chat""#,
+            r#"  gen_ai.request.model = "m""#,
+            r#"  error.type = "timeout""#,
+            r#"  crabllm_retry.method = "chat_completion_stream""#,
+            "  crabllm_retry.idle = 90.0",
+        ]
+    );
+}
+
+#[cfg(feature = "crabllm-core-0_0_25")]
+#[test]
+fn a_call_without_a_model_has_no_field_for_it() {
+    use crabllm_retry::crabllm_core_0_0_25::Provider;
+
+    let traced = traced(Scene::new([]), |retrying| {
+        block_on(Provider::models(retrying)).unwrap();
+    });
+    assert_eq!(
+        traced,
+        [
+            "DEBUG crabllm_retry: call succeeded",
+            r#"  gen_ai.operation.name = "models""#,
+            r#"  crabllm_retry.method = "models""#,
+            "  crabllm_retry.attempt = 1",
+            "  crabllm_retry.elapsed = 0.0",
+        ]
+    );
+}
