@@ -25,10 +25,25 @@ use std::sync::{
 /// [given to](crate::Retrying::budget).
 ///
 /// ```
-/// use crabllm_retry::RetryBudget;
+/// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
+/// use crabllm_retry::{RetryBudget, Retrying, Scripted, Step, VirtualTimer};
+/// # use crabllm_retry::crabllm_core_0_0_19::{ChatCompletionRequest, Provider, json};
 ///
-/// let budget = RetryBudget::new(100).cost(10);
-/// assert_eq!(budget.available(), 100);
+/// let timer = VirtualTimer::new();
+/// let down = Scripted::new(timer.clone(), [(); 9].map(|()| Step::status(503)));
+/// let budget = RetryBudget::new(25).cost(10);
+/// let provider = Retrying::with_timer(down, timer).budget(budget.clone());
+///
+/// // Two retries are paid for; the next call fails with its first error.
+/// # let request: ChatCompletionRequest = json::from_str(r#"{"model": "m", "messages": []}"#)?;
+/// for attempts in [3, 4] {
+///     let answer = futures::executor::block_on(provider.chat_completion(&request));
+///     assert!(answer.is_err());
+///     assert_eq!(provider.get_ref().attempts().len(), attempts);
+/// }
+/// assert_eq!(budget.available(), 5);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct RetryBudget {

@@ -129,6 +129,26 @@ impl Policy {
     }
 
     /// Sets how long the whole call may take. Zero: no deadline.
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
+    /// use crabllm_retry::{Policy, Retrying, Scripted, Step, VirtualTimer};
+    /// # use crabllm_retry::crabllm_core_0_0_19::{ChatCompletionRequest, Provider, json};
+    /// use std::time::Duration;
+    ///
+    /// let timer = VirtualTimer::new();
+    /// let silent = Scripted::new(timer.clone(), [Step::hang(), Step::hang()]);
+    /// let policy = Policy::default().deadline(Duration::from_secs(40));
+    /// let provider = Retrying::with_timer(silent, timer.clone()).policy(policy);
+    ///
+    /// // An attempt of 30 seconds, a delay, and an attempt for what is left.
+    /// # let request: ChatCompletionRequest = json::from_str(r#"{"model": "m", "messages": []}"#)?;
+    /// let answer = futures::executor::block_on(provider.chat_completion(&request));
+    /// assert!(answer.is_err());
+    /// assert_eq!(timer.elapsed(), Duration::from_secs(40));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn deadline(mut self, d: Duration) -> Self {
         self.deadline = d;
         self
@@ -141,6 +161,17 @@ impl Policy {
     }
 
     /// Sets the delays after an attempt that was throttled.
+    ///
+    /// ```
+    /// use crabllm_retry::{Backoff, Policy};
+    /// use std::time::Duration;
+    ///
+    /// // A server that counts by the minute is not asked again at once.
+    /// let slow = Backoff::exponential(Duration::from_secs(5), Duration::from_secs(60));
+    /// let policy = Policy::default().throttle_backoff(slow);
+    /// assert_eq!(policy.throttle_backoff, Some(slow));
+    /// assert_eq!(policy.backoff, Backoff::default());
+    /// ```
     pub fn throttle_backoff(mut self, backoff: Backoff) -> Self {
         self.throttle_backoff = Some(backoff);
         self
