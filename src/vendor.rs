@@ -22,8 +22,8 @@ use crate::Failure;
 use serde_json::Value;
 use std::time::Duration;
 
-/// The longest body that is read, in bytes. Those of vendors have a few
-/// kilobytes at most.
+/// The longest body that is read, in bytes: it bounds the time and the memory
+/// that a hostile one takes.
 const LONGEST_BODY: usize = 64 * 1024;
 
 /// What stands before a duration, in lower case.
@@ -68,7 +68,7 @@ const PHRASES: [&str; 3] = [
 /// [OpenAI]: https://github.com/openai/openai-python/blob/main/src/openai/_base_client.py
 /// [Anthropic]: https://github.com/anthropics/anthropic-sdk-python/blob/main/src/anthropic/_base_client.py
 /// [Google]: https://github.com/googleapis/python-genai/blob/main/google/genai/_api_client.py
-/// [overloaded]: https://docs.claude.com/en/api/errors
+/// [overloaded]: https://github.com/anthropics/anthropic-sdk-python/blob/main/src/anthropic/_exceptions.py
 pub fn is_transient(failure: &dyn Failure) -> bool {
     failure.is_transient() || matches!(failure.status(), Some(408 | 409 | 529))
 }
@@ -147,15 +147,12 @@ fn seconds(value: &Value) -> Option<Duration> {
 
 fn in_text(body: &str) -> Option<Duration> {
     let body = body.to_ascii_lowercase();
-    let after = |phrase| {
-        body.match_indices(phrase)
-            .map(|(at, found)| &body[at + found.len()..])
-    };
-    let durations = PHRASES
+    PHRASES
         .into_iter()
-        .flat_map(after)
-        .filter_map(duration::at_start);
-    durations.map(|(duration, _)| duration).max()
+        .flat_map(|phrase| body.split(phrase).skip(1))
+        .filter_map(duration::at_start)
+        .map(|(duration, _)| duration)
+        .max()
 }
 
 #[cfg(test)]
