@@ -41,6 +41,8 @@
 //! * [`Failure`] is what the wrapper asks of an error. Hooks get it to decide
 //!   [what is transient](Retrying::retry_if) and
 //!   [how long to wait](Retrying::retry_after).
+//! * `vendor` has two such hooks, after the rules of the vendors' own SDKs and
+//!   the waits that their servers write into errors.
 //! * [`Event`] is what an [observer](Retrying::observe) is told; `trace` is a
 //!   ready one, which emits `tracing` events.
 //! * `VirtualTimer` and `Scripted` test all of it without waiting.
@@ -130,6 +132,8 @@ mod stream;
 mod timer;
 #[cfg(feature = "tracing")]
 mod trace;
+#[cfg(any(feature = "crabllm-core-0_0_19", feature = "crabllm-core-0_0_25"))]
+pub mod vendor;
 
 pub use backoff::{Backoff, Jitter};
 pub use budget::RetryBudget;

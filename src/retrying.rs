@@ -168,8 +168,8 @@ impl<P, T> Retrying<P, T> {
     /// # fn wrap<P>(provider: P) -> crabllm_retry::Retrying<P> {
     /// use crabllm_retry::Retrying;
     ///
-    /// // Anthropic's "overloaded" is transient too.
-    /// Retrying::new(provider).retry_if(|error| error.is_transient() || error.status() == Some(529))
+    /// // This server answers 425 where another attempt may succeed.
+    /// Retrying::new(provider).retry_if(|error| error.is_transient() || error.status() == Some(425))
     /// # }
     /// ```
     pub fn retry_if(mut self, f: impl Fn(&dyn Failure) -> bool + Send + Sync + 'static) -> Self {

@@ -1,0 +1,13 @@
+//! Any body gives a hint or none, the same one each time, and no panic.
+//!
+//! `cargo +nightly fuzz run retry_after fuzz/corpus/retry_after fuzz/seeds/retry_after -- -runs=10000000 -max_len=512`
+
+#![no_main]
+
+use crabllm_retry::{crabllm_core_0_0_19::Error, vendor};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|body: String| {
+    let error = Error::Provider { status: 429, body };
+    assert_eq!(vendor::retry_after(&error), vendor::retry_after(&error));
+});
