@@ -1,6 +1,11 @@
 //! Any body gives a hint or none, the same one each time, and no panic.
 //!
-//! `cargo +nightly fuzz run retry_after fuzz/corpus/retry_after fuzz/seeds/retry_after -- -runs=10000000 -max_len=512`
+//! ```sh
+//! cargo install cargo-fuzz --locked
+//! mkdir -p tests/fuzz/corpus/retry_after
+//! cargo +nightly fuzz run --fuzz-dir tests/fuzz retry_after \
+//!     tests/fuzz/corpus/retry_after tests/fuzz/seeds/retry_after -- -runs=10000000 -max_len=512
+//! ```
 
 #![no_main]
 
