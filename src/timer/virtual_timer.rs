@@ -142,6 +142,7 @@ impl Timer for VirtualTimer {
         VirtualSleep {
             key: self.clock.add_sleep(duration),
             clock: self.clock.clone(),
+            over: false,
             seen: None,
             quiet_polls: 0,
         }
@@ -160,6 +161,9 @@ impl Timer for VirtualTimer {
 pub struct VirtualSleep {
     clock: Arc<Clock>,
     key: Key,
+
+    /// Whether it has ended, and is not the clock's any more.
+    over: bool,
 
     /// The clock's activity at the last poll.
     seen: Option<u64>,
@@ -192,6 +196,7 @@ impl Future for VirtualSleep {
         let mut state = clock.lock();
         if state.now >= this.key.0 {
             clock.remove_sleep(state, this.key);
+            this.over = true;
             return Poll::Ready(());
         }
         let stale = state.sleepers.insert(this.key, Some(waker));
@@ -214,7 +219,9 @@ impl Future for VirtualSleep {
 
 impl Drop for VirtualSleep {
     fn drop(&mut self) {
-        self.clock.remove_sleep(self.clock.lock(), self.key);
+        if !self.over {
+            self.clock.remove_sleep(self.clock.lock(), self.key);
+        }
     }
 }
 

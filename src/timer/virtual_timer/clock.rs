@@ -2,7 +2,7 @@
 
 use super::Instant;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     mem,
     sync::{Mutex, MutexGuard, PoisonError},
     task::Waker,
@@ -34,7 +34,7 @@ pub(super) struct State {
     pub(super) sleepers: BTreeMap<Key, Option<Waker>>,
 
     /// The watched tasks.
-    pub(super) tasks: HashMap<u64, Wakefulness>,
+    pub(super) tasks: BTreeMap<u64, Wakefulness>,
 
     /// How many of the watched tasks are not asleep; besides, one for each
     /// thread that is waking some.
@@ -94,16 +94,15 @@ impl Clock {
     pub(super) fn move_to(&self, mut state: MutexGuard<'_, State>, target: Duration) {
         state.now = state.now.max(target);
         state.activity += 1;
-        let end = (state.now, u64::MAX);
-        let pending = state.sleepers.split_off(&end);
-        let due = mem::replace(&mut state.sleepers, pending);
+        let mut due = Vec::new();
+        while let Some(sleeper) = state.first_due() {
+            due.extend(sleeper);
+        }
         // Those that are about to be woken are not asleep any more.
         state.awake += 1;
         drop(state);
         let _waking = Waking(self);
-        for waker in due.into_values().flatten() {
-            waker.wake();
-        }
+        due.into_iter().for_each(Waker::wake);
     }
 
     pub(super) fn add_sleep(&self, duration: Duration) -> Key {
@@ -156,6 +155,12 @@ impl State {
     fn new_id(&mut self) -> u64 {
         self.last_id += 1;
         self.last_id
+    }
+
+    /// Takes out the first sleep, if that is over, and whom to wake.
+    fn first_due(&mut self) -> Option<Option<Waker>> {
+        let first = self.sleepers.first_entry()?;
+        (first.key().0 <= self.now).then(|| first.remove())
     }
 }
 

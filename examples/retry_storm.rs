@@ -1,0 +1,58 @@
+//! An outage of half a minute, and what retries make of it, under virtual time.
+//!
+//! ```sh
+//! cargo run --release --example retry_storm
+//! ```
+//!
+//! 10,000 callers in 100 processes make one call a second each to one provider. It is an open
+//! loop: a new call begins each second, whatever became of the earlier ones, as users do not wait
+//! for each other. The provider serves 1.2 times that load. After 10 seconds it answers every
+//! request with status 503, for 30 seconds, and then serves as before. What is above its capacity
+//! it answers with status 429, and that is not free: see [`server`].
+//!
+//! The same calls are made under four policies, see [`contender`]. Each process has one wrapper,
+//! and so a budget of its own. Nothing waits in real time, and equal seeds give equal figures.
+
+#![forbid(unsafe_code)]
+
+#[path = "retry_storm/args.rs"]
+mod args;
+#[path = "retry_storm/chart.rs"]
+mod chart;
+#[path = "retry_storm/contender.rs"]
+mod contender;
+#[path = "retry_storm/figures.rs"]
+mod figures;
+#[path = "retry_storm/record.rs"]
+mod record;
+#[path = "retry_storm/scenario.rs"]
+mod scenario;
+#[path = "retry_storm/server.rs"]
+mod server;
+#[path = "retry_storm/simulation.rs"]
+mod simulation;
+#[path = "retry_storm/table.rs"]
+mod table;
+
+use args::Args;
+use clap::Parser;
+use contender::Contender;
+use std::{
+    error::Error,
+    io::{Write, stdout},
+};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args = Args::parse();
+    let scenario = args.scenario();
+    let contenders = Contender::all();
+    let records = simulation::run_all(&contenders, &scenario);
+    chart::draw(&args.svg, &contenders, &records, &scenario)?;
+    let table = table::write(&contenders, &records, &scenario);
+    writeln!(
+        stdout(),
+        "{table}\nAttempts per second: {}",
+        args.svg.display()
+    )?;
+    Ok(())
+}
