@@ -99,9 +99,13 @@ pin_project! {
 pin_project! {
     #[project = StepProjection]
     enum Step<'e, T: Timer, F> {
+        // Before the next attempt, or the first.
         Start,
+
         Attempt { #[pin] attempt: Attempt<F, Timeout<T, &'e Deadlines<T>>> },
         Delay { #[pin] delay: Sleep<T::Sleep> },
+
+        // The caller has its answer, and no reason to poll again.
         Done,
     }
 }

@@ -124,6 +124,7 @@ mod failure;
 mod hooks;
 mod operation;
 mod policy;
+#[cfg(any(feature = "crabllm-core-0_0_19", feature = "crabllm-core-0_0_25"))]
 mod provider;
 mod retrying;
 #[cfg(feature = "test-util")]
