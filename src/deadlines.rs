@@ -315,8 +315,8 @@ impl<T: Timer, D: Borrow<Deadlines<T>> + Unpin> Future for Timeout<T, D> {
     }
 }
 
-/// A wait for a deadline, which joins the others when it is first polled. An attempt
-/// borrows the deadlines, an open stream shares them: that is `D`.
+/// A wait for a deadline, which joins the others when it is first polled. An
+/// attempt borrows the deadlines, an open stream shares them: that is `D`.
 pub(crate) struct Wait<T: Timer, D: Borrow<Deadlines<T>> = Arc<Deadlines<T>>> {
     deadlines: D,
     state: State,
