@@ -32,8 +32,9 @@ use args::{Args, variable};
 use clap::Parser;
 use client::Client;
 use crabllm_retry::{
-    Failure, Operations, Policy, Retrying,
+    Operations, Policy, Retrying,
     crabllm_core_0_0_19::{ChatCompletionRequest, Error, Message, Provider},
+    vendor,
 };
 use flaky_server::{Fault, FlakyServer};
 use futures::{StreamExt, stream};
@@ -167,7 +168,7 @@ impl Chat {
         let observer = recorder.clone();
         let provider = Retrying::new(self.client.clone())
             .policy(self.policy.clone())
-            .retry_after(retry_after)
+            .retry_after(vendor::retry_after)
             .observe(move |event| observer.event(event));
 
         let user = self.server.is_some().then(|| user(index));
@@ -289,11 +290,4 @@ async fn read_stream(
         reply.push_str(chunk?.content().unwrap_or_default());
     }
     Ok(reply)
-}
-
-/// How long the body of an error answer asks to wait.
-fn retry_after(failure: &dyn Failure) -> Option<Duration> {
-    let body: serde_json::Value = serde_json::from_str(failure.body()?).ok()?;
-    let seconds = body.pointer("/error/retry_after")?.as_f64()?;
-    Duration::try_from_secs_f64(seconds).ok()
 }

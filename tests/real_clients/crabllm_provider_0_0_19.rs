@@ -12,11 +12,11 @@ use crate::{
 };
 use crabllm_provider_0_0_19::{HttpClient, RemoteProvider, make_client};
 use crabllm_retry::{
-    AsyncIoTimer, Failure, Retrying,
+    AsyncIoTimer, Retrying,
     crabllm_core_0_0_19::{ChatCompletionRequest, Provider, json},
+    vendor,
 };
-use serde_json::Value;
-use std::{sync::OnceLock, time::Duration};
+use std::sync::OnceLock;
 
 type Client = Retrying<RemoteProvider, AsyncIoTimer>;
 
@@ -97,7 +97,7 @@ fn method(
         call: Box::new(move |base_url, policy| {
             let client = Retrying::with_timer(provider(base_url), AsyncIoTimer)
                 .policy(policy)
-                .retry_after(retry_after);
+                .retry_after(vendor::retry_after);
             Box::pin(async move { call(client).await })
         }),
     }
@@ -111,10 +111,4 @@ fn client() -> HttpClient {
 
 fn chat(stream: bool) -> ChatCompletionRequest {
     json::from_str(&request(stream)).unwrap()
-}
-
-fn retry_after(failure: &dyn Failure) -> Option<Duration> {
-    let body: Value = json::from_str(failure.body()?).ok()?;
-    let seconds = body.pointer("/error/retry_after")?.as_u64()?;
-    Some(Duration::from_secs(seconds))
 }
