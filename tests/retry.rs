@@ -4,14 +4,11 @@
 
 mod common;
 
-use common::{SECOND, Scene, block_on, exactly, plain, request, status};
+use common::{Bare, SECOND, Scene, block_on, exactly, plain, request, status};
 use crabllm_retry::{
     Backoff, Event, Failure, Jitter, Operations, Policy, RetryBudget, Retrying, Scripted, Step,
     Timer, VirtualTimer,
-    crabllm_core_0_0_19::{
-        BoxStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse,
-        EmbeddingInput, EmbeddingRequest, Error, Provider,
-    },
+    crabllm_core_0_0_19::{EmbeddingInput, EmbeddingRequest, Error, Provider},
 };
 use futures::StreamExt;
 use futures_test::task::new_count_waker;
@@ -185,28 +182,9 @@ fn retry_if_decides_in_place_of_the_errors_own_word() {
 
 #[test]
 fn what_is_not_implemented_is_never_retried() {
-    /// A provider with nothing but the trait's defaults.
-    struct Bare;
-
-    impl Provider for Bare {
-        async fn chat_completion(
-            &self,
-            _: &ChatCompletionRequest,
-        ) -> Result<ChatCompletionResponse, Error> {
-            Err(Error::not_implemented("chat_completion"))
-        }
-
-        async fn chat_completion_stream(
-            &self,
-            _: &ChatCompletionRequest,
-        ) -> Result<BoxStream<'static, Result<ChatCompletionChunk, Error>>, Error> {
-            Err(Error::not_implemented("chat_completion_stream"))
-        }
-    }
-
     let retries = Arc::new(AtomicUsize::new(0));
     let counted = retries.clone();
-    let retrying = Retrying::with_timer(Bare, VirtualTimer::new())
+    let retrying = Retrying::with_timer(Bare::default(), VirtualTimer::new())
         .policy(Policy::default().retry(Operations::ALL))
         .retry_if(|_| true)
         .observe(move |event| {

@@ -4,22 +4,9 @@
 
 mod common;
 
-use common::{SECOND, Scene, block_on, request, status};
-use crabllm_retry::{
-    Retrying, Step, VirtualTimer,
-    crabllm_core_0_0_19::{
-        BoxStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, Error,
-        Provider,
-    },
-    vendor,
-};
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use common::{Bare, SECOND, Scene, block_on, request, status};
+use crabllm_retry::{Retrying, Step, VirtualTimer, crabllm_core_0_0_19::Provider, vendor};
+use std::{sync::atomic::Ordering, time::Duration};
 
 fn throttled(wait: &str) -> Step {
     let message = format!("Rate limit reached. Please try again in {wait}. Visit us.");
@@ -94,30 +81,10 @@ fn other_statuses_are_retried_as_before() {
 
 #[test]
 fn what_is_not_implemented_is_not_retried_even_so() {
-    /// A provider whose only method counts its calls and is not there.
-    struct Bare(Arc<AtomicUsize>);
-
-    impl Provider for Bare {
-        async fn chat_completion(
-            &self,
-            _: &ChatCompletionRequest,
-        ) -> Result<ChatCompletionResponse, Error> {
-            self.0.fetch_add(1, Ordering::Relaxed);
-            Err(Error::not_implemented("chat_completion"))
-        }
-
-        async fn chat_completion_stream(
-            &self,
-            _: &ChatCompletionRequest,
-        ) -> Result<BoxStream<'static, Result<ChatCompletionChunk, Error>>, Error> {
-            Err(Error::not_implemented("chat_completion_stream"))
-        }
-    }
-
-    let attempts = Arc::new(AtomicUsize::new(0));
-    let retrying = Retrying::with_timer(Bare(attempts.clone()), VirtualTimer::new())
+    let bare = Bare::default();
+    let retrying = Retrying::with_timer(bare.clone(), VirtualTimer::new())
         .retry_if(vendor::is_transient)
         .retry_after(vendor::retry_after);
     assert!(block_on(retrying.chat_completion(&request())).is_err());
-    assert_eq!(attempts.load(Ordering::Relaxed), 1);
+    assert_eq!(bare.0.load(Ordering::Relaxed), 1);
 }
