@@ -132,19 +132,18 @@ where
                     let answer = attempt.as_mut().answer(cx);
                     let timeout = || progress.timeout();
                     let winner = ready!(attempt.race(answer.is_ready(), timeout, cx));
+                    // The attempt is dropped before anything else happens.
+                    this.step.set(Step::Done);
                     let error = match winner {
                         Winner::Timeout => progress.timed_out(),
                         Winner::Answer => match answer {
                             Poll::Ready(Err(error)) => error,
                             _ => {
-                                this.step.set(Step::Done);
                                 progress.succeeded();
                                 return answer;
                             }
                         },
                     };
-                    // The attempt is dropped before anything else happens.
-                    this.step.set(Step::Done);
                     match progress.failed(&error) {
                         Some(delay) => {
                             let delay = Sleep::new(&*progress.engine.timer, delay);

@@ -12,8 +12,8 @@ use std::{collections::BTreeSet, fmt, marker::PhantomData, time::Duration};
 trait Table: Default {
     const KEYS: &'static [&'static str];
 
-    /// Sets the field of that name, one of the keys.
-    fn set<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error>;
+    /// Sets the field of that name, and says whether there is one.
+    fn set<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error>;
 }
 
 impl Table for Policy {
@@ -28,7 +28,7 @@ impl Table for Policy {
         "retry",
     ];
 
-    fn set<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+    fn set<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
         match key {
             "max_retries" => self.max_retries = map.next_value()?,
             "timeout" => self.timeout = duration(map)?,
@@ -38,23 +38,23 @@ impl Table for Policy {
             "max_retry_after" => self.max_retry_after = duration(map)?,
             "stream_idle" => self.stream_idle = duration(map)?,
             "retry" => self.retry = map.next_value()?,
-            _ => return Err(A::Error::unknown_field(key, Self::KEYS)),
+            _ => return Ok(false),
         }
-        Ok(())
+        Ok(true)
     }
 }
 
 impl Table for Backoff {
     const KEYS: &'static [&'static str] = &["initial", "max", "jitter"];
 
-    fn set<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+    fn set<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error> {
         match key {
             "initial" => self.initial = duration(map)?,
             "max" => self.max = duration(map)?,
             "jitter" => self.jitter = map.next_value()?,
-            _ => return Err(A::Error::unknown_field(key, Self::KEYS)),
+            _ => return Ok(false),
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -75,12 +75,12 @@ impl<'de, T: Table> Visitor<'de> for TableVisitor<T> {
             if keys.contains(&key) {
                 return Err(A::Error::custom(format_args!("{key}: set twice")));
             }
-            if !T::KEYS.contains(&&*key) {
-                return Err(A::Error::unknown_field(&key, T::KEYS));
-            }
-            table
+            let known = table
                 .set(&key, &mut map)
                 .map_err(|error| A::Error::custom(format_args!("{key}: {error}")))?;
+            if !known {
+                return Err(A::Error::unknown_field(&key, T::KEYS));
+            }
             keys.insert(key);
         }
         Ok(table)

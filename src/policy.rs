@@ -116,6 +116,21 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// The default but for what a configuration sets, in seconds.
+    pub(crate) fn configured(
+        max_retries: Option<u32>,
+        timeout: Option<u64>,
+        deadline: Option<u64>,
+    ) -> Self {
+        let default = Self::default();
+        Self {
+            max_retries: max_retries.unwrap_or(default.max_retries),
+            timeout: timeout.map_or(default.timeout, Duration::from_secs),
+            deadline: deadline.map_or(default.deadline, Duration::from_secs),
+            ..default
+        }
+    }
+
     /// Sets how many attempts may follow the first one.
     pub fn max_retries(mut self, n: u32) -> Self {
         self.max_retries = n;

@@ -72,7 +72,7 @@ pub fn trace(event: &Event<'_>) {
                 tracing::Level::$level,
                 gen_ai.operation.name = operation_name(fields.operation),
                 gen_ai.request.model = fields.model,
-                error.type = fields.error_type.as_deref(),
+                error.type = fields.error_type().as_deref(),
                 exception.message = fields.error.map(tracing::field::display),
                 http.response.status_code = fields.error.and_then(Failure::status),
                 http.request.resend_count = fields.attempt.and_then(resend_count),
@@ -107,7 +107,6 @@ struct Fields<'a> {
     attempt: Option<u32>,
     elapsed: Option<Duration>,
     error: Option<&'a dyn Failure>,
-    error_type: Option<Cow<'static, str>>,
     delay: Option<Duration>,
     why: Option<&'a dyn fmt::Display>,
     idle: Option<Duration>,
@@ -121,7 +120,6 @@ impl<'a> Fields<'a> {
             attempt: None,
             elapsed: None,
             error: None,
-            error_type: None,
             delay: None,
             why: None,
             idle: None,
@@ -139,7 +137,6 @@ impl<'a> Fields<'a> {
                 attempt: Some(attempt),
                 elapsed: Some(elapsed),
                 error: Some(error),
-                error_type: Some(error_type(error)),
                 delay: Some(delay),
                 why: Some(why),
                 ..bare(operation, model)
@@ -165,7 +162,6 @@ impl<'a> Fields<'a> {
                 attempt: Some(attempt),
                 elapsed: Some(elapsed),
                 error: Some(error),
-                error_type: Some(error_type(error)),
                 why: Some(why),
                 ..bare(operation, model)
             },
@@ -174,11 +170,16 @@ impl<'a> Fields<'a> {
                 model,
                 idle,
             } => Self {
-                error_type: Some(TIMEOUT),
                 idle: Some(idle),
                 ..bare(operation, model)
             },
         }
+    }
+
+    /// The class of what went wrong; silence of a stream is a timeout.
+    fn error_type(&self) -> Option<Cow<'static, str>> {
+        let error = self.error.map(error_type);
+        error.or_else(|| self.idle.map(|_| TIMEOUT))
     }
 }
 

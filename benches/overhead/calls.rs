@@ -151,7 +151,7 @@ pub fn ready(rounds: usize, report: &mut Report) {
     let measured = calls.measure(rounds);
     report.section(&measured, ours);
     report.count("ready_overhead_ns", measured.overhead(ours));
-    report.count("ready_watched_more_ns", measured.more(watched, ours));
+    report.count("ready_watched_more_ns", Some(measured.more(watched, ours)));
 }
 
 /// Calls that pend once, ours and those of tokio.
@@ -217,7 +217,7 @@ pub fn armed_with_futures_timer(rounds: usize, report: &mut Report) {
         "armed_vs_naive_futures_timer",
         measured.overhead_ratio(ours, naive),
     );
-    report.count("armed_watched_more_ns", measured.more(watched, ours));
+    report.count("armed_watched_more_ns", Some(measured.more(watched, ours)));
 }
 
 /// Calls that pend once, timed by `async-io`.

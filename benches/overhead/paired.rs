@@ -226,12 +226,8 @@ impl Measured {
     }
 
     /// The nanoseconds of a call of one side less those of the other's.
-    pub fn more(&self, side: Side, than: Side) -> Option<f64> {
-        let pairs = self.rows[side.0]
-            .samples
-            .iter()
-            .zip(&self.rows[than.0].samples);
-        Some(median(pairs.map(|(more, less)| more - less).collect()))
+    pub fn more(&self, side: Side, than: Side) -> f64 {
+        median(self.differences(side, than))
     }
 
     /// The time of one side for each nanosecond of the other's.
@@ -240,10 +236,12 @@ impl Measured {
     }
 
     fn overheads(&self, side: Side) -> Option<Vec<f64>> {
-        let row = &self.rows[side.0];
-        let bare = &self.rows[row.bare?.0];
-        let pairs = row.samples.iter().zip(&bare.samples);
-        Some(pairs.map(|(wrapped, bare)| wrapped - bare).collect())
+        Some(self.differences(side, self.rows[side.0].bare?))
+    }
+
+    fn differences(&self, side: Side, from: Side) -> Vec<f64> {
+        let [more, less] = [side, from].map(|Side(side)| &self.rows[side].samples);
+        more.iter().zip(less).map(|(a, b)| a - b).collect()
     }
 }
 

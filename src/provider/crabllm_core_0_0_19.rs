@@ -7,7 +7,6 @@ use crabllm_core_0_0_19::{
     ChatCompletionResponse, EmbeddingRequest, EmbeddingResponse, Error, ImageRequest,
     MultipartField, Provider, ProviderConfig,
 };
-use std::time::Duration;
 
 impl Failure for Error {
     fn timeout() -> Self {
@@ -51,14 +50,7 @@ impl Failure for Error {
 /// What the configuration sets, else the default; a timeout of zero is none.
 impl From<&ProviderConfig> for Policy {
     fn from(config: &ProviderConfig) -> Self {
-        let mut policy = Self::default();
-        if let Some(retries) = config.max_retries {
-            policy.max_retries = retries;
-        }
-        if let Some(seconds) = config.timeout {
-            policy.timeout = Duration::from_secs(seconds);
-        }
-        policy
+        Self::configured(config.max_retries, config.timeout, None)
     }
 }
 

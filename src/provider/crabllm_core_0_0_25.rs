@@ -55,17 +55,7 @@ fn silent() -> io::Error {
 /// none.
 impl From<&ProviderConfig> for Policy {
     fn from(config: &ProviderConfig) -> Self {
-        let mut policy = Self::default();
-        if let Some(retries) = config.max_retries {
-            policy.max_retries = retries;
-        }
-        if let Some(seconds) = config.timeout {
-            policy.timeout = Duration::from_secs(seconds);
-        }
-        if let Some(seconds) = config.retry_deadline {
-            policy.deadline = Duration::from_secs(seconds);
-        }
-        policy
+        Self::configured(config.max_retries, config.timeout, config.retry_deadline)
     }
 }
 
