@@ -48,15 +48,9 @@ impl Hooks {
     #[inline]
     pub(crate) fn tell<'e>(&self, event: impl FnOnce() -> Event<'e>) {
         if let Some(observer) = &self.observer {
-            tell(&**observer, event);
+            observer(&event());
         }
     }
-}
-
-/// Apart from the check, so that those whom nobody observes do not carry it.
-#[cold]
-fn tell<'e>(observer: &Observer, event: impl FnOnce() -> Event<'e>) {
-    observer(&event());
 }
 
 impl fmt::Debug for Hooks {
