@@ -22,7 +22,13 @@ use std::{
     time::Duration,
 };
 
+/// A moment of the clock: std's, but in a browser, which has no such clock, the
+/// one of the `web-time` crate.
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+#[doc(no_inline)]
 pub use std::time::Instant;
+#[cfg(all(target_family = "wasm", target_os = "unknown"))]
+pub use web_time::Instant;
 
 /// A source of sleeps, and the clock that they follow.
 ///

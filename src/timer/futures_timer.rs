@@ -1,17 +1,26 @@
 //! The default timer, on the `futures-timer` crate.
 
-use super::Timer;
+#[cfg(all(target_family = "wasm", target_os = "unknown"))]
+mod web;
+
+use super::{FOREVER, Timer};
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 use futures_timer::Delay;
 use std::{
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
+#[cfg(all(target_family = "wasm", target_os = "unknown"))]
+use web::Delay;
 
 /// A timer that works on every executor and without one.
 ///
 /// It is made of the `futures-timer` crate, which keeps one helper thread for
-/// the whole process and starts it with the first sleep.
+/// the whole process and starts it with the first sleep. In a browser it waits
+/// by the page's own timers, and starts nothing.
+///
+/// A sleep of more than a hundred years is one of a hundred years.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FuturesTimer;
 
@@ -24,7 +33,7 @@ impl Timer for FuturesTimer {
     type Sleep = FuturesSleep;
 
     fn sleep(&self, duration: Duration) -> FuturesSleep {
-        FuturesSleep(Delay::new(duration))
+        FuturesSleep(Delay::new(duration.min(FOREVER)))
     }
 
     fn is_shareable(&self) -> bool {
@@ -37,5 +46,18 @@ impl Future for FuturesSleep {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         Pin::new(&mut self.0).poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    #[test]
+    fn any_duration_can_be_slept() {
+        for long in [FOREVER, Duration::MAX] {
+            assert!(FuturesTimer.sleep(long).now_or_never().is_none());
+        }
     }
 }

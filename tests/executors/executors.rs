@@ -1,6 +1,7 @@
 //! The executors under test. Each runs the script to its end, and beside it
 //! the tasks that the script spawns.
 
+use crate::script::Task;
 use futures::{
     FutureExt, StreamExt,
     channel::mpsc::UnboundedReceiver,
@@ -17,8 +18,8 @@ use std::{
     thread,
 };
 
-pub type Script = BoxFuture<'static, ()>;
-pub type Tasks = UnboundedReceiver<BoxFuture<'static, ()>>;
+pub type Script = Task;
+pub type Tasks = UnboundedReceiver<Task>;
 pub type Run = fn(Script, Tasks);
 
 pub fn smol_global(script: Script, mut tasks: Tasks) {

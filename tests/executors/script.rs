@@ -1,21 +1,24 @@
 //! The script of behaviour, and what it comes to.
 
-use crate::executors::Run;
 use crabllm_retry::{
-    Backoff, Event, Failure, Jitter, Policy, Retrying, Scripted, Step, Timer, VirtualTimer,
+    Backoff, Event, Failure, Instant, Jitter, Policy, Retrying, Scripted, Step, Timer,
+    VirtualTimer,
     crabllm_core_0_0_19::{ChatCompletionRequest, Provider, json},
 };
 use futures::{
     FutureExt, SinkExt, StreamExt,
-    channel::mpsc::{UnboundedSender, channel, unbounded},
+    channel::mpsc::{UnboundedReceiver, UnboundedSender, channel, unbounded},
     future::BoxFuture,
     select_biased,
 };
 use std::{
     pin::pin,
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+/// A task of the script.
+pub type Task = BoxFuture<'static, ()>;
 
 /// What happened, and how many units after the script began.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,7 +104,7 @@ pub trait Clock: Clone + Send + Sync + 'static {
     fn elapsed(&self) -> Duration;
 
     /// Lets the clock know of a task.
-    fn watch(&self, task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
+    fn watch(&self, task: Task) -> Task {
         task
     }
 }
@@ -113,7 +116,7 @@ impl Clock for VirtualTimer {
         self.elapsed()
     }
 
-    fn watch(&self, task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
+    fn watch(&self, task: Task) -> Task {
         self.task(task).boxed()
     }
 }
@@ -136,18 +139,42 @@ impl Clock for Real {
     }
 }
 
-/// Plays the script on an executor and returns what happened.
-pub fn play<C: Clock, T: Timer + Clone>(run: Run, clock: C, timer: T) -> Vec<Line> {
-    let (spawner, tasks) = unbounded();
-    let stage = Stage {
-        clock: clock.clone(),
-        timer,
-        spawner,
-        trace: Arc::default(),
-    };
-    let trace = stage.trace.clone();
-    run(clock.watch(stage.play().boxed()), tasks);
-    std::mem::take(&mut trace.lock().unwrap())
+/// The script, to be run to its end.
+pub struct Play {
+    pub script: Task,
+
+    /// The tasks that it spawns, to be run beside it.
+    pub tasks: UnboundedReceiver<Task>,
+
+    pub trace: Trace,
+}
+
+impl Play {
+    pub fn new<C: Clock, T: Timer + Clone>(clock: C, timer: T) -> Self {
+        let (spawner, tasks) = unbounded();
+        let trace = Trace::default();
+        let stage = Stage {
+            clock: clock.clone(),
+            timer,
+            spawner,
+            trace: trace.clone(),
+        };
+        Self {
+            script: clock.watch(stage.play().boxed()),
+            tasks,
+            trace,
+        }
+    }
+}
+
+/// What has happened so far.
+#[derive(Clone, Default)]
+pub struct Trace(Arc<Mutex<Vec<Line>>>);
+
+impl Trace {
+    pub fn take(&self) -> Vec<Line> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
 }
 
 /// What the script is played with.
@@ -155,8 +182,8 @@ pub fn play<C: Clock, T: Timer + Clone>(run: Run, clock: C, timer: T) -> Vec<Lin
 struct Stage<C, T> {
     clock: C,
     timer: T,
-    spawner: UnboundedSender<BoxFuture<'static, ()>>,
-    trace: Arc<Mutex<Vec<Line>>>,
+    spawner: UnboundedSender<Task>,
+    trace: Trace,
 }
 
 impl<C: Clock, T: Timer + Clone> Stage<C, T> {
@@ -294,7 +321,7 @@ impl<C: Clock, T: Timer + Clone> Stage<C, T> {
     }
 
     fn write(&self, what: impl Into<String>) {
-        self.trace.lock().unwrap().push(Line {
+        self.trace.0.lock().unwrap().push(Line {
             at: self.clock.elapsed().as_secs_f64() / C::UNIT.as_secs_f64(),
             what: what.into(),
         });
