@@ -15,17 +15,17 @@ mod args;
 mod client;
 #[path = "support/flaky_server.rs"]
 mod flaky_server;
+#[path = "support/history.rs"]
+mod history;
 #[path = "smol_chat/output.rs"]
 mod output;
 #[path = "smol_chat/pool.rs"]
 mod pool;
-#[path = "smol_chat/recorder.rs"]
-mod recorder;
-#[path = "smol_chat/scale.rs"]
+#[path = "support/scale.rs"]
 mod scale;
 #[path = "smol_chat/timeline.rs"]
 mod timeline;
-#[path = "smol_chat/wire.rs"]
+#[path = "support/wire.rs"]
 mod wire;
 
 use args::{Args, variable};
@@ -33,13 +33,13 @@ use clap::Parser;
 use client::Client;
 use crabllm_retry::{
     Operations, Policy, Retrying,
-    crabllm_core_0_0_19::{ChatCompletionRequest, Error, Message, Provider},
+    crabllm_core_0_0_19::{ChatCompletionRequest, Error, Provider},
     vendor,
 };
 use flaky_server::{Fault, FlakyServer};
 use futures::{StreamExt, stream};
+use history::Recorder;
 use output::{describe, eprint, one_line, print};
-use recorder::Recorder;
 use std::{
     collections::BTreeMap,
     num::NonZeroUsize,
@@ -111,7 +111,7 @@ struct Chat {
 struct Outcome {
     index: usize,
     reply: Result<String, Error>,
-    history: timeline::Call,
+    history: history::Call,
 }
 
 impl Chat {
@@ -172,7 +172,7 @@ impl Chat {
             .observe(move |event| observer.event(event));
 
         let user = self.server.is_some().then(|| user(index));
-        let request = question(&self.model, &self.args.prompt, user);
+        let request = wire::question(&self.model, &self.args.prompt, user);
         let reply = if streams {
             read_stream(&provider, &request, &recorder).await
         } else {
@@ -180,7 +180,7 @@ impl Chat {
             response.map(|response| response.content().unwrap_or_default().to_owned())
         };
         let kind = if streams { "stream" } else { "chat" };
-        let history = timeline::Call {
+        let history = history::Call {
             name: format!("{} {kind}", index + 1),
             start,
             steps: steps.try_iter().collect(),
@@ -222,7 +222,7 @@ impl Chat {
                 all => eprint(&format!("error: {calls} of {all} calls failed: {error}")),
             }
         }
-        let retries: usize = histories.iter().map(timeline::Call::retries).sum();
+        let retries: usize = histories.iter().map(history::Call::retries).sum();
         print(&format!(
             "calls={} ok={} failed={} attempts={} retries={retries} elapsed_ms={}\n",
             self.calls,
@@ -233,7 +233,7 @@ impl Chat {
         ));
     }
 
-    fn print_timeline(&self, histories: &[timeline::Call]) {
+    fn print_timeline(&self, histories: &[history::Call]) {
         let server = match &self.server {
             Some(server) => format!("a flaky server, which got {} requests", server.requests()),
             None => one_line(self.client.authority()),
@@ -254,28 +254,6 @@ fn script(index: usize) -> (bool, &'static [Fault]) {
 /// By which name the flaky server knows a call.
 fn user(index: usize) -> String {
     format!("call-{index}")
-}
-
-fn question(model: &str, prompt: &str, user: Option<String>) -> ChatCompletionRequest {
-    ChatCompletionRequest {
-        model: model.into(),
-        messages: vec![Message::user(prompt)],
-        user,
-        temperature: None,
-        top_p: None,
-        max_tokens: None,
-        stream: None,
-        stop: None,
-        tools: None,
-        tool_choice: None,
-        frequency_penalty: None,
-        presence_penalty: None,
-        seed: None,
-        reasoning_effort: None,
-        thinking: None,
-        anthropic_max_tokens: None,
-        extra: Default::default(),
-    }
 }
 
 async fn read_stream(

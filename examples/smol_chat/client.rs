@@ -1,6 +1,9 @@
 //! A client for servers that speak the OpenAI chat API, as a [`Provider`] without tokio.
 
-use crate::{pool::Pool, wire};
+use crate::{
+    pool::Pool,
+    wire::{self, UNREACHABLE, broke_off, root_cause},
+};
 use crabllm_retry::crabllm_core_0_0_19::{
     BoxStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, Error, Provider,
 };
@@ -19,9 +22,6 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
 };
-
-/// The start of the message of every error for a server to which there is no connection.
-pub const UNREACHABLE: &str = "cannot connect to";
 
 /// How much of the body of an error answer is kept.
 const MAX_ERROR_BODY: u64 = 64 << 10;
@@ -146,21 +146,6 @@ impl Provider for Client {
 fn is_loopback(host: &str) -> bool {
     let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
-}
-
-/// The error for an answer that was cut short.
-pub fn broke_off(error: &(dyn std::error::Error + 'static)) -> Error {
-    Error::Internal(format!("the answer broke off: {}", root_cause(error)))
-}
-
-/// What libcurl says of an error; isahc itself knows some only as "unknown".
-fn root_cause<'a>(
-    mut error: &'a (dyn std::error::Error + 'static),
-) -> &'a (dyn std::error::Error + 'static) {
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error
 }
 
 /// An answer whose body is still to be read.

@@ -1,52 +1,18 @@
 //! The picture of what happened to the calls: a row for each, on one time axis.
 
-use crate::scale::Scale;
+use crate::{
+    history::{Call, Kind, Step},
+    scale::Scale,
+};
 use anstyle::AnsiColor;
 use std::time::Duration;
 
 /// How many calls are drawn.
 const MAX_ROWS: usize = 40;
+/// The least distance between two ticks, in columns.
+const TICK_DISTANCE: usize = 9;
 /// The room for the outcomes of a call, in columns.
 const MAX_OUTCOME: usize = 32;
-
-/// A call as a sequence of steps, each of which begins where the one before it ended.
-pub struct Call {
-    pub name: String,
-    pub start: Duration,
-    pub steps: Vec<Step>,
-    pub succeeded: bool,
-}
-
-/// What went on until a point in time, which like all times here is counted from the first call.
-pub struct Step {
-    pub kind: Kind,
-    pub until: Duration,
-}
-
-/// What a step was, and for a failure how to call it.
-#[derive(Clone, PartialEq)]
-pub enum Kind {
-    /// An attempt that failed.
-    Failed(String),
-    /// An attempt that was answered; for a stream, by opening it.
-    Answered,
-    /// A wait of the retry policy's choice.
-    Backoff,
-    /// A wait of the server's choice.
-    RetryAfter,
-    /// The wait for the next chunk of an open stream.
-    Chunk,
-    /// The wait for a chunk that did not come.
-    Broken(String),
-}
-
-impl Call {
-    /// How often the call was tried again.
-    pub fn retries(&self) -> usize {
-        let waits = |step: &&Step| matches!(step.kind, Kind::Backoff | Kind::RetryAfter);
-        self.steps.iter().filter(waits).count()
-    }
-}
 
 /// A tick of the axis where nothing else is drawn.
 const GRID: (char, Option<AnsiColor>) = ('┊', Some(AnsiColor::BrightBlack));
@@ -67,7 +33,7 @@ pub fn draw(calls: &[Call], width: usize, colored: bool) -> String {
     let chart = width.saturating_sub(names + margin.unwrap_or_default() + 4);
     let ends = calls.iter().filter_map(|call| call.steps.last());
     let end = ends.map(|step| step.until).max().unwrap_or_default();
-    let scale = Scale::new(end, chart);
+    let scale = Scale::new(end, chart, TICK_DISTANCE);
 
     let mut lines = vec![vec![(" ".repeat(names + 2) + &scale.axis(), None)]];
     for (call, outcome) in calls.iter().zip(outcomes) {
@@ -106,18 +72,8 @@ fn legend() -> Vec<Piece> {
 
 /// The outcomes of a call's attempts in words.
 fn outcome(call: &Call) -> Vec<Piece> {
-    let mut parts: Vec<(&str, usize)> = Vec::new();
-    for step in &call.steps {
-        let (Kind::Failed(label) | Kind::Broken(label)) = &step.kind else {
-            continue;
-        };
-        match parts.last_mut() {
-            Some((last, times)) if last == label => *times += 1,
-            _ => parts.push((label, 1)),
-        }
-    }
     let mut pieces = Vec::new();
-    for (label, times) in parts {
+    for (label, times) in call.failures() {
         let times = if times > 1 {
             format!(" ×{times}")
         } else {

@@ -1,14 +1,63 @@
-//! Turns what the library and the reader of a stream see of one call into steps of the timeline.
+//! What happened to a call: a sequence of steps, from what the library and the reader of a stream
+//! see of it.
 
-use crate::{
-    client,
-    timeline::{Kind, Step},
-};
-use crabllm_retry::{DelaySource, Event, Failure, crabllm_core_0_0_19::Error};
-use std::{
-    sync::mpsc::Sender,
-    time::{Duration, Instant},
-};
+use crate::wire::UNREACHABLE;
+use crabllm_retry::{DelaySource, Event, Failure, Instant, crabllm_core_0_0_19::Error};
+use std::{sync::mpsc::Sender, time::Duration};
+
+/// A call as a sequence of steps, each of which begins where the one before it ended.
+pub struct Call {
+    pub name: String,
+    pub start: Duration,
+    pub steps: Vec<Step>,
+    pub succeeded: bool,
+}
+
+/// What went on until a point in time, which like all times here is counted from the first call.
+pub struct Step {
+    pub kind: Kind,
+    pub until: Duration,
+}
+
+/// What a step was, and for a failure how to call it.
+#[derive(Clone, PartialEq)]
+pub enum Kind {
+    /// An attempt that failed.
+    Failed(String),
+    /// An attempt that was answered; for a stream, by opening it.
+    Answered,
+    /// A wait of the retry policy's choice.
+    Backoff,
+    /// A wait of the server's choice.
+    RetryAfter,
+    /// The wait for the next chunk of an open stream.
+    Chunk,
+    /// The wait for a chunk that did not come.
+    Broken(String),
+}
+
+impl Call {
+    /// How often the call was tried again.
+    pub fn retries(&self) -> usize {
+        let waits = |step: &&Step| matches!(step.kind, Kind::Backoff | Kind::RetryAfter);
+        self.steps.iter().filter(waits).count()
+    }
+
+    /// What went wrong, in order, and how often in a row.
+    pub fn failures(&self) -> Vec<(&str, usize)> {
+        let mut failures: Vec<(&str, usize)> = Vec::new();
+        for step in &self.steps {
+            let (Kind::Failed(label) | Kind::Broken(label)) = &step.kind else {
+                continue;
+            };
+            match failures.last_mut() {
+                Some((last, times)) if last == label => *times += 1,
+                _ => failures.push((label, 1)),
+            }
+        }
+        failures
+    }
+}
 
 /// Records one call; the clones write to the same log.
 #[derive(Clone)]
@@ -70,9 +119,7 @@ fn label(failure: &dyn Failure) -> String {
     match error.downcast_ref() {
         Some(Error::Provider { status, .. }) => status.to_string(),
         Some(Error::Timeout) => "timeout".into(),
-        Some(Error::Internal(message)) if message.starts_with(client::UNREACHABLE) => {
-            "unreachable".into()
-        }
+        Some(Error::Internal(message)) if message.starts_with(UNREACHABLE) => "unreachable".into(),
         Some(Error::Internal(_)) => "dropped".into(),
         _ => "invalid".into(),
     }

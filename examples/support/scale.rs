@@ -2,9 +2,6 @@
 
 use std::{iter, ops::Range, time::Duration};
 
-/// The least distance between two ticks, in columns.
-const TICK_DISTANCE: f64 = 9.0;
-
 /// The time axis of a chart.
 pub struct Scale {
     /// The width of the chart, in columns.
@@ -15,15 +12,16 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// Makes room for everything from zero to `end`.
-    pub fn new(end: Duration, width: usize) -> Self {
+    /// Makes room for everything from zero to `end`, with ticks that are at least `distance` columns
+    /// apart.
+    pub fn new(end: Duration, width: usize, distance: usize) -> Self {
         let width = width.max(1);
         let end = end.max(Duration::from_millis(1));
         let columns_per_second = width as f64 / end.as_secs_f64();
         let (step, decimals) = (-3..9)
             .flat_map(|power| [1.0, 2.0, 5.0].map(|digit| (digit, power)))
             .map(|(digit, power)| (digit * 10f64.powi(power), 0.max(-power) as usize))
-            .find(|(step, _)| step * columns_per_second >= TICK_DISTANCE)
+            .find(|(step, _)| step * columns_per_second >= distance as f64)
             .unwrap_or((f64::INFINITY, 0));
         let ticks = iter::successors(Some(0.0), |time| Some(time + step))
             .map(|time| ((time * columns_per_second).round(), time))
@@ -88,7 +86,7 @@ mod tests {
 
     fn bars(width: usize, ends: &[u64]) -> Vec<Range<usize>> {
         let ends = ends.iter().map(|end| Duration::from_secs(*end));
-        Scale::new(Duration::from_secs(10), width).bars(Duration::ZERO, ends)
+        Scale::new(Duration::from_secs(10), width, 9).bars(Duration::ZERO, ends)
     }
 
     #[test]
@@ -111,7 +109,7 @@ mod tests {
 
     #[test]
     fn the_axis_has_round_labels() {
-        let axis = |seconds| Scale::new(Duration::from_secs_f64(seconds), 40).axis();
+        let axis = |seconds| Scale::new(Duration::from_secs_f64(seconds), 40, 9).axis();
         assert_eq!(axis(3.0), "0 s          1 s           2 s");
         assert_eq!(axis(0.01), "0.000 s             0.005 s");
         assert_eq!(axis(4000.0), "0 s       1000 s    2000 s    3000 s");

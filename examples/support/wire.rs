@@ -1,6 +1,6 @@
-//! What goes over the wire, as far as this example needs it: text in, text out.
+//! OpenAI's chat completions as they go over the wire, as far as the examples need them: text in,
+//! text out.
 
-use crate::client::broke_off;
 use crabllm_retry::crabllm_core_0_0_19::{
     ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, Choice, ContentBlock,
     Error, FinishReason, Message, Role, Usage,
@@ -8,7 +8,25 @@ use crabllm_retry::crabllm_core_0_0_19::{
 use futures::{Stream, StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use sse_stream::SseByteStream;
-use std::io;
+use std::{error, io};
+
+/// The start of the message of every error for a server to which there is no connection.
+pub const UNREACHABLE: &str = "cannot connect to";
+
+/// The error for an answer that was cut short.
+pub fn broke_off(error: &(dyn error::Error + 'static)) -> Error {
+    Error::Internal(format!("the answer broke off: {}", root_cause(error)))
+}
+
+/// Where an error comes from; some HTTP clients know no more of it themselves than that it is one.
+pub fn root_cause<'a>(
+    mut error: &'a (dyn error::Error + 'static),
+) -> &'a (dyn error::Error + 'static) {
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error
+}
 
 #[derive(Serialize)]
 struct WireRequest<'a> {
@@ -47,6 +65,29 @@ struct WireChoice {
     index: u32,
     message: WireMessage,
     finish_reason: Option<FinishReason>,
+}
+
+/// A request with one message.
+pub fn question(model: &str, prompt: &str, user: Option<String>) -> ChatCompletionRequest {
+    ChatCompletionRequest {
+        model: model.into(),
+        messages: vec![Message::user(prompt)],
+        user,
+        temperature: None,
+        top_p: None,
+        max_tokens: None,
+        stream: None,
+        stop: None,
+        tools: None,
+        tool_choice: None,
+        frequency_penalty: None,
+        presence_penalty: None,
+        seed: None,
+        reasoning_effort: None,
+        thinking: None,
+        anthropic_max_tokens: None,
+        extra: Default::default(),
+    }
 }
 
 /// The body of a request.
@@ -143,7 +184,7 @@ mod tests {
             .map(|piece| Ok(io::Cursor::new(piece)));
         let chunks = chunks(stream::iter(pieces))
             .map(|chunk| Ok(chunk?.content().unwrap_or_default().to_owned()));
-        smol::block_on(chunks.collect())
+        futures::executor::block_on(chunks.collect())
     }
 
     fn event(content: &str, finish_reason: &str) -> String {
@@ -188,7 +229,7 @@ mod tests {
 
     #[test]
     fn messages_are_sent_as_plain_strings() {
-        let body = request(&crate::question("m", "hi", Some("me".into())), true).unwrap();
+        let body = request(&question("m", "hi", Some("me".into())), true).unwrap();
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(
             body,
