@@ -1,11 +1,10 @@
 //! The picture of what happened to the calls: a row for each, on one time axis.
 
 use crate::{
-    history::{Call, Kind, Step},
+    history::{Call, Kind},
     scale::Scale,
 };
 use anstyle::AnsiColor;
-use std::time::Duration;
 
 /// How many calls are drawn.
 const MAX_ROWS: usize = 40;
@@ -163,6 +162,8 @@ fn mark(kind: &Kind) -> (char, Option<AnsiColor>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::history::Step;
+    use std::time::Duration;
 
     fn call(name: &str, start: u64, steps: &[(Kind, u64)], succeeded: bool) -> Call {
         let steps = steps.iter().map(|(kind, until)| Step {

@@ -4,6 +4,8 @@
 //! request the second, and once the script is over all requests are answered well. Callers without
 //! a script always are. A caller is known by the `user` of its requests, or by their `model` where
 //! they name no user.
+//!
+//! Web pages may call it too, wherever they come from, and it can serve one.
 
 #![allow(dead_code, reason = "each program has its own faults")]
 
@@ -13,10 +15,14 @@ mod anthropic;
 mod dialect;
 #[path = "flaky_server/openai.rs"]
 mod openai;
+#[path = "flaky_server/pages.rs"]
+mod pages;
 #[path = "flaky_server/request.rs"]
 mod request;
 
 use dialect::Dialect;
+use pages::FOR_PAGES;
+pub use pages::File;
 use request::Request;
 use serde_json::Value;
 use smol::{
@@ -67,6 +73,21 @@ pub enum Fault {
     StallHalfway,
 }
 
+/// What a server does.
+#[derive(Default)]
+pub struct Setup {
+    /// How long it thinks before it answers a request, or refuses to.
+    pub thinking: Duration,
+    /// The scripts of the callers that it knows.
+    pub scripts: HashMap<String, VecDeque<Fault>>,
+    /// The scripts of all others, by their names.
+    pub newcomers: Option<fn(&str) -> Vec<Fault>>,
+    /// What it serves besides answers, by path.
+    pub files: HashMap<String, File>,
+    /// Where it listens; zero is any free port.
+    pub port: u16,
+}
+
 /// A running server; dropping it stops it and closes its connections.
 pub struct FlakyServer {
     address: SocketAddr,
@@ -78,12 +99,14 @@ pub struct FlakyServer {
 struct State {
     thinking: Duration,
     scripts: Mutex<HashMap<String, VecDeque<Fault>>>,
+    newcomers: Option<fn(&str) -> Vec<Fault>>,
+    files: HashMap<String, File>,
     requests: AtomicUsize,
 }
 
 impl FlakyServer {
-    /// Starts a server on a free port, on a thread of its own, so that it serves the clients of
-    /// any runtime. It thinks for a while before it answers a request, or refuses to.
+    /// Starts a server on a free port, which thinks for a while before it answers a request, or
+    /// refuses to.
     pub fn start<C, S>(
         thinking: Duration,
         scripts: impl IntoIterator<Item = (C, S)>,
@@ -96,12 +119,23 @@ impl FlakyServer {
             .into_iter()
             .map(|(caller, script)| (caller.into(), script.into_iter().collect()))
             .collect();
-        let state = Arc::new(State {
+        Self::start_with(Setup {
             thinking,
-            scripts: Mutex::new(scripts),
+            scripts,
+            ..Setup::default()
+        })
+    }
+
+    /// Starts a server on a thread of its own, so that it serves the clients of any runtime.
+    pub fn start_with(setup: Setup) -> io::Result<Self> {
+        let state = Arc::new(State {
+            thinking: setup.thinking,
+            scripts: Mutex::new(setup.scripts),
+            newcomers: setup.newcomers,
+            files: setup.files,
             requests: AtomicUsize::new(0),
         });
-        let listener = Async::<TcpListener>::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let listener = Async::<TcpListener>::bind((Ipv4Addr::LOCALHOST, setup.port))?;
         let address = listener.get_ref().local_addr()?;
         let (stop, stopped) = channel::bounded(1);
         let shared = Arc::clone(&state);
@@ -125,10 +159,15 @@ impl FlakyServer {
 
     /// The base URL to give to a client, such as `http://127.0.0.1:40123/v1`.
     pub fn base_url(&self) -> String {
-        format!("http://{}/v1", self.address)
+        format!("{}v1", self.page())
     }
 
-    /// How many requests have arrived in full.
+    /// Where its pages are, such as `http://127.0.0.1:40123/`.
+    pub fn page(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+
+    /// How many requests have arrived in full, but for those of its pages.
     pub fn requests(&self) -> usize {
         self.state.requests.load(Ordering::Relaxed)
     }
@@ -163,6 +202,8 @@ async fn serve(listener: &Async<TcpListener>, executor: &LocalExecutor<'_>, stat
 struct Connection {
     stream: Async<TcpStream>,
     received: Vec<u8>,
+    /// What the answer to the current request says to whom has sent it.
+    header: &'static str,
 }
 
 impl Connection {
@@ -172,12 +213,22 @@ impl Connection {
         Self {
             stream,
             received: Vec::new(),
+            header: "",
         }
     }
 
-    /// Answers requests until the client closes the connection or a fault does.
+    /// Answers requests until the client closes the connection, or a fault does, or the client is a
+    /// web page.
     async fn run(mut self, state: &State) -> io::Result<()> {
-        while let Some(request) = self.request().await? {
+        while self.header.is_empty()
+            && let Some(request) = self.request().await?
+        {
+            if let Some(answer) = pages::answer(state, &request) {
+                return self.stream.write_all(&answer).await;
+            }
+            if request.from_page {
+                self.header = FOR_PAGES;
+            }
             state.requests.fetch_add(1, Ordering::Relaxed);
             Timer::after(state.thinking).await;
             let Some(dialect) = Dialect::of(&request.path) else {
@@ -240,8 +291,17 @@ impl Connection {
     }
 
     async fn json(&mut self, status: u16, header: &str, body: &Value) -> io::Result<()> {
-        let answer = answer(status, header, body);
+        let answer = self.answer(status, header, body);
         self.stream.write_all(answer.as_bytes()).await
+    }
+
+    fn answer(&self, status: u16, header: &str, body: &Value) -> String {
+        let body = body.to_string();
+        let (length, for_sender) = (body.len(), self.header);
+        format!(
+            "HTTP/1.1 {status} \r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\n{for_sender}{header}\r\n{body}"
+        )
     }
 
     async fn reply(
@@ -263,7 +323,7 @@ impl Connection {
             let events = dialect.events(request.model());
             self.events(&events[..events.len() / 2], PACE).await
         } else {
-            let answer = answer(200, "", &dialect.reply(request.model()));
+            let answer = self.answer(200, "", &dialect.reply(request.model()));
             let half = &answer.as_bytes()[..answer.len() / 2];
             self.stream.write_all(half).await
         }
@@ -271,8 +331,11 @@ impl Connection {
 
     /// Opens a stream and sends server-sent events, each as one chunk of the body.
     async fn events(&mut self, events: &[String], pace: Duration) -> io::Result<()> {
-        let head = "HTTP/1.1 200 \r\ncontent-type: text/event-stream\r\n\
-                    transfer-encoding: chunked\r\n\r\n";
+        let head = format!(
+            "HTTP/1.1 200 \r\ncontent-type: text/event-stream\r\n{}\
+             transfer-encoding: chunked\r\n\r\n",
+            self.header
+        );
         self.stream.write_all(head.as_bytes()).await?;
         for event in events {
             Timer::after(pace).await;
@@ -286,19 +349,16 @@ impl Connection {
 impl State {
     fn next_fault(&self, request: &Request) -> Option<Fault> {
         let mut scripts = self.scripts.lock().unwrap_or_else(PoisonError::into_inner);
-        scripts.get_mut(request.caller())?.pop_front()
+        if let Some(script) = scripts.get_mut(request.caller()) {
+            return script.pop_front();
+        }
+        let mut script: VecDeque<_> = self.newcomers?(request.caller()).into();
+        let first = script.pop_front();
+        scripts.insert(request.caller().into(), script);
+        first
     }
 }
 
 fn words() -> impl Iterator<Item = &'static str> {
     REPLY.split_inclusive(' ')
-}
-
-fn answer(status: u16, header: &str, body: &Value) -> String {
-    let body = body.to_string();
-    let length = body.len();
-    format!(
-        "HTTP/1.1 {status} \r\ncontent-type: application/json\r\n\
-         content-length: {length}\r\n{header}\r\n{body}"
-    )
 }

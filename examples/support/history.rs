@@ -1,6 +1,8 @@
 //! What happened to a call: a sequence of steps, from what the library and the reader of a stream
 //! see of it.
 
+#![allow(dead_code, reason = "each program uses its own part")]
+
 use crate::wire::UNREACHABLE;
 use crabllm_retry::{DelaySource, Event, Failure, Instant, crabllm_core_0_0_19::Error};
 use std::{sync::mpsc::Sender, time::Duration};

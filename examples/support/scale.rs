@@ -1,5 +1,7 @@
 //! Where a point in time is in a chart.
 
+#![allow(dead_code, reason = "each program uses its own part")]
+
 use std::{iter, ops::Range, time::Duration};
 
 /// The time axis of a chart.

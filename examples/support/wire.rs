@@ -1,6 +1,8 @@
 //! OpenAI's chat completions as they go over the wire, as far as the examples need them: text in,
 //! text out.
 
+#![allow(dead_code, reason = "each program uses its own part")]
+
 use crabllm_retry::crabllm_core_0_0_19::{
     ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, Choice, ContentBlock,
     Error, FinishReason, Message, Role, Usage,

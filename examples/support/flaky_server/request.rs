@@ -5,7 +5,10 @@ use serde_json::Value;
 use std::io;
 
 pub struct Request {
+    pub method: String,
     pub path: String,
+    /// Whether a web page has sent it.
+    pub from_page: bool,
     body: Value,
 }
 
@@ -31,6 +34,8 @@ impl Request {
         };
         Ok(body.map(|(body, length)| {
             let request = Self {
+                method: head.method.unwrap_or_default().to_owned(),
+                from_page: header("origin").is_some(),
                 path: head.path.unwrap_or_default().to_owned(),
                 body: serde_json::from_slice(&body).unwrap_or_default(),
             };

@@ -1,0 +1,145 @@
+//! A client for servers that speak the OpenAI chat API, on the page's own `fetch`.
+//!
+//! Whatever belongs to a page stays on the page's one thread: none of it is [`Send`], but the
+//! futures and streams of a [`Provider`] are. [`SendWrapper`] stands between the two. It lets them
+//! through, and would panic on any other thread, which a page does not have.
+
+use crate::wire;
+use crabllm_retry::crabllm_core_0_0_19::{
+    BoxStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, Error, Provider,
+};
+use futures::{Stream, StreamExt, stream};
+use gloo_net::http::{Request, Response};
+use js_sys::Uint8Array;
+use send_wrapper::SendWrapper;
+use std::io;
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_streams::ReadableStream;
+use web_sys::AbortController;
+
+/// A client of one server.
+#[derive(Clone)]
+pub struct Fetch {
+    endpoint: String,
+    api_key: Option<String>,
+}
+
+impl Fetch {
+    /// Talks to the server whose paths start at `base_url`, such as `https://api.openai.com/v1`.
+    pub fn new(base_url: &str, api_key: Option<String>) -> Self {
+        Self {
+            endpoint: format!("{}/chat/completions", base_url.trim_end_matches('/')),
+            api_key,
+        }
+    }
+
+    /// Sends a request and returns its answer, if that is a success.
+    async fn send(&self, body: Vec<u8>) -> Result<Answer, Error> {
+        let abort = Abort::new()?;
+        let mut request = Request::post(&self.endpoint)
+            .header("content-type", "application/json")
+            .abort_signal(Some(&abort.0.signal()));
+        if let Some(key) = &self.api_key {
+            request = request.header("authorization", &format!("Bearer {key}"));
+        }
+        let request = request
+            .body(Uint8Array::from(&body[..]))
+            .map_err(|error| Error::Config(error.to_string()))?;
+        // Of what went wrong, a page is told no more than that something did.
+        let response = request
+            .send()
+            .await
+            .map_err(|error| Error::Internal(format!("the connection failed: {error}")))?;
+        let answer = Answer { response, abort };
+        if answer.response.ok() {
+            Ok(answer)
+        } else {
+            Err(answer.refusal().await)
+        }
+    }
+}
+
+impl Provider for Fetch {
+    async fn chat_completion(
+        &self,
+        request: &ChatCompletionRequest,
+    ) -> Result<ChatCompletionResponse, Error> {
+        let body = wire::request(request, false)?;
+        let answer = async { self.send(body).await?.read().await };
+        wire::response(&SendWrapper::new(answer).await?)
+    }
+
+    async fn chat_completion_stream(
+        &self,
+        request: &ChatCompletionRequest,
+    ) -> Result<BoxStream<'static, Result<ChatCompletionChunk, Error>>, Error> {
+        let body = wire::request(request, true)?;
+        let pieces = async { Ok::<_, Error>(SendWrapper::new(self.send(body).await?.pieces())) };
+        let pieces = SendWrapper::new(pieces).await?;
+        Ok(wire::chunks(pieces).boxed())
+    }
+}
+
+/// An answer whose body is still to be read.
+struct Answer {
+    response: Response,
+    abort: Abort,
+}
+
+impl Answer {
+    /// The whole body.
+    async fn read(self) -> Result<Vec<u8>, Error> {
+        let body = self.response.binary().await;
+        body.map_err(|error| wire::broke_off(&error))
+    }
+
+    /// The pieces of the body as they arrive.
+    fn pieces(self) -> impl Stream<Item = io::Result<io::Cursor<Vec<u8>>>> {
+        let body = match self.response.body() {
+            Some(body) => ReadableStream::from_raw(body).into_stream().left_stream(),
+            None => stream::empty().right_stream(),
+        };
+        // The request is aborted when the stream is dropped.
+        stream::unfold((body, self.abort), async |(mut body, abort)| {
+            let piece = match body.next().await? {
+                Ok(piece) => Ok(io::Cursor::new(
+                    piece.unchecked_into::<Uint8Array>().to_vec(),
+                )),
+                Err(error) => Err(io::Error::other(describe(&error))),
+            };
+            Some((piece, (body, abort)))
+        })
+    }
+
+    /// What the server says in place of an answer.
+    async fn refusal(self) -> Error {
+        Error::Provider {
+            status: self.response.status(),
+            body: self.response.text().await.unwrap_or_default(),
+        }
+    }
+}
+
+/// Aborts a request when nobody waits for its answer any more; one that is over stays as it is.
+struct Abort(AbortController);
+
+impl Abort {
+    fn new() -> Result<Self, Error> {
+        AbortController::new()
+            .map(Self)
+            .map_err(|error| Error::Config(describe(&error)))
+    }
+}
+
+impl Drop for Abort {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn describe(error: &JsValue) -> String {
+    error.dyn_ref::<js_sys::Error>().map_or_else(
+        || format!("{error:?}"),
+        |error| String::from(error.message()),
+    )
+}

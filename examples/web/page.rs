@@ -1,0 +1,305 @@
+//! What the page does.
+
+use crate::{
+    fetch::Fetch,
+    history::{Call, Recorder, Step},
+    timeline::{self, Row, State},
+    wire,
+};
+use crabllm_retry::{
+    FuturesTimer, Instant, Operations, Policy, Retrying, Timer,
+    crabllm_core_0_0_19::{ChatCompletionRequest, Error, Message, Provider},
+    vendor,
+};
+use futures::{
+    StreamExt,
+    future::{AbortHandle, AbortRegistration, Abortable, Either, select},
+};
+use std::{
+    cell::RefCell,
+    convert::Infallible,
+    pin::pin,
+    rc::Rc,
+    sync::mpsc::{self, Receiver},
+    time::Duration,
+};
+use wasm_bindgen::{JsCast, prelude::Closure};
+use wasm_bindgen_futures::spawn_local;
+use web_sys::{
+    Document, Element, Event, EventTarget, HtmlButtonElement, HtmlInputElement, KeyboardEvent,
+    Window,
+};
+
+/// How often the timeline is drawn while a call goes on.
+const FRAME: Duration = Duration::from_millis(40);
+
+/// The bound of each attempt, and of the silence in a stream. It is short, so that one need not
+/// wait for long to see what it does.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The page, and what has been said in it.
+struct Page {
+    log: Element,
+    prompt: HtmlInputElement,
+    send: HtmlButtonElement,
+    stop: HtmlButtonElement,
+    timeline: Element,
+    summary: Element,
+    base_url: HtmlInputElement,
+    api_key: HtmlInputElement,
+    model: HtmlInputElement,
+    streaming: HtmlInputElement,
+
+    /// Tells this conversation from others.
+    conversation: u64,
+    messages: RefCell<Vec<Message>>,
+    rows: RefCell<Vec<Row>>,
+
+    /// Stops the call under way.
+    stopper: RefCell<Option<AbortHandle>>,
+}
+
+/// Brings the page to life.
+pub fn start() {
+    let page = Rc::new(Page::new());
+    if let Ok(origin) = window().location().origin() {
+        page.base_url.set_value(&format!("{origin}/v1"));
+    }
+    page.draw();
+
+    let form: EventTarget = element("chat");
+    let asking = page.clone();
+    listen(&form, "submit", move |event| {
+        event.prevent_default();
+        asking.clone().submit();
+    });
+    let stopping = page.clone();
+    listen(&page.stop, "click", move |_| stopping.stop());
+    let stopping = page.clone();
+    listen(&document(), "keydown", move |event| {
+        let key = event.dyn_ref::<KeyboardEvent>().map(KeyboardEvent::key);
+        if key.as_deref() == Some("Escape") {
+            stopping.stop();
+        }
+    });
+    listen(&window(), "resize", move |_| page.draw());
+}
+
+impl Page {
+    fn new() -> Self {
+        Self {
+            log: element("log"),
+            prompt: element("prompt"),
+            send: element("send"),
+            stop: element("stop"),
+            timeline: element("timeline"),
+            summary: element("summary"),
+            base_url: element("base-url"),
+            api_key: element("api-key"),
+            model: element("model"),
+            streaming: element("streaming"),
+            conversation: js_sys::Date::now() as u64,
+            messages: RefCell::default(),
+            rows: RefCell::default(),
+            stopper: RefCell::default(),
+        }
+    }
+
+    /// Asks what is written in the prompt, unless a call is under way.
+    fn submit(self: Rc<Self>) {
+        let prompt = self.prompt.value().trim().to_owned();
+        if prompt.is_empty() || self.stopper.borrow().is_some() {
+            return;
+        }
+        self.prompt.set_value("");
+        let (stopper, stopped) = AbortHandle::new_pair();
+        self.set_stopper(Some(stopper));
+        spawn_local(async move {
+            // A call that is stopped is dropped, and with it its request.
+            self.ask(prompt, stopped).await;
+            self.set_stopper(None);
+        });
+    }
+
+    fn stop(&self) {
+        if let Some(stopper) = &*self.stopper.borrow() {
+            stopper.abort();
+        }
+    }
+
+    fn set_stopper(&self, stopper: Option<AbortHandle>) {
+        self.send.set_disabled(stopper.is_some());
+        self.stop.set_disabled(stopper.is_none());
+        *self.stopper.borrow_mut() = stopper;
+    }
+
+    /// Asks, and shows what comes back while it does.
+    async fn ask(&self, prompt: String, stopped: AbortRegistration) {
+        self.say("user", &prompt);
+        let bubble = self.say("assistant", "");
+        self.messages.borrow_mut().push(Message::user(prompt));
+        let (log, steps) = mpsc::channel();
+        let recorder = Recorder {
+            epoch: Instant::now(),
+            start: Duration::ZERO,
+            log,
+        };
+        let begun = recorder.epoch;
+        let number = self.begin();
+        let call = Abortable::new(self.call(number, recorder, &bubble), stopped);
+        let watch = self.watch(begun, &steps);
+        let result = match select(pin!(call), pin!(watch)).await {
+            Either::Left((result, _)) => result,
+            Either::Right((never, _)) => match never {},
+        };
+        let state = match &result {
+            Ok(Ok(_)) => State::Succeeded,
+            Ok(Err(_)) => State::Failed,
+            Err(_) => State::Stopped,
+        };
+        self.update(begun, &steps, state);
+
+        let mut messages = self.messages.borrow_mut();
+        match result {
+            Ok(Ok(reply)) => messages.push(Message::assistant(reply)),
+            result => {
+                // What was not answered is not part of the conversation.
+                messages.pop();
+                let why = match result {
+                    Ok(Err(error)) => error.to_string(),
+                    _ => "stopped".into(),
+                };
+                append(&bubble, "em", "why").set_text_content(Some(&why));
+            }
+        }
+    }
+
+    /// Makes a call, and shows its answer in an element.
+    async fn call(
+        &self,
+        number: usize,
+        recorder: Recorder,
+        bubble: &Element,
+    ) -> Result<String, Error> {
+        let api_key = Some(self.api_key.value()).filter(|key| !key.is_empty());
+        let observer = recorder.clone();
+        let provider = Retrying::new(Fetch::new(&self.base_url.value(), api_key))
+            .policy(policy())
+            .retry_after(vendor::retry_after)
+            .observe(move |event| observer.event(event));
+        let request = self.request(number);
+        if !self.streaming.checked() {
+            let response = provider.chat_completion(&request).await?;
+            let reply = response.content().unwrap_or_default();
+            bubble.set_text_content(Some(reply));
+            return Ok(reply.to_owned());
+        }
+        let mut chunks = provider.chat_completion_stream(&request).await?;
+        let mut reply = String::new();
+        while let Some(chunk) = chunks.next().await {
+            recorder.item(&chunk);
+            reply += chunk?.content().unwrap_or_default();
+            bubble.set_text_content(Some(&reply));
+        }
+        Ok(reply)
+    }
+
+    fn request(&self, number: usize) -> ChatCompletionRequest {
+        let user = format!("{number} of {}", self.conversation);
+        let mut request = wire::question(&self.model.value(), "", Some(user));
+        request.messages.clone_from(&self.messages.borrow());
+        request
+    }
+
+    /// Draws the timeline for as long as it is asked to.
+    async fn watch(&self, begun: Instant, steps: &Receiver<Step>) -> Infallible {
+        loop {
+            self.update(begun, steps, State::Running);
+            FuturesTimer.sleep(FRAME).await;
+        }
+    }
+
+    /// Begins the row of the next call, and returns its number.
+    fn begin(&self) -> usize {
+        let mut rows = self.rows.borrow_mut();
+        let number = rows.len() + 1;
+        rows.push(Row {
+            call: Call {
+                name: number.to_string(),
+                start: Duration::ZERO,
+                steps: Vec::new(),
+                succeeded: false,
+            },
+            taken: Duration::ZERO,
+            state: State::Running,
+        });
+        number
+    }
+
+    /// Brings the last row up to date.
+    fn update(&self, begun: Instant, steps: &Receiver<Step>, state: State) {
+        if let Some(row) = self.rows.borrow_mut().last_mut() {
+            row.call.steps.extend(steps.try_iter());
+            row.call.succeeded = state == State::Succeeded;
+            row.taken = begun.elapsed();
+            row.state = state;
+        }
+        self.draw();
+    }
+
+    fn draw(&self) {
+        let rows = self.rows.borrow();
+        let width = usize::try_from(self.timeline.client_width()).unwrap_or_default();
+        self.timeline.set_inner_html(&timeline::draw(&rows, width));
+        self.summary
+            .set_text_content(Some(&timeline::sum_up(&rows)));
+    }
+
+    /// Adds a message to the log.
+    fn say(&self, role: &str, text: &str) -> Element {
+        let message = append(&self.log, "p", role);
+        message.set_text_content(Some(text));
+        self.log.set_scroll_top(self.log.scroll_height());
+        message
+    }
+}
+
+fn policy() -> Policy {
+    Policy::default()
+        .max_retries(3)
+        .timeout(TIMEOUT)
+        .stream_idle(TIMEOUT)
+        .retry(Operations::CHAT | Operations::STREAMS)
+}
+
+fn window() -> Window {
+    web_sys::window().expect("a page has a window")
+}
+
+fn document() -> Document {
+    window().document().expect("a window has a document")
+}
+
+/// An element of `index.html`.
+fn element<T: JsCast>(id: &str) -> T {
+    document()
+        .get_element_by_id(id)
+        .and_then(|element| element.dyn_into().ok())
+        .unwrap_or_else(|| panic!("the page has its #{id}"))
+}
+
+/// A new element at the end of another one.
+fn append(parent: &Element, tag: &str, class: &str) -> Element {
+    let child = document().create_element(tag).expect("a valid name");
+    child.set_class_name(class);
+    _ = parent.append_child(&child);
+    child
+}
+
+/// Calls a function at every event of a kind, for as long as the page lives.
+fn listen(target: &EventTarget, kind: &str, f: impl FnMut(Event) + 'static) {
+    let closure = Closure::<dyn FnMut(Event)>::new(f);
+    let function = closure.as_ref().unchecked_ref();
+    _ = target.add_event_listener_with_callback(kind, function);
+    closure.forget();
+}

@@ -1,0 +1,286 @@
+//! The page of `examples/web` in a real browser: headless Chromium, which its driver starts.
+//!
+//! `CHROMEDRIVER` names the driver, and `PAGE_PROGRAM` where `examples/web/build` has put the
+//! page's program. Screenshots go to `target/page`.
+
+use fantoccini::{Client, ClientBuilder, Locator, key::Key, wd::Capabilities};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::{Value, json};
+use std::{
+    env, fs,
+    io::{BufRead, BufReader},
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+use tokio::time::{sleep, timeout};
+
+const REPLY: &str = "Patience is a virtue, as long as it has a timeout.";
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The repository.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// A process that ends with the test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+/// Serves the page, and returns where.
+fn serve() -> (Process, String) {
+    let program = env::var_os("PAGE_PROGRAM").unwrap_or("target/web".into());
+    let mut server = Command::new(env!("CARGO"))
+        .args([
+            "run",
+            "--quiet",
+            "--locked",
+            "--example",
+            "web",
+            "--",
+            "--port",
+            "0",
+            "--program",
+        ])
+        .arg(program)
+        .current_dir(root())
+        .env("CARGO_TARGET_DIR", root().join("target"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut url = String::new();
+    let mut lines = BufReader::new(server.stdout.take().unwrap());
+    lines.read_line(&mut url).unwrap();
+    let server = Process(server);
+    assert!(url.starts_with("http://"), "{url:?}");
+    (server, url.trim().to_owned())
+}
+
+/// Opens a page in a browser of its own.
+struct Browser {
+    page: Client,
+    _driver: Process,
+}
+
+impl Browser {
+    async fn open(url: &str, args: &[&str], emulation: Option<Value>) -> Self {
+        let driver = env::var_os("CHROMEDRIVER").unwrap_or("chromedriver".into());
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let driver = Command::new(driver)
+            .arg(format!("--port={port}"))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let driver = Process(driver);
+
+        let settings = fs::read(root().join(".ci/webdriver.json")).unwrap();
+        let mut settings: Value = serde_json::from_slice(&settings).unwrap();
+        let options = &mut settings["goog:chromeOptions"];
+        let all = options["args"].as_array_mut().unwrap();
+        all.extend(args.iter().map(|&arg| arg.into()));
+        if let Some(emulation) = emulation {
+            options["mobileEmulation"] = emulation;
+        }
+        let capabilities: Capabilities = serde_json::from_value(settings).unwrap();
+        let mut builder = ClientBuilder::new(HttpConnector::new());
+        builder.capabilities(capabilities);
+        let connect = async {
+            loop {
+                match builder.connect(&format!("http://127.0.0.1:{port}")).await {
+                    Ok(client) => break client,
+                    // The driver is not there yet.
+                    Err(_) => sleep(Duration::from_millis(50)).await,
+                }
+            }
+        };
+        let page = timeout(PATIENCE, connect).await.expect("a browser");
+        page.goto(url).await.unwrap();
+        let browser = Self {
+            page,
+            _driver: driver,
+        };
+        // The page is alive once its program has filled in the server's address.
+        browser
+            .until("return document.querySelector('#base-url').value != ''")
+            .await;
+        browser
+    }
+
+    async fn js(&self, script: &str) -> Value {
+        self.page.execute(script, Vec::new()).await.unwrap()
+    }
+
+    async fn until(&self, script: &str) {
+        let come_true = async {
+            while self.js(script).await != Value::Bool(true) {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if timeout(PATIENCE, come_true).await.is_err() {
+            panic!("not within {PATIENCE:?}: {script}");
+        }
+    }
+}
+
+/// A person at the page.
+impl Browser {
+    /// Types a message and sends it, by keyboard only.
+    async fn send(&self, message: &str) {
+        let focused = self.page.active_element().await.unwrap();
+        assert_eq!(focused.attr("id").await.unwrap().as_deref(), Some("prompt"));
+        focused.send_keys(message).await.unwrap();
+        focused
+            .send_keys(&char::from(Key::Enter).to_string())
+            .await
+            .unwrap();
+    }
+
+    async fn press_escape(&self) {
+        let focused = self.page.active_element().await.unwrap();
+        focused
+            .send_keys(&char::from(Key::Escape).to_string())
+            .await
+            .unwrap();
+    }
+
+    /// Waits until the page can be asked again.
+    async fn idle(&self) {
+        self.until("return !document.querySelector('#send').disabled")
+            .await;
+    }
+
+    /// The texts of all elements that a selector finds.
+    async fn texts(&self, selector: &str) -> Vec<String> {
+        let script = format!(
+            "return Array.from(document.querySelectorAll('{selector}'), it => it.textContent)"
+        );
+        serde_json::from_value(self.js(&script).await).unwrap()
+    }
+
+    async fn count(&self, selector: &str) -> usize {
+        self.texts(selector).await.len()
+    }
+
+    /// How many requests the server has got.
+    async fn requests(&self) -> usize {
+        let text = self
+            .js("return fetch('/requests').then(answer => answer.text())")
+            .await;
+        text.as_str().unwrap().parse().unwrap()
+    }
+
+    async fn screenshot(self, name: &str) {
+        let png = self.page.screenshot().await.unwrap();
+        let directory = root().join("target/page");
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join(name), png).unwrap();
+        self.page.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_conversation_is_drawn_as_the_server_saw_it() {
+    let (_server, url) = serve();
+    let browser = Browser::open(&url, &["--window-size=900,1080"], None).await;
+
+    for message in ["What is patience?", "Are you sure?"] {
+        browser.send(message).await;
+        browser.idle().await;
+    }
+    // The next answer in one piece: by keyboard too, and back.
+    let streaming = browser.page.find(Locator::Id("streaming")).await.unwrap();
+    streaming.send_keys(" ").await.unwrap();
+    browser
+        .js("document.querySelector('#prompt').focus()")
+        .await;
+    browser.send("Once more, and all at once.").await;
+    browser.idle().await;
+
+    assert_eq!(browser.texts("#log .assistant").await, [REPLY; 3]);
+    assert_eq!(
+        browser.texts("svg g > text").await,
+        [
+            "1: 503 → 429 → ok",
+            "2: dropped → timeout → ok",
+            "3: timeout → ok"
+        ]
+    );
+    for (class, count) in [
+        ("refused", 1),
+        ("throttled", 1),
+        ("dropped", 1),
+        ("silent", 2),
+        ("answered", 3),
+        ("wait", 5),
+        ("asked", 1),
+    ] {
+        assert_eq!(
+            browser.count(&format!("svg rect.{class}")).await,
+            count,
+            "{class}"
+        );
+    }
+    assert!(browser.count("svg .chunk").await >= 2 * REPLY.split(' ').count());
+    let attempts = browser.count("svg .attempt").await;
+    assert_eq!(attempts, browser.requests().await);
+    assert_eq!(
+        browser.texts("#summary").await,
+        [format!("3 messages, {attempts} attempts, 5 retries")]
+    );
+    browser.screenshot("conversation.png").await;
+}
+
+/// A call that is stopped sends nothing more.
+#[tokio::test]
+async fn a_call_is_stopped_on_a_phone_in_the_dark() {
+    let (_server, url) = serve();
+    let phone = json!({"deviceMetrics": {"width": 360, "height": 780, "pixelRatio": 2}});
+    let dark = ["--blink-settings=preferredColorScheme=0"];
+    let browser = Browser::open(&url, &dark, Some(phone)).await;
+
+    // In the wait that the server asked for.
+    browser.send("What is patience?").await;
+    browser
+        .until("return document.querySelector('svg .asked') != null")
+        .await;
+    browser.press_escape().await;
+    browser.idle().await;
+    assert_eq!(browser.count("svg .attempt").await, 2);
+    assert_eq!(browser.requests().await, 2);
+
+    // In an attempt that would not have been answered.
+    browser.send("Are you sure?").await;
+    browser
+        .until("return document.querySelectorAll('svg .attempt').length == 4")
+        .await;
+    sleep(Duration::from_millis(300)).await;
+    browser.press_escape().await;
+    browser.idle().await;
+    assert_eq!(
+        browser.texts("svg g > text").await,
+        ["1: 503 → 429 → stopped", "2: dropped → stopped"]
+    );
+    assert_eq!(browser.texts("#log .why").await, ["stopped"; 2]);
+
+    // Longer than any wait: whatever was to come would have.
+    sleep(Duration::from_millis(2500)).await;
+    assert_eq!(browser.count("svg .attempt").await, 4);
+    assert_eq!(browser.requests().await, 4);
+
+    let fits = "return document.documentElement.scrollWidth <= 360";
+    assert_eq!(browser.js(fits).await, Value::Bool(true));
+    let ground = "return getComputedStyle(document.body).backgroundColor";
+    assert_eq!(browser.js(ground).await, "rgb(22, 24, 29)");
+    browser.screenshot("phone.png").await;
+}
