@@ -88,6 +88,15 @@
 //! those of the timer crates: `futures-timer` keeps one helper for the process,
 //! `async-io` its reactor.
 //!
+//! # In a browser
+//!
+//! On `wasm32-unknown-unknown` the clock is the page's, by way of `web-time`:
+//! that is what [`Instant`] is there. `FuturesTimer` waits by the page's timers,
+//! which count whole milliseconds and may end early; it rounds up, goes by the
+//! clock and waits on. Providers must be `Send` there too; `send_wrapper` lets
+//! through what belongs to a page's one thread. The features `async-io` and
+//! `crabllm-core-0_0_25` do not compile there.
+//!
 //! # Features
 //!
 //! | feature | default | brings |

@@ -28,13 +28,16 @@ struct Args {
 const THINKING: Duration = Duration::from_millis(150);
 
 /// What happens to the messages of a conversation, in turn.
-const SCRIPTS: [&[Fault]; 5] = [
+const SCRIPTS: [&[Fault]; 4] = [
     &[Fault::Status(503), Fault::RateLimit(1)],
     &[Fault::Drop, Fault::Stall],
-    &[Fault::Late(Duration::from_millis(1500))],
+    // A stream that breaks off halfway is not asked for again, an answer in one piece is.
+    &[
+        Fault::Late(Duration::from_millis(1500)),
+        Fault::DropHalfway,
+        Fault::StallHalfway,
+    ],
     &[],
-    // What was already read of a stream is not asked for again.
-    &[Fault::StallHalfway],
 ];
 
 pub fn main() -> ExitCode {

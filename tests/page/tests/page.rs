@@ -213,16 +213,16 @@ async fn a_conversation_is_drawn_as_the_server_saw_it() {
         [
             "1: 503 → 429 → ok",
             "2: dropped → timeout → ok",
-            "3: timeout → ok"
+            "3: timeout → dropped → timeout → ok"
         ]
     );
     for (class, count) in [
         ("refused", 1),
         ("throttled", 1),
-        ("dropped", 1),
-        ("silent", 2),
+        ("dropped", 2),
+        ("silent", 3),
         ("answered", 3),
-        ("wait", 5),
+        ("wait", 7),
         ("asked", 1),
     ] {
         assert_eq!(
@@ -236,7 +236,7 @@ async fn a_conversation_is_drawn_as_the_server_saw_it() {
     assert_eq!(attempts, browser.requests().await);
     assert_eq!(
         browser.texts("#summary").await,
-        [format!("3 messages, {attempts} attempts, 5 retries")]
+        [format!("3 messages, {attempts} attempts, 7 retries")]
     );
     browser.screenshot("conversation.png").await;
 }
