@@ -168,11 +168,11 @@ impl<'de> Visitor<'de> for OperationsVisitor {
     }
 }
 
-/// The sets that have names.
+/// The sets that have names, those that hold others first.
 const SETS: [(&str, Operations); 3] = [
+    ("all", Operations::ALL),
     ("chat", Operations::CHAT),
     ("streams", Operations::STREAMS),
-    ("all", Operations::ALL),
 ];
 
 impl Serialize for Operations {

@@ -75,6 +75,24 @@ fn operations_are_named_one_by_one_or_by_the_set() {
 }
 
 #[test]
+fn operations_are_printed_in_as_few_names_as_there_are() {
+    for (set, expected) in [
+        (Operations::ALL, r#"["all"]"#),
+        (
+            Operations::CHAT | Operations::STREAMS,
+            r#"["chat","streams"]"#,
+        ),
+        (
+            Operations::STREAMS | Operations::MODELS,
+            r#"["streams","models"]"#,
+        ),
+        (Operations::NONE, "[]"),
+    ] {
+        assert_eq!(serde_json::to_string(&set).unwrap(), expected);
+    }
+}
+
+#[test]
 fn what_is_printed_is_what_people_write() {
     let policy = Policy::default().timeout(secs(90)).retry(
         Operations::CHAT
