@@ -33,8 +33,8 @@ use web_sys::{
 /// How often the timeline is drawn while a call goes on.
 const FRAME: Duration = Duration::from_millis(40);
 
-/// The bound of each attempt, and of the silence in a stream. It is short, so that one need not
-/// wait for long to see what it does.
+/// The bound of each attempt to the page's own server, and of the silence in its streams. It is
+/// short, so that one need not wait for long to see what it does.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The page, and what has been said in it.
@@ -62,9 +62,7 @@ struct Page {
 /// Brings the page to life.
 pub fn start() {
     let page = Rc::new(Page::new());
-    if let Ok(origin) = window().location().origin() {
-        page.base_url.set_value(&format!("{origin}/v1"));
-    }
+    page.base_url.set_value(&own_server());
     page.draw();
 
     let form: EventTarget = element("chat");
@@ -152,25 +150,19 @@ impl Page {
             Either::Left((result, _)) => result,
             Either::Right((never, _)) => match never {},
         };
-        let state = match &result {
-            Ok(Ok(_)) => State::Succeeded,
-            Ok(Err(_)) => State::Failed,
-            Err(_) => State::Stopped,
+        let (state, why) = match result {
+            Ok(Ok(reply)) => {
+                self.messages.borrow_mut().push(Message::assistant(reply));
+                (State::Succeeded, None)
+            }
+            Ok(Err(error)) => (State::Failed, Some(error.to_string())),
+            Err(_) => (State::Stopped, Some("stopped".into())),
         };
         self.update(begun, &steps, state);
-
-        let mut messages = self.messages.borrow_mut();
-        match result {
-            Ok(Ok(reply)) => messages.push(Message::assistant(reply)),
-            result => {
-                // What was not answered is not part of the conversation.
-                messages.pop();
-                let why = match result {
-                    Ok(Err(error)) => error.to_string(),
-                    _ => "stopped".into(),
-                };
-                append(&bubble, "em", "why").set_text_content(Some(&why));
-            }
+        if let Some(why) = why {
+            // What was not answered is not part of the conversation.
+            self.messages.borrow_mut().pop();
+            append(&bubble, "em", "why").set_text_content(Some(&why));
         }
     }
 
@@ -184,7 +176,7 @@ impl Page {
         let api_key = Some(self.api_key.value()).filter(|key| !key.is_empty());
         let observer = recorder.clone();
         let provider = Retrying::new(Fetch::new(&self.base_url.value(), api_key))
-            .policy(policy())
+            .policy(self.policy())
             .retry_after(vendor::retry_after)
             .observe(move |event| observer.event(event));
         let request = self.request(number);
@@ -202,6 +194,17 @@ impl Page {
             bubble.set_text_content(Some(&reply));
         }
         Ok(reply)
+    }
+
+    fn policy(&self) -> Policy {
+        let policy = Policy::default()
+            .max_retries(3)
+            .retry(Operations::CHAT | Operations::STREAMS);
+        if self.base_url.value() == own_server() {
+            policy.timeout(TIMEOUT).stream_idle(TIMEOUT)
+        } else {
+            policy
+        }
     }
 
     fn request(&self, number: usize) -> ChatCompletionRequest {
@@ -264,12 +267,10 @@ impl Page {
     }
 }
 
-fn policy() -> Policy {
-    Policy::default()
-        .max_retries(3)
-        .timeout(TIMEOUT)
-        .stream_idle(TIMEOUT)
-        .retry(Operations::CHAT | Operations::STREAMS)
+/// The base URL of the server that the page is from.
+fn own_server() -> String {
+    let origin = window().location().origin().unwrap_or_default();
+    format!("{origin}/v1")
 }
 
 fn window() -> Window {
