@@ -156,15 +156,8 @@ impl Operations {
     pub const MODELS: Self = Self::of(&[Operation::Models]);
 
     /// Every operation that can be retried.
-    pub const ALL: Self = Self(
-        Self::CHAT.0
-            | Self::STREAMS.0
-            | Self::EMBEDDING.0
-            | Self::IMAGE_GENERATION.0
-            | Self::AUDIO_SPEECH.0
-            | Self::AUDIO_TRANSCRIPTION.0
-            | Self::MODELS.0,
-    );
+    pub const ALL: Self =
+        Self(Self::of(Operation::EVERY).0 & !Operation::ChatCompletionStreamPassthrough.bit());
 
     /// Whether the operation is in the set.
     #[inline]
@@ -299,6 +292,11 @@ mod tests {
         ] {
             assert_eq!(joined.contains(operation), expected, "{operation}");
         }
+    }
+
+    #[test]
+    fn an_operation_is_shown_as_the_name_of_its_method() {
+        assert_eq!(Operation::AudioSpeech.to_string(), "audio_speech");
     }
 
     #[test]

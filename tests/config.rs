@@ -154,6 +154,27 @@ fn nonsense_is_refused_with_the_name_of_its_key() {
 }
 
 #[test]
+fn a_value_of_another_type_is_refused_with_what_was_expected() {
+    for (written, expected) in [
+        ("5", "a table of max_retries, timeout, "),
+        (r#"{"backoff": 5}"#, "a table of initial, max, jitter"),
+        (r#"{"timeout": true}"#, "a duration such as \"30s\""),
+        (
+            r#"{"retry": 5}"#,
+            "`chat`, `streams`, `all`, the name of a method",
+        ),
+    ] {
+        let message = serde_json::from_str::<Policy>(written)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains(&format!("expected {expected}")),
+            "{message}"
+        );
+    }
+}
+
+#[test]
 fn an_unknown_key_is_refused_with_its_name_and_those_that_are_known() {
     for (key, written) in [
         ("retries", "retries = 3"),
