@@ -70,13 +70,46 @@
 //! | `chat_completion_stream_passthrough` | yes | never: its body is consumed |
 //! | `embedding`, `image_generation`, `audio_speech`, `audio_transcription`, `models` | if retried | if asked for |
 //!
-//! # Implementation
+//! # Architecture
 //!
 //! A call is one future: the attempts one after the other, the delays in
-//! between, and one pure function that decides what to do about a failure. An
-//! attempt that has to wait races its timeout in a
-//! [`select_biased!`](futures::select_biased), the inner future first. Dropping
-//! a call drops the inner future and takes its deadline out.
+//! between, and one pure function that decides what to do about a failure.
+//!
+//! ```text
+//!    provider.chat_completion(&request)
+//!                 │
+//!                 ▼
+//!  ┌──────►  an attempt: the inner provider's own chat_completion
+//!  │              │ polled first
+//!  │              ├── ready at once ─────────────────────────┐
+//!  │              │ pending                                  │
+//!  │              ▼                                          │
+//!  │         select_biased! { inner future, its deadline }   │
+//!  │              │                    │                     │
+//!  │              │ answer             │ timeout             │
+//!  │              ├────────────────────│─────────────────────┘
+//!  │              ▼                    ▼
+//!  │         Ok  or  Err           Error::Timeout, the inner future is dropped
+//!  │          │       │                │
+//!  │          │       └────┬───────────┘
+//!  │          │            ▼
+//!  │          │         decide: policy, hooks, what the server asks for,
+//!  │          │            │     deadline, budget
+//!  │          │            ├── give up ──► that very error
+//!  │          │            │ retry
+//!  │          ▼            ▼
+//!  │        the answer   the delay, on the same timer
+//!  └───────────────────────┘
+//! ```
+//!
+//! An [`Event`] is told where a line goes back up or out. Dropping the call,
+//! wherever it is, drops the inner future and takes its deadline out.
+//!
+//! Each file has one subject, and the arrows between them point one way. The
+//! adapters, one for each release of `crabllm-core`, give each method's future
+//! to `call`, the loop; that knows neither `crabllm-core` nor a runtime. It is
+//! made of `attempt`, `decision`, `backoff`, `budget`, `hooks`, and `deadlines`
+//! on a `timer`; `stream` is what becomes of an answer that is one.
 //!
 //! The calls of a wrapper and its clones share one sleep of the timer crate for
 //! all their timeouts, where the timer [allows it](Timer::is_shareable): their

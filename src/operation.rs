@@ -256,6 +256,7 @@ mod tests {
                 Err(refused) => {
                     assert!(passthrough, "{operation}");
                     assert_eq!(refused.operation(), operation);
+                    assert!(refused.to_string().starts_with(operation.as_str()));
                 }
             }
         }
