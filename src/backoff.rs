@@ -102,14 +102,8 @@ impl Backoff {
 
     /// `min(initial * 2^retry, max)`.
     fn bound(&self, retry: u32) -> Duration {
-        let initial = self.initial.as_nanos();
-        let doubled = if initial == 0 {
-            0
-        } else if retry < initial.leading_zeros() {
-            initial << retry
-        } else {
-            u128::MAX
-        };
+        let factor = 1_u128.checked_shl(retry).unwrap_or(u128::MAX);
+        let doubled = self.initial.as_nanos().saturating_mul(factor);
         from_nanos(doubled.min(self.max.as_nanos()))
     }
 }

@@ -138,6 +138,14 @@ mod tests {
     }
 
     #[test]
+    fn the_costs_can_be_set() {
+        let budget = RetryBudget::new(20).cost(3).throttle_cost(2);
+        assert_eq!(budget.take(false), Some(3));
+        assert_eq!(budget.take(true), Some(2));
+        assert_eq!(budget.available(), 15);
+    }
+
+    #[test]
     fn tokens_never_exceed_the_capacity() {
         for capacity in [20, u32::MAX] {
             let budget = RetryBudget::new(capacity);
