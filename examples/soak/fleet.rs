@@ -136,13 +136,12 @@ pub fn wrap(
 fn ample() -> RetryBudget {
     let budget = budget::budget(2 * HALF);
     let clock = VirtualTimer::manual();
-    let down = Scripted::new(clock.clone(), [Step::status(503), Step::status(503)]);
+    let down = Scripted::new(clock.clone(), [(); 9].map(|()| Step::status(503)));
     let at_once = Backoff::exponential(Duration::ZERO, Duration::ZERO);
     let spender = Retrying::with_timer(down, clock)
         .policy(Policy::default().max_retries(1).backoff(at_once))
         .budget(budget.clone().cost(HALF));
     let request = crate::wire::question("m", "", None);
-    let failed = block_on(spender.chat_completion(&request));
-    debug_assert!(failed.is_err());
+    _ = block_on(spender.chat_completion(&request));
     budget
 }
