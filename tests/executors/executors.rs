@@ -40,8 +40,11 @@ pub fn smol_local(script: Script, mut tasks: Tasks) {
             spawner.spawn(task).detach();
         }
     });
-    smol::block_on(executor.run(executor.spawn(script)));
-    drop(spawning);
+    smol::block_on(executor.run(async {
+        executor.spawn(script).await;
+        // The task has the executor, which has the task.
+        spawning.cancel().await;
+    }));
 }
 
 pub fn async_std(script: Script, mut tasks: Tasks) {
@@ -121,8 +124,12 @@ pub fn async_executor_on_own_threads(script: Script, mut tasks: Tasks) {
                 spawner.spawn(task).detach();
             }
         });
-        futures::executor::block_on(executor.spawn(script));
-        drop((spawning, stop));
+        futures::executor::block_on(async {
+            executor.spawn(script).await;
+            // The task has the executor, which has the task.
+            spawning.cancel().await;
+        });
+        drop(stop);
     });
 }
 

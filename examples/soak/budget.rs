@@ -1,0 +1,126 @@
+//! What a budget must hold, by the events of the calls that it paid for.
+
+use crate::log::{How, Record, Told};
+use crabllm_retry::{GiveUpReason, RetryBudget};
+
+/// The costs of a retry, and of one of a throttled attempt.
+const COST: u32 = 14;
+const THROTTLE_COST: u32 = 5;
+
+/// A budget by the rules of the contract, for calls one after the other.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Model {
+    pub tokens: u32,
+    pub capacity: u32,
+}
+
+/// What a call takes from a budget.
+fn cost(throttled: bool) -> u32 {
+    if throttled { THROTTLE_COST } else { COST }
+}
+
+/// A budget of so many tokens, with the costs that are counted on here.
+pub fn budget(capacity: u32) -> RetryBudget {
+    RetryBudget::new(capacity)
+        .cost(COST)
+        .throttle_cost(THROTTLE_COST)
+}
+
+impl Model {
+    pub fn new(capacity: u32) -> Self {
+        let tokens = capacity;
+        Self { tokens, capacity }
+    }
+
+    /// Goes through a call that is over; an error where the budget did what it must not do.
+    pub fn replay(&mut self, record: &Record) -> Result<(), String> {
+        for (number, told) in record.told.iter().enumerate() {
+            match *told {
+                Told::Retry { throttled } => {
+                    let left = self.tokens.checked_sub(cost(throttled));
+                    self.tokens = left.ok_or("a retry that there were no tokens for")?;
+                }
+                Told::Success => {
+                    let given = given_back(&record.told[..number]);
+                    self.tokens = (self.tokens + given).min(self.capacity);
+                }
+                Told::GaveUp(GiveUpReason::Budget) => {
+                    if self.tokens >= cost(throttled(record)) {
+                        return Err(format!("no retry with {} tokens", self.tokens));
+                    }
+                }
+                Told::GaveUp(_) | Told::Stalled => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the last attempt of a call was.
+fn throttled(record: &Record) -> bool {
+    let last = record.attempts.last().and_then(|last| last.ended);
+    matches!(last, Some((_, How::Failed(refusal))) if refusal.is_throttling())
+}
+
+/// By how much a call has changed a budget that was never full nor dry.
+pub fn balance(record: &Record) -> i64 {
+    let change = |(number, told): (usize, &Told)| match *told {
+        Told::Retry { throttled } => -i64::from(cost(throttled)),
+        Told::Success => i64::from(given_back(&record.told[..number])),
+        Told::GaveUp(_) | Told::Stalled => 0,
+    };
+    record.told.iter().enumerate().map(change).sum()
+}
+
+/// What a call gives back that succeeds after these events.
+fn given_back(earlier: &[Told]) -> u32 {
+    match earlier.last() {
+        Some(&Told::Retry { throttled }) => cost(throttled),
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RETRY: Told = Told::Retry { throttled: false };
+    const THROTTLED: Told = Told::Retry { throttled: true };
+
+    fn record(told: &[Told]) -> Record {
+        Record {
+            told: told.to_vec(),
+            ..Record::default()
+        }
+    }
+
+    #[test]
+    fn a_success_gives_back_the_last_retry_or_one() {
+        for (told, change) in [
+            (&[Told::Success][..], 1),
+            (&[RETRY, THROTTLED, Told::Success], -14),
+            (&[THROTTLED, RETRY, Told::Success], -5),
+            (&[RETRY], -14),
+            (&[RETRY, Told::Success, Told::Stalled], 0),
+        ] {
+            assert_eq!(balance(&record(told)), change, "{told:?}");
+            let mut model = Model {
+                tokens: 50,
+                capacity: 100,
+            };
+            assert_eq!(model.replay(&record(told)), Ok(()));
+            assert_eq!(i64::from(model.tokens), 50 + change, "{told:?}");
+        }
+    }
+
+    #[test]
+    fn a_budget_is_never_above_its_capacity_nor_overdrawn() {
+        let mut model = Model::new(20);
+        assert_eq!(model.replay(&record(&[Told::Success])), Ok(()));
+        assert_eq!(model.tokens, 20);
+        assert!(model.replay(&record(&[RETRY, RETRY])).is_err());
+        let mut full = Model::new(20);
+        let refused = record(&[Told::GaveUp(GiveUpReason::Budget)]);
+        assert!(full.replay(&refused).is_err());
+    }
+}

@@ -1,0 +1,20 @@
+//! Waiting, within bounds, for what other threads are about to do.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Waits until something holds, or for as long as it could take.
+pub fn until(holds: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !holds() && start.elapsed() < Duration::from_secs(10) {
+        thread::sleep(Duration::from_micros(100));
+    }
+}
+
+/// What is left of something when it had the time to go.
+pub fn until_none(left: impl Fn() -> usize) -> usize {
+    until(|| left() == 0);
+    left()
+}

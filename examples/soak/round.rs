@@ -1,0 +1,324 @@
+//! Some hundred calls at once in virtual time, on two executors.
+
+use crate::{
+    caller::{Caller, Outcome},
+    chaos::SIGNS,
+    executors::{self, Run},
+    fleet::Fleet,
+    judge::Court,
+    log::Log,
+    patience::{until, until_none},
+    script::{Script, TICK, Task, mix},
+    tally::{Deed, Tally},
+    verify::Fault,
+};
+use crabllm_retry::{Timer, VirtualTimer};
+use fastrand::Rng;
+use futures::{
+    FutureExt,
+    channel::{mpsc, oneshot},
+    future::BoxFuture,
+    poll,
+};
+use std::{
+    ops::Range,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{
+            AtomicUsize,
+            Ordering::{AcqRel, Acquire, Relaxed},
+        },
+        mpsc as threads,
+    },
+    task::Poll,
+    thread,
+    time::Duration,
+};
+
+/// How many calls a round makes at once.
+const WORKERS: usize = 64;
+/// How long a round may take, in real time: some hundred times what it does.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than any timeout, and any bound on the silence of a stream.
+const LONG: Duration = Duration::from_secs(60);
+
+pub const EXECUTORS: [(&str, Run); 11] = [
+    ("smol", executors::smol_global),
+    ("smol's local one", executors::smol_local),
+    ("async-std", executors::async_std),
+    (
+        "tokio on one thread",
+        executors::tokio_current_thread_without_drivers,
+    ),
+    ("tokio", executors::tokio_multi_thread),
+    ("block_on", executors::futures_block_on),
+    ("a local pool", executors::futures_local_pool),
+    ("a thread pool", executors::futures_thread_pool),
+    ("pollster", executors::pollster),
+    ("own threads", executors::async_executor_on_own_threads),
+    (
+        "another at every wake",
+        executors::another_executor_at_every_wake,
+    ),
+];
+
+/// A round never ended.
+pub struct Stuck;
+
+/// One round of the soak.
+pub struct Round<'a> {
+    pub seed: u64,
+    pub number: usize,
+    pub calls: usize,
+    pub tally: &'a Arc<Tally>,
+}
+
+/// What the tasks of a round share.
+struct Scene {
+    seed: u64,
+    calm: bool,
+    place: String,
+    clock: VirtualTimer,
+    log: Arc<Log>,
+    fleet: Fleet,
+    tally: Arc<Tally>,
+    executors: [mpsc::UnboundedSender<Task>; 2],
+    /// The tasks that are not done.
+    left: AtomicUsize,
+    /// Dropped when all are done.
+    going_on: Mutex<Vec<oneshot::Sender<()>>>,
+}
+
+impl Round<'_> {
+    pub fn run(&self) -> Result<(), Stuck> {
+        let (tasks, queues): (Vec<_>, Vec<_>) = (0..2).map(|_| mpsc::unbounded()).unzip();
+        let (going_on, done): (Vec<_>, Vec<_>) = (0..2).map(|_| oneshot::channel()).unzip();
+        let scene = self.scene(tasks, going_on);
+        Scene::start(&scene, self.calls);
+        let (ended, ends) = threads::channel();
+        let runs = self.executors().map(|(_, run)| run);
+        for (run, (queue, done)) in runs.into_iter().zip(queues.into_iter().zip(done)) {
+            let ended = ended.clone();
+            thread::spawn(move || {
+                run(done.map(drop).boxed(), queue);
+                _ = ended.send(());
+            });
+        }
+        for _ in 0..2 {
+            if ends.recv_timeout(PATIENCE).is_err() {
+                return Err(self.stuck(&scene));
+            }
+        }
+        self.check(scene);
+        self.tally.add(Deed::Executors, 1);
+        Ok(())
+    }
+
+    /// Every executor meets every other.
+    fn executors(&self) -> [(&'static str, Run); 2] {
+        let (first, second) = (self.number, self.number + self.number / EXECUTORS.len());
+        [first, second].map(|number| EXECUTORS[number % EXECUTORS.len()])
+    }
+
+    fn scene(
+        &self,
+        tasks: Vec<mpsc::UnboundedSender<Task>>,
+        going_on: Vec<oneshot::Sender<()>>,
+    ) -> Arc<Scene> {
+        let seed = mix(self.seed, self.number as u64);
+        let calm = self.number.is_multiple_of(2);
+        let clock = VirtualTimer::new();
+        let log = Arc::new(Log::new(self.calls, clock.now()));
+        let [first, second] = self.executors().map(|(name, _)| name);
+        let weather = if calm { "a calm" } else { "wild weather" };
+        Arc::new(Scene {
+            seed,
+            calm,
+            place: format!("round {}, {weather}, on {first} and {second}", self.number),
+            fleet: Fleet::new(seed, calm, &clock, &log),
+            clock,
+            log,
+            tally: self.tally.clone(),
+            executors: tasks.try_into().expect("two"),
+            left: AtomicUsize::new(0),
+            going_on: Mutex::new(going_on),
+        })
+    }
+
+    fn stuck(&self, scene: &Scene) -> Stuck {
+        let left = scene.left.load(Acquire);
+        let seen = format!("{left} tasks that never ended in {}", scene.place);
+        for _ in 0..left.max(1) {
+            self.tally.fault(Fault::Lost, "an end for each call", &seen);
+        }
+        Stuck
+    }
+
+    /// Demands that nothing is left of the calls.
+    fn check(&self, scene: Arc<Scene>) {
+        // The last task may be about to let go of it.
+        until(|| Arc::strong_count(&scene) == 1);
+        let Some(scene) = Arc::into_inner(scene) else {
+            return self.tally.demand_none(1, "task", "a round");
+        };
+        let Scene {
+            calm,
+            place,
+            clock,
+            log,
+            fleet,
+            ..
+        } = scene;
+        let none = |left: usize, what: &str| self.tally.demand_none(left, what, &place);
+        fleet.check_budget(&log, calm, self.tally, &place);
+        none(until_none(|| log.bells()), "waker");
+        none(until_none(|| log.alive.load(Relaxed)), "future or stream");
+        let repolled = log.repolled.load(Relaxed);
+        for _ in 0..repolled {
+            let seen = format!("one in {place}");
+            self.tally
+                .fault(Fault::Double, "no poll after the end", &seen);
+        }
+        // A wrapper takes the sleep that its calls have shared with it, or outlasts it.
+        let outlives = (self.number / 2).is_multiple_of(2);
+        if outlives {
+            clock.advance(LONG);
+            none(until_none(|| clock.sleeping()), "sleep of an idle wrapper");
+        }
+        let timers = fleet.ships.map(|ship| ship.timer);
+        none(until_none(|| clock.sleeping()), "sleep");
+        for timer in &timers {
+            none(until_none(|| timer.clones() - 1), "user of a timer");
+        }
+        none(
+            until_none(|| Arc::strong_count(&log) - 1),
+            "user of the log",
+        );
+    }
+}
+
+impl Scene {
+    /// Hands the work to the executors.
+    fn start(scene: &Arc<Self>, calls: usize) {
+        let share = calls.div_ceil(WORKERS);
+        let shares = (0..calls).step_by(share.max(1));
+        let shares = shares.map(|first| first..(first + share).min(calls));
+        let mut tasks: Vec<Task> = shares
+            .enumerate()
+            .map(|(worker, calls)| Self::work(scene.clone(), worker % 2, calls).boxed())
+            .collect();
+        if !scene.calm {
+            tasks.push(Self::storm(scene.clone()).boxed());
+        }
+        scene.left.store(tasks.len(), Relaxed);
+        // All are watched before the first one runs, so that the clock waits for all.
+        let watched = tasks.into_iter().map(|task| {
+            let scene = scene.clone();
+            scene.clock.clone().task(async move {
+                task.await;
+                scene.done();
+            })
+        });
+        for (number, task) in watched.collect::<Vec<_>>().into_iter().enumerate() {
+            scene.spawn(number % 2, task.boxed());
+        }
+    }
+
+    fn spawn(&self, executor: usize, task: Task) {
+        self.executors[executor]
+            .unbounded_send(task)
+            .unwrap_or_else(|_| unreachable!("executors run until all is done"));
+    }
+
+    /// Ends the executors when the last task is done.
+    fn done(&self) {
+        if self.left.fetch_sub(1, AcqRel) > 1 {
+            return;
+        }
+        let going_on = self.going_on.lock();
+        going_on.unwrap_or_else(PoisonError::into_inner).clear();
+        for executor in &self.executors {
+            executor.close_channel();
+        }
+    }
+
+    /// Makes calls, one after the other.
+    async fn work(scene: Arc<Self>, executor: usize, calls: Range<usize>) {
+        for call in calls {
+            let script = Script::of(scene.seed, call);
+            let ship = scene.fleet.of(call);
+            scene.count(&script, ship.shared_sleeps);
+            let caller = Caller {
+                wrapper: match (script.orphaned, script.clones) {
+                    (true, _) => ship.orphan(),
+                    (_, true) => Arc::new((*ship.wrapper).clone()),
+                    _ => ship.wrapper.clone(),
+                },
+                timer: ship.timer.clone(),
+                log: scene.log.clone(),
+                script: script.clone(),
+                call,
+                signs: SIGNS,
+            };
+            let outcome = match script.hops {
+                true => Self::hop(&scene, 1 - executor, caller.run().boxed()).await,
+                false => Some(caller.run().await),
+            };
+            let Some(outcome) = outcome else {
+                let seen = format!("call {call} in {}", scene.place);
+                scene.tally.fault(Fault::Lost, "an end after a hop", &seen);
+                continue;
+            };
+            let court = Court {
+                rules: &ship.rules,
+                log: &scene.log,
+                exactly: scene.calm,
+                tally: &scene.tally,
+                place: &scene.place,
+            };
+            court.judge(call, &script, &outcome);
+        }
+    }
+
+    /// Polls a call once here, and the rest of it on another executor.
+    async fn hop(
+        scene: &Arc<Self>,
+        executor: usize,
+        mut call: BoxFuture<'static, Outcome>,
+    ) -> Option<Outcome> {
+        if let Poll::Ready(outcome) = poll!(&mut call) {
+            return Some(outcome);
+        }
+        scene.tally.add(Deed::Hop, 1);
+        let (answer, answered) = oneshot::channel();
+        let rest = async move { _ = answer.send(call.await) };
+        scene.spawn(executor, scene.clock.task(rest).boxed());
+        answered.await.ok()
+    }
+
+    /// Moves the clock by hours now and then, or ahead of the sleeps.
+    async fn storm(scene: Arc<Self>) {
+        let mut rng = Rng::with_seed(scene.seed);
+        while scene.left.load(Acquire) > 1 {
+            scene.clock.sleep(TICK * rng.u32(10..200)).await;
+            let hours = Duration::from_secs(3600 * rng.u64(1..5));
+            if rng.bool() {
+                scene.clock.advance(hours);
+                scene.tally.add(Deed::Jump, 1);
+            } else {
+                scene.fleet.ships[2].timer.suspend(hours);
+                scene.tally.add(Deed::Suspend, 1);
+            }
+        }
+    }
+
+    fn count(&self, script: &Script, shared_sleeps: bool) {
+        let sleeps = match shared_sleeps {
+            true => Deed::SharedSleeps,
+            false => Deed::OwnSleeps,
+        };
+        self.tally.add(sleeps, 1);
+        let clones = script.clones && !script.orphaned;
+        self.tally.add(Deed::Cloned, usize::from(clones));
+    }
+}

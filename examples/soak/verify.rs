@@ -1,0 +1,384 @@
+//! Whether a call went by the contract: values in, faults out.
+
+use crate::{
+    caller::{End, Outcome},
+    consumer::Finish,
+    log::{Attempt, How, Record, Refusal, Told},
+    predict::predict,
+    rules::Rules,
+    script::{Drop, FlowEnd, Script},
+};
+use crabllm_retry::GiveUpReason;
+use std::time::Duration;
+
+/// What is wrong with a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It has not the end that its attempts demand.
+    Lost,
+    /// There is an attempt after an answer, or one too many.
+    Double,
+    /// A timeout or a retry came before its time.
+    Early,
+    /// Anything else.
+    Broken,
+}
+
+/// A call that is over, and all that is known of it.
+pub struct Case<'a> {
+    pub rules: &'a Rules,
+    pub script: &'a Script,
+    pub record: &'a Record,
+    pub outcome: &'a Outcome,
+}
+
+/// A fault, and what was expected in its place.
+pub type Found = (Fault, &'static str);
+
+impl Case<'_> {
+    /// What must hold in all weathers.
+    pub fn check(&self) -> Result<(), Found> {
+        if self.record.attempts.len() > self.rules.limit(self.script.streams) {
+            return Err((Fault::Double, "no more attempts than the policy allows"));
+        }
+        for (number, pair) in self.record.attempts.windows(2).enumerate() {
+            self.check_retry(number, &pair[0], &pair[1])?;
+        }
+        self.check_timeouts()?;
+        self.check_end()?;
+        self.check_told()
+    }
+
+    /// What must hold besides where the scripts are all that happens.
+    pub fn check_exactly(&self) -> Result<(), Found> {
+        let Outcome { began, ended, .. } = *self.outcome;
+        let prediction = predict(self.script, self.rules);
+        let limit = match self.script.dropped {
+            Some(Drop::Unpolled) => return Ok(()),
+            // How far a call without delays comes in no time is its executor's business.
+            Some(Drop::After(Duration::ZERO)) => return Ok(()),
+            Some(Drop::After(limit)) => limit,
+            _ => Duration::MAX,
+        };
+        let expected = prediction.attempts.into_iter();
+        let expected = expected.filter(|attempt| attempt.began <= limit);
+        let expected = expected.map(|attempt| Attempt {
+            began: began + attempt.began,
+            ended: attempt.ended.map(|(at, how)| match at > limit {
+                true => (began + limit, How::Abandoned),
+                false => (began + at, how),
+            }),
+        });
+        if !expected.eq(self.record.attempts.iter().cloned()) {
+            return Err((Fault::Lost, "the attempts of the script, each at its time"));
+        }
+        let opened = self.record.open;
+        if !opened && ended != began + prediction.ended.min(limit) {
+            return Err((Fault::Lost, "the end at its time"));
+        }
+        match &self.outcome.end {
+            End::Streamed(consumed) => self.check_flow(consumed.items, consumed.finish),
+            End::Cancelled if prediction.ended < limit && !opened => {
+                Err((Fault::Lost, "an end before the caller has had enough"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_retry(&self, retry: usize, failed: &Attempt, next: &Attempt) -> Result<(), Found> {
+        let Some((ended, how)) = failed.ended else {
+            return Err((Fault::Double, "one attempt at a time"));
+        };
+        let refusal = match how {
+            How::Failed(refusal) => refusal,
+            How::Abandoned => Refusal::TIMEOUT,
+            How::Answered => return Err((Fault::Double, "no attempt after an answer")),
+            How::Panicked => return Err((Fault::Double, "no attempt after a panic")),
+        };
+        if !refusal.transient || refusal.wait > self.rules.max_retry_after {
+            return Err((Fault::Broken, "no attempt after an error for good"));
+        }
+        if next.began.saturating_sub(ended) < self.rules.shortest_delay(retry, refusal.wait) {
+            return Err((Fault::Early, "no retry before its delay has passed"));
+        }
+        Ok(())
+    }
+
+    fn check_timeouts(&self) -> Result<(), Found> {
+        let Outcome { began, end, .. } = self.outcome;
+        let dropped = match end {
+            End::Cancelled => self.record.untold(),
+            _ => None,
+        };
+        for (number, attempt) in self.record.attempts.iter().enumerate() {
+            let Some((ended, how)) = attempt.ended else {
+                return Err((Fault::Broken, "no attempt outlives its call"));
+            };
+            if how != How::Abandoned || dropped == Some(number) {
+                continue;
+            }
+            // The first attempt begins with its call.
+            let since = if number == 0 { *began } else { attempt.began };
+            let deadline = self.rules.deadline;
+            let struck = !deadline.is_zero() && ended.saturating_sub(*began) >= deadline;
+            if ended.saturating_sub(since) < self.rules.timeout && !struck {
+                return Err((Fault::Early, "no timeout before its time"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_end(&self) -> Result<(), Found> {
+        let attempts = &self.record.attempts;
+        let last = attempts.last().and_then(|last| last.ended);
+        let how = last.map(|(_, how)| how);
+        let right = match &self.outcome.end {
+            End::Answered(attempt) => {
+                how == Some(How::Answered)
+                    && attempt.is_none_or(|attempt| attempt + 1 == attempts.len())
+            }
+            End::Streamed(consumed) => {
+                let early =
+                    consumed.finish == Finish::Stalled && consumed.waited < self.rules.stream_idle;
+                if early {
+                    return Err((Fault::Early, "no stall before its time"));
+                }
+                how == Some(How::Answered)
+            }
+            End::Failed(refusal) if *refusal == Refusal::TIMEOUT => {
+                matches!(how, Some(How::Abandoned)) || how == Some(How::Failed(*refusal))
+            }
+            End::Failed(refusal) => how == Some(How::Failed(*refusal)),
+            End::Cancelled => self.script.dropped.is_some(),
+            End::Panicked => {
+                let told = self.record.told.len().checked_sub(1);
+                let by_stream = self.record.open && self.script.flow.end == FlowEnd::Panic;
+                let by_observer = told.is_some() && told == self.script.observer_panics_at;
+                how == Some(How::Panicked) || by_observer || by_stream
+            }
+            End::Wrong(_) => false,
+        };
+        match right {
+            true => Ok(()),
+            false => Err((Fault::Lost, "the end that the last attempt demands")),
+        }
+    }
+
+    /// An observer is told of each retry, and once of the end.
+    fn check_told(&self) -> Result<(), Found> {
+        let told = &self.record.told;
+        let announced = told
+            .iter()
+            .filter(|told| matches!(told, Told::Retry { .. }));
+        let (announced, made) = (announced.count(), self.record.attempts.len());
+        let made = made.saturating_sub(1);
+        // What was announced is not made if the caller, or the observer, drops the call.
+        let cut = matches!(self.outcome.end, End::Cancelled | End::Panicked);
+        if announced != made && !(cut && announced == made + 1) {
+            return Err((Fault::Broken, "an event for each retry"));
+        }
+        let last = told.last().copied();
+        let right = match &self.outcome.end {
+            End::Answered(_) => last == Some(Told::Success),
+            End::Streamed(consumed) => match consumed.finish {
+                Finish::Stalled => last == Some(Told::Stalled),
+                _ => last == Some(Told::Success),
+            },
+            End::Failed(refusal) => match last {
+                Some(Told::GaveUp(why)) => self.may_give_up(refusal, why),
+                _ => false,
+            },
+            End::Cancelled | End::Panicked | End::Wrong(_) => true,
+        };
+        match right {
+            true => Ok(()),
+            false => Err((
+                Fault::Lost,
+                "an event for the end, with a reason that holds",
+            )),
+        }
+    }
+
+    fn may_give_up(&self, refusal: &Refusal, why: GiveUpReason) -> bool {
+        let Self { rules, script, .. } = self;
+        let attempts = self.record.attempts.len();
+        let elapsed = self.outcome.ended - self.outcome.began;
+        match why {
+            GiveUpReason::NotTransient => !refusal.transient,
+            GiveUpReason::NotRetried => script.streams && !rules.retries_streams,
+            GiveUpReason::Exhausted => attempts == rules.limit(script.streams),
+            GiveUpReason::RetryAfterTooLong => refusal.wait > rules.max_retry_after,
+            GiveUpReason::Deadline => {
+                let delay = rules.longest_delay(attempts - 1, refusal.wait);
+                elapsed >= rules.deadline || rules.too_late(elapsed, delay)
+            }
+            GiveUpReason::Budget => rules.scarce,
+            _ => false,
+        }
+    }
+
+    fn check_flow(&self, items: usize, finish: Finish) -> Result<(), Found> {
+        let flow = self.script.flow;
+        let right = match flow.end {
+            _ if finish == Finish::Dropped => true,
+            FlowEnd::Finish => finish == Finish::Ended,
+            FlowEnd::Fail => finish == Finish::Failed,
+            FlowEnd::Hang => finish == Finish::Stalled,
+            FlowEnd::Panic => false,
+        };
+        match right && (items == flow.items || finish == Finish::Dropped) {
+            true => Ok(()),
+            false => Err((Fault::Lost, "all items of a stream, and its end")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crabllm_retry::Jitter;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// What a call with retries comes to: failed at once, after a second, and well.
+    struct Sample {
+        rules: Rules,
+        script: Script,
+        record: Record,
+        outcome: Outcome,
+    }
+
+    impl Sample {
+        fn new() -> Self {
+            let refusal = Refusal {
+                status: Some(503),
+                transient: true,
+                timed_out: false,
+                wait: Duration::ZERO,
+            };
+            let attempt = |began, ended, how| Attempt {
+                began: began * MS,
+                ended: Some((ended * MS, how)),
+            };
+            let attempts = vec![
+                attempt(0, 0, How::Failed(refusal)),
+                attempt(100, 1100, How::Abandoned),
+                attempt(1300, 1400, How::Answered),
+            ];
+            let retry = Told::Retry { throttled: false };
+            Self {
+                rules: Rules {
+                    max_retries: 2,
+                    timeout: 1000 * MS,
+                    deadline: Duration::ZERO,
+                    initial: 100 * MS,
+                    max: 2000 * MS,
+                    jitter: Jitter::None,
+                    max_retry_after: 4000 * MS,
+                    stream_idle: 1000 * MS,
+                    retries_streams: true,
+                    scarce: false,
+                },
+                script: Script {
+                    dropped: None,
+                    ..Script::of(1, 1)
+                },
+                record: Record {
+                    attempts,
+                    told: vec![retry, retry, Told::Success],
+                    ..Record::default()
+                },
+                outcome: Outcome {
+                    began: Duration::ZERO,
+                    ended: 1400 * MS,
+                    end: End::Answered(Some(2)),
+                },
+            }
+        }
+
+        fn check(&self) -> Option<Fault> {
+            let case = Case {
+                rules: &self.rules,
+                script: &self.script,
+                record: &self.record,
+                outcome: &self.outcome,
+            };
+            case.check().err().map(|(fault, _)| fault)
+        }
+
+        /// What is found when something is changed.
+        fn with(change: impl FnOnce(&mut Self)) -> Option<Fault> {
+            let mut sample = Self::new();
+            change(&mut sample);
+            sample.check()
+        }
+    }
+
+    #[test]
+    fn a_call_by_the_contract_is_found_right() {
+        assert_eq!(Sample::new().check(), None);
+    }
+
+    #[test]
+    fn a_retry_or_a_timeout_before_its_time_is_early() {
+        let early = Some(Fault::Early);
+        let retry = |it: &mut Sample| it.record.attempts[1].began -= MS;
+        assert_eq!(Sample::with(retry), early);
+        let timeout = |it: &mut Sample| it.rules.timeout += MS;
+        assert_eq!(Sample::with(timeout), early);
+    }
+
+    #[test]
+    fn an_attempt_too_many_is_double() {
+        let double = Some(Fault::Double);
+        assert_eq!(Sample::with(|it| it.rules.max_retries = 1), double);
+        let answered = |it: &mut Sample| it.record.attempts[0].ended = Some((MS, How::Answered));
+        assert_eq!(Sample::with(answered), double);
+    }
+
+    #[test]
+    fn another_end_than_that_of_the_last_attempt_is_lost() {
+        let lost = Some(Fault::Lost);
+        for end in [
+            End::Answered(Some(1)),
+            End::Failed(Refusal::TIMEOUT),
+            End::Cancelled,
+            End::Panicked,
+            End::Wrong(String::new()),
+        ] {
+            assert_eq!(Sample::with(|it| it.outcome.end = end), lost);
+        }
+        assert_eq!(Sample::with(|it| it.record.told.truncate(2)), lost);
+    }
+
+    #[test]
+    fn giving_up_with_retries_left_is_lost() {
+        let give_up = |why| {
+            Sample::with(|it| {
+                it.record.attempts.truncate(2);
+                it.record.told.truncate(1);
+                it.record.told.push(Told::GaveUp(why));
+                it.outcome.end = End::Failed(Refusal::TIMEOUT);
+            })
+        };
+        for why in [
+            GiveUpReason::Exhausted,
+            GiveUpReason::NotTransient,
+            GiveUpReason::Budget,
+            GiveUpReason::RetryAfterTooLong,
+        ] {
+            assert_eq!(give_up(why), Some(Fault::Lost), "{why}");
+        }
+    }
+
+    #[test]
+    fn what_is_predicted_keeps_the_limit_and_goes_forward() {
+        let rules = Sample::new().rules;
+        for call in 0..1000 {
+            let script = Script::of(1, call);
+            let attempts = predict(&script, &rules).attempts;
+            assert!((1..=3).contains(&attempts.len()));
+            assert!(attempts.is_sorted_by_key(|attempt| attempt.began));
+        }
+    }
+}
