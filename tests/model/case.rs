@@ -255,7 +255,7 @@ impl Coincidence {
 }
 
 fn rules(operations: &'static [Operation]) -> impl Strategy<Value = Rules> {
-    let bounds = (duration(), rare(duration()), duration(), duration());
+    let bounds = (duration(), rare(duration()), limit(), duration());
     let backoffs = (delays(), prop::option::of(delays()));
     let max_retries = select(vec![0, 1, 2, 3, 5, u32::MAX]);
     let drawn = (max_retries, bounds, backoffs, retried(operations));
@@ -275,6 +275,11 @@ fn rules(operations: &'static [Operation]) -> impl Strategy<Value = Rules> {
     })
 }
 
+/// Often none.
+fn limit() -> impl Strategy<Value = Duration> {
+    prop_oneof![2 => duration(), 1 => Just(Duration::MAX)]
+}
+
 /// Mostly zero: none.
 fn rare(duration: impl Strategy<Value = Duration>) -> impl Strategy<Value = Duration> {
     prop_oneof![2 => Just(Duration::ZERO), 1 => duration]
@@ -282,7 +287,7 @@ fn rare(duration: impl Strategy<Value = Duration>) -> impl Strategy<Value = Dura
 
 fn delays() -> impl Strategy<Value = Delays> {
     let jitter = select(vec![Jitter::None, Jitter::Equal, Jitter::Full]);
-    (duration(), duration(), jitter).prop_map(|(initial, max, jitter)| Delays {
+    (duration(), limit(), jitter).prop_map(|(initial, max, jitter)| Delays {
         initial,
         max,
         jitter,
@@ -325,7 +330,7 @@ fn call(operations: &'static [Operation]) -> impl Strategy<Value = Call> {
 
 fn attempt(hints: bool) -> impl Strategy<Value = Outcome> {
     let item = outcome(hints, Just(Kind::Answer(Vec::new())), 4);
-    let answer = vec(item, 0..4).prop_map(Kind::Answer);
+    let answer = vec(item, 0..5).prop_map(Kind::Answer);
     outcome(hints, answer, 1)
 }
 
@@ -344,12 +349,15 @@ fn outcome(
 }
 
 fn fault(hints: bool) -> impl Strategy<Value = Fault> {
-    let statuses = vec![400u16, 404, 408, 500, 501, 502, 503, 504, 529];
-    let status = prop_oneof![select(statuses), Just(429)];
+    let status = prop_oneof![
+        1 => select(vec![400u16, 404, 408, 428, 430, 499, 501, 505, 529]),
+        3 => select(vec![500u16, 502, 503, 504]),
+        3 => Just(429),
+    ];
     let body = prop_oneof![Just(String::new()), "[0-9]{3}"];
     let asked = prop::option::of(duration()).prop_map(move |asked| asked.filter(|_| hints));
     prop_oneof![
-        6 => (status, body, asked).prop_map(|(status, body, retry_after)| Fault::Status {
+        8 => (status, body, asked).prop_map(|(status, body, retry_after)| Fault::Status {
             status,
             body,
             retry_after,
