@@ -1,6 +1,6 @@
 //! What a random case is made of, and how one is drawn.
 
-use crate::model::Model;
+use crate::model::{CENTURY, Model, opens_stream};
 use crabllm_retry::{Backoff, Jitter, Operation, Operations, Policy, RetryBudget, Step};
 use proptest::{collection::vec, prelude::*, sample::select};
 use std::time::Duration;
@@ -255,7 +255,7 @@ impl Coincidence {
 }
 
 fn rules(operations: &'static [Operation]) -> impl Strategy<Value = Rules> {
-    let bounds = (duration(), rare(duration()), limit(), duration());
+    let bounds = (bound(), rare(duration()), limit(), bound());
     let backoffs = (delays(), prop::option::of(delays()));
     let max_retries = select(vec![0, 1, 2, 3, 5, u32::MAX]);
     let drawn = (max_retries, bounds, backoffs, retried(operations));
@@ -275,14 +275,29 @@ fn rules(operations: &'static [Operation]) -> impl Strategy<Value = Rules> {
     })
 }
 
+/// Sometimes none.
+fn bound() -> impl Strategy<Value = Duration> {
+    one_in(5, Duration::ZERO)
+}
+
 /// Often none.
 fn limit() -> impl Strategy<Value = Duration> {
-    prop_oneof![2 => duration(), 1 => Just(Duration::MAX)]
+    one_in(3, Duration::MAX)
+}
+
+fn one_in(n: u32, special: Duration) -> impl Strategy<Value = Duration> {
+    (0..n, duration()).prop_map(move |(choice, usual)| match choice {
+        0 => special,
+        _ => usual,
+    })
 }
 
 /// Mostly zero: none.
 fn rare(duration: impl Strategy<Value = Duration>) -> impl Strategy<Value = Duration> {
-    prop_oneof![2 => Just(Duration::ZERO), 1 => duration]
+    (0..3, duration).prop_map(|(choice, duration)| match choice {
+        0 => duration,
+        _ => Duration::ZERO,
+    })
 }
 
 fn delays() -> impl Strategy<Value = Delays> {
@@ -295,14 +310,14 @@ fn delays() -> impl Strategy<Value = Delays> {
 }
 
 fn retried(operations: &'static [Operation]) -> impl Strategy<Value = Retried> {
-    prop_oneof![
-        1 => Just(Retried::Nothing),
-        1 => Just(Retried::Chats),
-        1 => Just(Retried::Streams),
-        1 => Just(Retried::ChatsAndStreams),
-        6 => Just(Retried::Everything),
-        1 => select(operations).prop_map(Retried::Only),
-    ]
+    (0..12, select(operations)).prop_map(|(choice, operation)| match choice {
+        0 => Retried::Nothing,
+        1 => Retried::Chats,
+        2 => Retried::Streams,
+        3 => Retried::ChatsAndStreams,
+        4 => Retried::Only(operation),
+        _ => Retried::Everything,
+    })
 }
 
 fn budget() -> impl Strategy<Value = Budget> {
@@ -325,7 +340,12 @@ fn retry_after() -> impl Strategy<Value = RetryAfter> {
 
 fn call(operations: &'static [Operation]) -> impl Strategy<Value = Call> {
     let pause = rare((0..5u64).prop_map(Duration::from_secs));
-    (select(operations), pause).prop_map(|(operation, pause)| Call { operation, pause })
+    let streams = operations
+        .iter()
+        .copied()
+        .filter(|operation| opens_stream(*operation));
+    let operation = prop_oneof![2 => select(operations), 1 => select(streams.collect::<Vec<_>>())];
+    (operation, pause).prop_map(|(operation, pause)| Call { operation, pause })
 }
 
 fn attempt(hints: bool) -> impl Strategy<Value = Outcome> {
@@ -344,41 +364,53 @@ fn outcome(
         4 => fault(hints).prop_map(Kind::Fault),
         1 => Just(Kind::Hang),
     ];
-    let latency = prop_oneof![1 => Just(Duration::ZERO), 2 => duration()];
-    (latency, kind).prop_map(|(latency, kind)| Outcome { latency, kind })
+    (one_in(3, Duration::ZERO), kind).prop_map(|(latency, kind)| Outcome { latency, kind })
 }
 
 fn fault(hints: bool) -> impl Strategy<Value = Fault> {
-    let status = prop_oneof![
-        1 => select(vec![400u16, 404, 408, 428, 430, 499, 501, 505, 529]),
-        3 => select(vec![500u16, 502, 503, 504]),
-        3 => Just(429),
-    ];
-    let body = prop_oneof![Just(String::new()), "[0-9]{3}"];
-    let asked = prop::option::of(duration()).prop_map(move |asked| asked.filter(|_| hints));
-    prop_oneof![
-        8 => (status, body, asked).prop_map(|(status, body, retry_after)| Fault::Status {
+    const TRANSIENT: [u16; 5] = [429, 500, 502, 503, 504];
+    const PERMANENT: [u16; 8] = [400, 408, 428, 430, 499, 501, 505, 529];
+    let parts = (select(&TRANSIENT), select(&PERMANENT), 0..100u32);
+    let asked = prop::option::of(duration());
+    (0..12, parts, asked).prop_map(move |(choice, (transient, permanent, number), asked)| {
+        let status = match choice {
+            0 => return Fault::Disconnect,
+            1 => return Fault::Invalid,
+            2 => permanent,
+            3..6 => 429,
+            _ => transient,
+        };
+        Fault::Status {
             status,
-            body,
-            retry_after,
-        }),
-        1 => Just(Fault::Disconnect),
-        1 => Just(Fault::Invalid),
-    ]
+            body: if number < 10 {
+                String::new()
+            } else {
+                number.to_string()
+            },
+            retry_after: asked.filter(|_| hints),
+        }
+    })
 }
 
 /// All durations are drawn from few, so that many are equal to others, or to
 /// sums of others.
 fn duration() -> impl Strategy<Value = Duration> {
-    const CENTURY: Duration = crate::model::CENTURY;
     const TICK: Duration = Duration::from_nanos(1);
-    let short = vec![Duration::ZERO, TICK, 2 * TICK, Duration::from_micros(999)];
-    let long = vec![CENTURY - TICK, CENTURY, CENTURY + TICK, Duration::MAX];
-    prop_oneof![
-        4 => select(short),
-        12 => (1..5u64).prop_map(Duration::from_secs),
-        4 => (0..10_000_000_000u64).prop_map(Duration::from_nanos),
-        2 => select(vec![30u64, 60, 61]).prop_map(Duration::from_secs),
-        1 => select(long),
-    ]
+    let rare = [
+        Duration::ZERO,
+        TICK,
+        2 * TICK,
+        Duration::from_micros(999),
+        Duration::from_secs(30),
+        Duration::from_secs(60),
+        CENTURY - TICK,
+        CENTURY,
+        CENTURY + TICK,
+        Duration::MAX,
+    ];
+    (0..36usize, 0..10_000_000_000u64).prop_map(move |(choice, nanos)| match choice {
+        0..10 => rare[choice],
+        10..30 => Duration::from_secs(choice as u64 % 5),
+        _ => Duration::from_nanos(nanos),
+    })
 }

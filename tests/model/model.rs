@@ -305,7 +305,7 @@ impl<'a> Model<'a> {
     fn read(&self, call: &Call, answer: &Kind, mut now: Duration, account: &mut Account) {
         account.ended = Some(now);
         let Kind::Answer(items) = answer else { return };
-        if !matches!(class(call.operation), Class::Stream | Class::Passthrough) {
+        if !opens_stream(call.operation) {
             return;
         }
         let idle = none_if_endless(self.case.rules.stream_idle);
@@ -359,6 +359,10 @@ fn class(operation: Operation) -> Class {
         stream if stream.ends_with("_stream") || stream.ends_with("_stream_raw") => Class::Stream,
         unknown => panic!("{unknown} is not in the contract"),
     }
+}
+
+pub fn opens_stream(operation: Operation) -> bool {
+    matches!(class(operation), Class::Stream | Class::Passthrough)
 }
 
 fn none_if_endless(bound: Duration) -> Option<Duration> {
