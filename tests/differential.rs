@@ -11,6 +11,8 @@
 
 #[path = "common/mod.rs"]
 mod common;
+#[path = "common/random.rs"]
+mod random;
 
 use common::{Shareable, block_on};
 use crabllm_retry::{
@@ -18,12 +20,9 @@ use crabllm_retry::{
     crabllm_core_0_0_25::{self as upstream, ChatCompletionRequest, Error, Provider, json},
 };
 use futures::StreamExt;
-use proptest::{
-    collection::vec,
-    prelude::*,
-    test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner},
-};
-use std::{env, time::Duration};
+use proptest::{collection::vec, prelude::*, test_runner::TestCaseError};
+use random::for_random_cases;
+use std::time::Duration;
 
 /// tokio's paused clock.
 struct TokioTimer;
@@ -253,32 +252,18 @@ fn agree(case: &Case, ours: &Run, upstreams: &Run) -> Result<(), TestCaseError> 
 
 #[test]
 fn random_scripts_come_to_the_same() {
-    let number = |name| env::var(name).ok().map(|text| text.parse().unwrap());
-    let seed: u64 = number("DIFFERENTIAL_SEED").unwrap_or_else(|| fastrand::u64(..));
-    let cases_to_run = number("DIFFERENTIAL_CASES").unwrap_or(10_000);
-    let mut seed_bytes = [0; 32];
-    seed_bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let config = Config {
-        cases: cases_to_run as u32,
-        failure_persistence: None,
-        ..Config::default()
-    };
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed_bytes);
     let tokio = tokio_with_paused_time();
-    TestRunner::new_with_rng(config, rng)
-        .run(&cases(), |case| {
-            let upstreams = case.run_upstreams(&tokio);
-            // With a sleep for each call, and with one for all.
-            let (clock, other) = (VirtualTimer::new(), VirtualTimer::new());
-            let own = case.run_ours(&clock, clock.clone());
-            let shared = case.run_ours(&other, Shareable(other.clone()));
-            [own, shared].iter().try_for_each(|ours| {
-                agree(&case, ours, &upstreams).map_err(|error| {
-                    TestCaseError::fail(format!("{error}\n{ours:?}\n{upstreams:?}"))
-                })
-            })
+    for_random_cases("DIFFERENTIAL", 10_000, &cases(), |case| {
+        let upstreams = case.run_upstreams(&tokio);
+        // With a sleep for each call, and with one for all.
+        let (clock, other) = (VirtualTimer::new(), VirtualTimer::new());
+        let own = case.run_ours(&clock, clock.clone());
+        let shared = case.run_ours(&other, Shareable(other.clone()));
+        [own, shared].iter().try_for_each(|ours| {
+            agree(&case, ours, &upstreams)
+                .map_err(|error| TestCaseError::fail(format!("{error}\n{ours:?}\n{upstreams:?}")))
         })
-        .unwrap_or_else(|error| panic!("DIFFERENTIAL_SEED={seed}: {error}"));
+    });
 }
 
 /// The differences that are meant, each as the README has it.

@@ -1,10 +1,12 @@
 //! The methods of crabllm-core 0.0.25.
 
-use crate::common::SECOND;
+use crate::{
+    common::SECOND,
+    methods::crabllm_core_0_0_25::{METHODS, call, canonical, chat},
+};
 use crabllm_retry::crabllm_core_0_0_25::{
-    AudioSpeechRequest, BoxStream, ByteStream, ChatCompletionChunk, ChatCompletionRequest,
-    ChatCompletionResponse, EmbeddingInput, EmbeddingRequest, Error, ImageRequest, Provider,
-    anthropic, gemini, ir, json,
+    BoxStream, ByteStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse,
+    Error, Provider, anthropic, gemini,
 };
 use futures::{StreamExt, stream};
 use std::io;
@@ -54,114 +56,6 @@ macro_rules! speechless {
             $($method)*
         }
     };
-}
-
-const METHODS: [Operation; 20] = [
-    Operation::ChatCompletion,
-    Operation::ChatCompletionRaw,
-    Operation::AnthropicMessages,
-    Operation::AnthropicMessagesRaw,
-    Operation::GeminiGenerateContent,
-    Operation::GeminiGenerateContentRaw,
-    Operation::Complete,
-    Operation::ChatCompletionStream,
-    Operation::ChatCompletionStreamRaw,
-    Operation::AnthropicMessagesStream,
-    Operation::AnthropicMessagesStreamRaw,
-    Operation::GeminiGenerateContentStream,
-    Operation::GeminiGenerateContentStreamRaw,
-    Operation::CompleteStream,
-    Operation::ChatCompletionStreamPassthrough,
-    Operation::Embedding,
-    Operation::ImageGeneration,
-    Operation::AudioSpeech,
-    Operation::AudioTranscription,
-    Operation::Models,
-];
-
-/// Calls one method, and drops what it answers.
-async fn call(provider: &impl Provider, method: Operation) -> Result<(), Error> {
-    let p = provider;
-    let body = || r#"{"model": "m"}"#.into();
-    match method {
-        Operation::ChatCompletion => p.chat_completion(&chat()).await.map(drop),
-        Operation::ChatCompletionRaw => p.chat_completion_raw("m", body()).await.map(drop),
-        Operation::AnthropicMessages => p.anthropic_messages(&messages()).await.map(drop),
-        Operation::AnthropicMessagesRaw => p.anthropic_messages_raw(body()).await.map(drop),
-        Operation::GeminiGenerateContent => {
-            p.gemini_generate_content("m", &contents()).await.map(drop)
-        }
-        Operation::GeminiGenerateContentRaw => {
-            p.gemini_generate_content_raw("m", body()).await.map(drop)
-        }
-        Operation::Complete => p.complete(&canonical()).await.map(drop),
-        Operation::ChatCompletionStream => p.chat_completion_stream(&chat()).await.map(drop),
-        Operation::ChatCompletionStreamRaw => {
-            p.chat_completion_stream_raw("m", body()).await.map(drop)
-        }
-        Operation::AnthropicMessagesStream => {
-            p.anthropic_messages_stream(&messages()).await.map(drop)
-        }
-        Operation::AnthropicMessagesStreamRaw => {
-            p.anthropic_messages_stream_raw(body()).await.map(drop)
-        }
-        Operation::GeminiGenerateContentStream => {
-            let request = contents();
-            p.gemini_generate_content_stream("m", &request)
-                .await
-                .map(drop)
-        }
-        Operation::GeminiGenerateContentStreamRaw => p
-            .gemini_generate_content_stream_raw("m", body())
-            .await
-            .map(drop),
-        Operation::CompleteStream => p.complete_stream(&canonical()).await.map(drop),
-        Operation::ChatCompletionStreamPassthrough => {
-            let body = stream::iter([Ok("{}".into())]).boxed();
-            p.chat_completion_stream_passthrough("m", body)
-                .await
-                .map(drop)
-        }
-        Operation::Embedding => {
-            let request = EmbeddingRequest {
-                model: "m".into(),
-                input: EmbeddingInput::Single("text".into()),
-            };
-            p.embedding(&request).await.map(drop)
-        }
-        Operation::ImageGeneration => {
-            let request: ImageRequest = parse(r#"{"model": "m", "prompt": "p"}"#);
-            p.image_generation(&request).await.map(drop)
-        }
-        Operation::AudioSpeech => {
-            let request: AudioSpeechRequest =
-                parse(r#"{"model": "m", "input": "i", "voice": "v"}"#);
-            p.audio_speech(&request).await.map(drop)
-        }
-        Operation::AudioTranscription => p.audio_transcription("m", &[]).await.map(drop),
-        Operation::Models => p.models().await.map(drop),
-        other => panic!("{other} is not a method of this release"),
-    }
-}
-
-fn parse<T: serde::de::DeserializeOwned>(body: &str) -> T {
-    json::from_str(body).unwrap()
-}
-
-fn chat() -> ChatCompletionRequest {
-    parse(r#"{"model": "m", "messages": []}"#)
-}
-
-fn messages() -> anthropic::Request {
-    parse(r#"{"model": "m", "messages": [], "max_tokens": 1}"#)
-}
-
-fn contents() -> gemini::Request {
-    parse(r#"{"contents": []}"#)
-}
-
-fn canonical() -> ir::Request {
-    ir::Request::from(messages())
 }
 
 #[test]

@@ -5,6 +5,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/methods/mod.rs"]
+mod methods;
 
 #[cfg(feature = "crabllm-core-0_0_19")]
 mod crabllm_core_0_0_19;
@@ -79,7 +81,7 @@ macro_rules! claims {
         fn treatment(method: Operation, retry: Operations) -> Treatment {
             let scene = Scene::new((0..9).map(|_| Step::status(503)))
                 .set(|r| r.policy(plain().retry(retry)));
-            block_on(call(&scene.retrying, method)).unwrap_err();
+            assert!(block_on(call(&scene.retrying, method)).is_err());
 
             let hanging = Scene::by_hand([Step::hang()]).set(|r| r.policy(plain().retry(retry)));
             assert!(call(&hanging.retrying, method).now_or_never().is_none());
@@ -159,7 +161,7 @@ macro_rules! claims {
                     let own = general().max_retries(1);
                     let failing = Scene::new((0..9).map(|_| Step::status(503)))
                         .set(|r| r.policy_for(model, own).policy(general()));
-                    block_on(call(&failing.retrying, method)).unwrap_err();
+                    assert!(block_on(call(&failing.retrying, method)).is_err());
                     failing.attempts()
                 };
                 let usual = asked_for(method).attempts;

@@ -1,0 +1,308 @@
+//! A case on the library.
+
+use crate::{
+    case::{Call, Case, Fault, RetryAfter, RetryIf},
+    model::{Account, Told, Try, What},
+};
+use crabllm_retry::{
+    Event, Failure, Instant, Operation, RetryBudget, Retrying, Scripted, Timer, VirtualSleep,
+    VirtualTimer,
+};
+use futures::{FutureExt, Stream, StreamExt};
+use futures_test::task::new_count_waker;
+use std::{
+    error::Error,
+    mem,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+/// A release of crabllm-core.
+pub trait Release {
+    type Error: Error + 'static;
+
+    const METHODS: &'static [Operation];
+
+    /// Whether errors carry a retry-after.
+    const HINTS: bool;
+
+    /// Calls one method, and returns what it opens, if it opens a stream.
+    fn call(
+        retrying: &Wrapper,
+        method: Operation,
+    ) -> impl Future<Output = Result<Option<Items<Self::Error>>, Self::Error>>;
+
+    fn fault(error: &Self::Error) -> Fault;
+}
+
+pub type Wrapper = Retrying<Scripted<Clock>, Clock>;
+pub type Items<E> = Pin<Box<dyn Stream<Item = Result<(), E>> + Send>>;
+
+/// A virtual clock that writes down the sleeps that it is asked for, and goes
+/// on after a hundred years, as far as an `Instant` does.
+#[derive(Clone)]
+pub struct Clock {
+    timer: VirtualTimer,
+    epoch: Instant,
+    asked: Arc<Mutex<Vec<Duration>>>,
+    shareable: bool,
+}
+
+impl Clock {
+    fn new(shareable: bool) -> Self {
+        Self {
+            timer: VirtualTimer::new(),
+            epoch: Instant::now(),
+            asked: Arc::default(),
+            shareable,
+        }
+    }
+
+    /// The same time, for others.
+    fn of_others(&self) -> Self {
+        Self {
+            asked: Arc::default(),
+            ..self.clone()
+        }
+    }
+}
+
+impl Timer for Clock {
+    type Sleep = VirtualSleep;
+
+    fn sleep(&self, duration: Duration) -> VirtualSleep {
+        self.asked.lock().unwrap().push(duration);
+        self.timer.sleep(duration)
+    }
+
+    fn now(&self) -> Instant {
+        self.epoch + self.timer.elapsed()
+    }
+
+    fn is_shareable(&self) -> bool {
+        self.shareable
+    }
+}
+
+/// How a case is run.
+#[derive(Clone, Copy)]
+pub struct Manner {
+    /// With one sleep for all calls, or with one for each.
+    pub shareable: bool,
+    pub observed: bool,
+}
+
+/// What the observer was told, and when.
+type Log = Arc<Mutex<Vec<(Duration, Told)>>>;
+
+/// A wrapper, and what there is to see of it.
+struct Scene {
+    clock: Clock,
+    retrying: Wrapper,
+    budget: Option<RetryBudget>,
+    told: Log,
+}
+
+/// Makes the calls of a case.
+pub fn run<R: Release>(case: &Case, manner: Manner) -> Vec<Account> {
+    let scene = Scene::new::<R>(case, manner);
+    let accounts = case.calls.iter().map(|call| scene.call::<R>(call));
+    let accounts = accounts.collect();
+    let timer = scene.clock.timer.clone();
+    drop(scene);
+    assert_eq!(timer.sleeping(), 0, "left by the wrapper");
+    accounts
+}
+
+impl Scene {
+    fn new<R: Release>(case: &Case, manner: Manner) -> Self {
+        let clock = Clock::new(manner.shareable);
+        let script = case.script.iter().map(|outcome| outcome.step());
+        let provider = Scripted::new(clock.of_others(), script);
+        let budget = case.budget.map(|budget| budget.tokens());
+        let told = Log::default();
+        let mut retrying = Retrying::with_timer(provider, clock.clone())
+            .policy(case.rules.policy())
+            .seed(case.seed);
+        if let Some(budget) = budget.clone() {
+            retrying = retrying.budget(budget);
+        }
+        if let Some(hook) = case.retry_if {
+            retrying = retrying.retry_if(move |error| hook.ask(error));
+        }
+        if let Some(hook) = case.retry_after {
+            retrying = retrying.retry_after(move |error| hook.ask(error));
+        }
+        if manner.observed {
+            let (timer, told) = (clock.timer.clone(), Arc::clone(&told));
+            retrying = retrying.observe(move |event| {
+                let event = (timer.elapsed(), told_by::<R>(event));
+                told.lock().unwrap().push(event);
+            });
+        }
+        Self {
+            clock,
+            retrying,
+            budget,
+            told,
+        }
+    }
+
+    fn call<R: Release>(&self, call: &Call) -> Account {
+        let Clock { timer, asked, .. } = &self.clock;
+        let earlier = self.retrying.get_ref().attempts().len();
+        let (begin, began) = (timer.elapsed(), self.clock.now());
+        let mut account = Account::default();
+        let over = to_its_end(timer, self.act::<R>(call, &mut account));
+        if !self.clock.shareable {
+            assert_eq!(timer.sleeping(), 0, "left by the call");
+        }
+        let mut attempts: Vec<_> = self.retrying.get_ref().attempts()[earlier..]
+            .iter()
+            .map(|attempt| Try {
+                operation: attempt.operation,
+                started: attempt.started - began,
+                ended: attempt.ended.map(|ended| ended - began),
+                cancelled: attempt.cancelled,
+            })
+            .collect();
+        if let (None, Some(hung)) = (&account.result, attempts.last_mut()) {
+            hung.ended = None;
+        }
+        let since = |(moment, told)| (moment - begin, told);
+        let events = mem::take(&mut *self.told.lock().unwrap());
+        Account {
+            attempts,
+            ended: over.map(|()| timer.elapsed() - begin),
+            events: events.into_iter().map(since).collect(),
+            sleeps: mem::take(&mut *asked.lock().unwrap()),
+            tokens: self.budget.as_ref().map(RetryBudget::available),
+            ..account
+        }
+    }
+
+    /// The caller's part.
+    async fn act<R: Release>(&self, call: &Call, account: &mut Account) {
+        let timer = &self.clock.timer;
+        let begin = timer.elapsed();
+        let opened = R::call(&self.retrying, call.operation).await;
+        account.result = Some(match &opened {
+            Ok(_) => Ok(()),
+            Err(error) => Err(R::fault(error)),
+        });
+        let Ok(Some(mut items)) = opened else { return };
+        loop {
+            timer.sleep(call.pause).await;
+            let Some(item) = items.next().await else {
+                break;
+            };
+            let item = item.map_err(|error| R::fault(&error));
+            account.items.push((timer.elapsed() - begin, item));
+        }
+        if !self.clock.shareable {
+            assert_eq!(timer.sleeping(), 0, "left by the stream");
+        }
+        for _ in 0..2 {
+            assert!(matches!(items.next().now_or_never(), Some(None)));
+        }
+    }
+}
+
+/// Polls a future as long as anything wakes it, and drops it: done, or hanging.
+fn to_its_end<O>(timer: &VirtualTimer, future: impl Future<Output = O>) -> Option<O> {
+    let mut task = pin!(timer.task(future));
+    loop {
+        let (waker, wakes) = new_count_waker();
+        match task.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return Some(output),
+            Poll::Pending if wakes.get() == 0 => return None,
+            Poll::Pending => {}
+        }
+    }
+}
+
+impl RetryIf {
+    fn ask(self, error: &dyn Failure) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Otherwise => !error.is_transient(),
+        }
+    }
+}
+
+impl RetryAfter {
+    fn ask(self, error: &dyn Failure) -> Option<Duration> {
+        let about = !self.throttled || error.is_throttling();
+        self.word.filter(|_| about)
+    }
+}
+
+fn told_by<R: Release>(event: &Event<'_>) -> Told {
+    let (operation, model, what) = match *event {
+        Event::Retry {
+            operation,
+            model,
+            attempt,
+            delay,
+            elapsed,
+            error,
+            why,
+            ..
+        } => {
+            let error = fault::<R>(error);
+            let what = What::Retry {
+                attempt,
+                delay,
+                elapsed,
+                error,
+                why,
+            };
+            (operation, model, what)
+        }
+        Event::Success {
+            operation,
+            model,
+            attempt,
+            elapsed,
+            ..
+        } => (operation, model, What::Success { attempt, elapsed }),
+        Event::GaveUp {
+            operation,
+            model,
+            attempt,
+            elapsed,
+            error,
+            why,
+            ..
+        } => {
+            let error = fault::<R>(error);
+            let what = What::GaveUp {
+                attempt,
+                elapsed,
+                error,
+                why,
+            };
+            (operation, model, what)
+        }
+        Event::StreamStalled {
+            operation,
+            model,
+            idle,
+            ..
+        } => (operation, model, What::StreamStalled { idle }),
+        _ => panic!("{event:?}"),
+    };
+    Told {
+        operation,
+        model: model.map(str::to_owned),
+        what,
+    }
+}
+
+fn fault<R: Release>(error: &dyn Failure) -> Fault {
+    let error: &dyn Error = error;
+    R::fault(error.downcast_ref().expect("an error of the release"))
+}
