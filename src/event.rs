@@ -130,3 +130,18 @@ impl fmt::Display for GiveUpReason {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_told_in_words() {
+        for (shown, expected) in [
+            (DelaySource::RetryAfter.to_string(), "asked by the server"),
+            (GiveUpReason::Exhausted.to_string(), "no retry left"),
+        ] {
+            assert_eq!(shown, expected);
+        }
+    }
+}

@@ -59,3 +59,48 @@ impl dyn Failure {
         self.status() == Some(429)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt;
+
+    /// A failure that says no more than it must.
+    #[derive(Debug)]
+    struct Terse;
+
+    impl fmt::Display for Terse {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("terse")
+        }
+    }
+
+    impl Error for Terse {}
+
+    impl Failure for Terse {
+        fn timeout() -> Self {
+            Self
+        }
+
+        fn is_transient(&self) -> bool {
+            false
+        }
+
+        fn timed_out(&self) -> bool {
+            false
+        }
+
+        fn is_not_implemented(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn what_a_failure_does_not_say_is_not_known() {
+        let failure: &dyn Failure = &Terse::timeout();
+        assert_eq!(failure.status(), None);
+        assert_eq!(failure.body(), None);
+        assert_eq!(failure.retry_after(), None);
+        assert!(!failure.is_throttling());
+    }
+}
