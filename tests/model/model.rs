@@ -3,9 +3,9 @@
 //! It knows nothing of the library's code. Where chance decides, which is the
 //! delay that jitter draws, it is told what was drawn.
 
-use crate::case::{Budget, Call, Case, Delays, Fault, Kind, Outcome, Retried, RetryIf};
+use crate::case::{Budget, Call, Case, Delays, Fault, Kind, Outcome, Retried, RetryIf, Rules};
 use crabllm_retry::{DelaySource, GiveUpReason, Jitter, Operation};
-use std::{ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, slice, time::Duration};
 
 /// What no program waits for: a bound of this length is none, and no sleep is
 /// longer.
@@ -83,7 +83,7 @@ pub type Draw<'a> = &'a mut dyn FnMut(RangeInclusive<Duration>) -> Duration;
 /// A wrapper, between its calls.
 pub struct Model<'a> {
     case: &'a Case,
-    script: std::slice::Iter<'a, Outcome>,
+    script: slice::Iter<'a, Outcome>,
     tokens: Option<u32>,
 }
 
@@ -237,7 +237,7 @@ impl<'a> Model<'a> {
         if asked.is_some_and(|asked| asked > rules.max_retry_after) {
             return Err(GiveUpReason::RetryAfterTooLong);
         }
-        let drawn = draw(self.delays(failed.fault).range(failed.retries));
+        let drawn = draw(rules.delays(failed.fault).range(failed.retries));
         let (delay, why) = match asked {
             Some(asked) if asked > drawn => (asked, DelaySource::RetryAfter),
             _ => (drawn, DelaySource::Backoff),
@@ -269,14 +269,6 @@ impl<'a> Model<'a> {
         match self.case.retry_after {
             Some(hook) if fault.is_throttling() || !hook.throttled => hook.word.or(own),
             _ => own,
-        }
-    }
-
-    fn delays(&self, fault: &Fault) -> Delays {
-        let rules = &self.case.rules;
-        match rules.throttle_backoff {
-            Some(delays) if fault.is_throttling() => delays,
-            _ => rules.backoff,
         }
     }
 
@@ -426,9 +418,19 @@ impl Account {
     }
 }
 
+impl Rules {
+    /// The delays after an attempt that failed so.
+    pub fn delays(&self, fault: &Fault) -> Delays {
+        match self.throttle_backoff {
+            Some(delays) if fault.is_throttling() => delays,
+            _ => self.backoff,
+        }
+    }
+}
+
 impl Delays {
     /// What may be drawn before retry number `retry`, counted from 0.
-    fn range(self, retry: u32) -> RangeInclusive<Duration> {
+    pub fn range(self, retry: u32) -> RangeInclusive<Duration> {
         let doubled = (0..retry).fold(self.initial, |delay, _| delay.saturating_mul(2));
         let most = doubled.min(self.max);
         let least = match self.jitter {
@@ -466,7 +468,7 @@ impl Fault {
         }
     }
 
-    fn is_throttling(&self) -> bool {
+    pub fn is_throttling(&self) -> bool {
         matches!(self, Self::Status { status: 429, .. })
     }
 }
