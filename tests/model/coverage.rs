@@ -1,38 +1,45 @@
 //! That random cases come to all that can happen, so that they test it.
 
 use crate::{
-    case::{Case, Fault, Kind, cases},
+    case::{Call, Case, Fault, Rules, cases},
     model::{Account, CENTURY, Try, What},
     random::runner,
     run::{Manner, Release, run},
 };
-use crabllm_retry::{DelaySource, GiveUpReason, Operation};
+use crabllm_retry::{DelaySource, GiveUpReason, Jitter, Operation};
 use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
-/// How often each thing happened.
-type Count = BTreeMap<String, u32>;
+const TICK: Duration = Duration::from_nanos(1);
 
 pub fn is_complete<R: Release>() {
-    let count = RefCell::new(Count::new());
+    let count = RefCell::new(BTreeMap::<String, u32>::new());
     let manner = Manner {
         shareable: false,
         observed: true,
     };
-    let everything = runner(1, 2000).run(&cases(R::METHODS, R::HINTS), |case| {
+    let cases = cases(R::METHODS, R::HINTS);
+    let all_ran = runner(1, 2000).run(&cases, |case| {
         let accounts = run::<R>(&case, manner);
-        let mut count = count.borrow_mut();
-        let happened = accounts.iter().flat_map(|call| happened(&case, call));
-        happened.for_each(|what| *count.entry(what).or_default() += 1);
+        for (call, account) in case.calls.iter().zip(&accounts) {
+            let seen = Seen {
+                case: &case,
+                call,
+                account,
+            };
+            let mut count = count.borrow_mut();
+            let names = seen.names().into_iter();
+            names.for_each(|name| *count.entry(name).or_default() += 1);
+        }
         Ok(())
     });
-    everything.unwrap();
+    all_ran.unwrap();
     let count = count.into_inner();
-    let missing = expected::<R>().filter(|what| !count.contains_key(what));
+    let missing = expected(R::METHODS).filter(|name| !count.contains_key(name));
     let missing: Vec<_> = missing.collect();
     assert!(missing.is_empty(), "{missing:?} of {count:#?}");
 }
 
-fn expected<R: Release>() -> impl Iterator<Item = String> {
+fn expected(methods: &[Operation]) -> impl Iterator<Item = String> {
     use DelaySource::*;
     use GiveUpReason::*;
     let gave_up = [
@@ -43,195 +50,232 @@ fn expected<R: Release>() -> impl Iterator<Item = String> {
         Deadline,
         Budget,
     ];
-    let retried = |operation: &&Operation| **operation != NEVER_RETRIED;
-    let named = SITUATIONS.iter().map(|(name, _)| name.to_string());
-    let named = named.chain(STREAMS.iter().map(|(name, _)| name.to_string()));
-    named
-        .chain(gave_up.map(|why| format!("{why:?}")))
-        .chain([Backoff, RetryAfter].map(|why| format!("{why:?}")))
-        .chain(R::METHODS.iter().map(|method| format!("{method} succeeds")))
-        .chain(R::METHODS.iter().map(|method| format!("{method} fails")))
-        .chain(
-            R::METHODS
-                .iter()
-                .filter(retried)
-                .map(|method| format!("{method} is retried")),
-        )
+    let whys = gave_up.map(|why| format!("{why:?}"));
+    let sources = [Backoff, RetryAfter].map(|why| format!("{why:?}"));
+    let situations = SITUATIONS.iter().map(|(name, _)| name.to_string());
+    let ends = |method| [format!("{method} succeeds"), format!("{method} fails")];
+    let retried = methods
+        .iter()
+        .filter(|method| **method != Operation::ChatCompletionStreamPassthrough)
+        .map(|method| format!("{method} is retried"));
+    situations
+        .chain(whys)
+        .chain(sources)
+        .chain(methods.iter().flat_map(ends))
+        .chain(retried)
 }
 
-const NEVER_RETRIED: Operation = Operation::ChatCompletionStreamPassthrough;
+/// A call that was made.
+struct Seen<'a> {
+    case: &'a Case,
+    call: &'a Call,
+    account: &'a Account,
+}
 
-/// What happened in a call, each with its name.
-fn happened(case: &Case, call: &Account) -> Vec<String> {
-    let mut names: Vec<_> = call
-        .events
-        .iter()
-        .flat_map(|(_, told)| {
-            let operation = told.operation;
-            match &told.what {
+/// A retry that was told.
+struct Retry<'a> {
+    number: u32,
+    delay: Duration,
+    error: &'a Fault,
+    why: DelaySource,
+}
+
+type Situation = (&'static str, fn(&Seen<'_>) -> bool);
+
+const SITUATIONS: &[Situation] = &[
+    ("an attempt hangs", |seen| seen.account.result.is_none()),
+    ("a cancelled attempt is followed by another", |seen| {
+        let mut attempts = seen.account.attempts.windows(2);
+        attempts.any(|two| two[0].cancelled)
+    }),
+    ("an answer comes at the very timeout", |seen| {
+        let timeout = seen.rules().timeout;
+        seen.answers()
+            .any(|took| took == timeout && !took.is_zero())
+    }),
+    ("an answer comes at the very deadline", |seen| {
+        let last = seen.account.attempts.last();
+        seen.succeeded() && last.is_some_and(|last| last.ended == seen.deadline())
+    }),
+    ("a deadline cuts an attempt", |seen| {
+        let cancelled = |attempt: &&Try| attempt.cancelled;
+        let mut took = seen
+            .account
+            .attempts
+            .iter()
+            .filter(cancelled)
+            .filter_map(took);
+        took.any(|took| took < seen.rules().timeout)
+    }),
+    ("an attempt starts at the very deadline", |seen| {
+        let mut attempts = seen.account.attempts.iter();
+        attempts.any(|attempt| Some(attempt.started) == seen.deadline())
+    }),
+    ("a deadline is a nanosecond too early for a retry", |seen| {
+        let Rules {
+            backoff, deadline, ..
+        } = seen.rules();
+        seen.gave_up(GiveUpReason::Deadline).is_some_and(|elapsed| {
+            elapsed.saturating_add(backoff.initial).saturating_sub(TICK) == *deadline
+        })
+    }),
+    ("a retry has no delay", |seen| {
+        seen.retries().any(|retry| retry.delay.is_zero())
+    }),
+    ("a retry has an endless delay", |seen| {
+        seen.retries().any(|retry| retry.delay >= CENTURY)
+    }),
+    ("full jitter draws the least", |seen| {
+        seen.draws_the_least(Jitter::Full)
+    }),
+    ("full jitter draws the most", |seen| {
+        seen.draws_the_most(Jitter::Full)
+    }),
+    ("equal jitter draws the least", |seen| {
+        seen.draws_the_least(Jitter::Equal)
+    }),
+    ("equal jitter draws the most", |seen| {
+        seen.draws_the_most(Jitter::Equal)
+    }),
+    ("a wait is asked for up to the limit", |seen| {
+        let limit = seen.rules().max_retry_after;
+        let mut asked = seen
+            .retries()
+            .filter(|retry| retry.why == DelaySource::RetryAfter);
+        asked.any(|retry| retry.delay == limit)
+    }),
+    ("a throttled attempt has a backoff of its own", |seen| {
+        let own = seen.rules().throttle_backoff.is_some();
+        own && seen.retries().any(|retry| retry.error.is_throttling())
+    }),
+    ("a call is retried that may be without end", |seen| {
+        seen.rules().max_retries == u32::MAX && seen.retries().next().is_some()
+    }),
+    ("the cost of a retry comes back", |seen| {
+        seen.account.tokens.is_some() && seen.succeeded() && seen.retries().next().is_some()
+    }),
+    ("a budget has nothing left", |seen| {
+        seen.account.tokens == Some(0) && seen.gave_up(GiveUpReason::Budget).is_some()
+    }),
+    ("a call ends well after three retries", |seen| {
+        seen.succeeded() && seen.retries().count() >= 3
+    }),
+    ("a stream stalls after an item", |seen| {
+        matches!(seen.account.items[..], [.., _, (_, Err(Fault::Timeout))])
+    }),
+    ("a stream hangs", |seen| {
+        seen.succeeded() && seen.account.ended.is_none()
+    }),
+    ("a stream goes on after an error", |seen| {
+        let mut items = seen.account.items.windows(2);
+        items.any(|two| matches!(two, [(_, Err(_)), (_, Ok(()))]))
+    }),
+    ("an item comes at the very bound of silence", |seen| {
+        let idle = seen.rules().stream_idle;
+        let mut items = seen.account.items.windows(2);
+        !idle.is_zero()
+            && items.any(|two| {
+                two[1].0 - two[0].0 == idle.saturating_add(seen.call.pause) && two[1].1.is_ok()
+            })
+    }),
+    ("a consumer is slower than a stream may be", |seen| {
+        let idle = seen.rules().stream_idle;
+        let came = seen.account.items.iter().any(|(_, item)| item.is_ok());
+        !idle.is_zero() && idle < seen.call.pause && came
+    }),
+];
+
+impl<'a> Seen<'a> {
+    /// All that happened, by its name.
+    fn names(&self) -> Vec<String> {
+        let operation = self.call.operation;
+        let told = self
+            .account
+            .events
+            .iter()
+            .flat_map(|(_, told)| match &told.what {
                 What::Retry { why, .. } => {
                     vec![format!("{why:?}"), format!("{operation} is retried")]
                 }
                 What::GaveUp { why, .. } => vec![format!("{why:?}"), format!("{operation} fails")],
                 What::Success { .. } => vec![format!("{operation} succeeds")],
                 What::StreamStalled { .. } => vec![],
-            }
-        })
-        .collect();
-    let situations = SITUATIONS.iter().filter(|(_, is)| is(case, call));
-    names.extend(situations.map(|(name, _)| name.to_string()));
-    let streams = STREAMS.iter().filter(|(_, is)| is(case, call));
-    names.extend(streams.map(|(name, _)| name.to_string()));
-    names
-}
-
-type Situation = (&'static str, fn(&Case, &Account) -> bool);
-
-const SITUATIONS: &[Situation] = &[
-    ("an attempt hangs", |_, call| call.result.is_none()),
-    (
-        "an attempt is cancelled and followed by another",
-        |_, call| call.attempts.windows(2).any(|two| two[0].cancelled),
-    ),
-    ("an answer comes at the very timeout", |case, call| {
-        let answered = call.attempts.iter().filter(|attempt| !attempt.cancelled);
-        answered
-            .filter_map(took)
-            .any(|took| !took.is_zero() && took == case.rules.timeout)
-    }),
-    ("an answer comes at the very deadline", |case, call| {
-        let last = call.attempts.last();
-        case.has_deadline()
-            && call.result == Some(Ok(()))
-            && last.is_some_and(|last| last.ended == Some(case.rules.deadline))
-    }),
-    ("a deadline cuts an attempt", |case, call| {
-        let cancelled = call.attempts.iter().filter(|attempt| attempt.cancelled);
-        cancelled
-            .filter_map(took)
-            .any(|took| took < case.rules.timeout)
-    }),
-    ("an attempt starts at the very deadline", |case, call| {
-        case.has_deadline()
-            && call
-                .attempts
-                .iter()
-                .any(|attempt| attempt.started == case.rules.deadline)
-    }),
-    (
-        "a deadline is a nanosecond too early for a retry",
-        |case, call| {
-            let tick = Duration::from_nanos(1);
-            let delay = case.rules.backoff.initial.min(case.rules.backoff.max);
-            gave_up(call, GiveUpReason::Deadline)
-                .is_some_and(|elapsed| elapsed.saturating_add(delay) == case.rules.deadline + tick)
-        },
-    ),
-    ("a retry has no delay", |_, call| {
-        delays(call).any(|delay| delay.is_zero())
-    }),
-    ("a retry has an endless delay", |_, call| {
-        delays(call).any(|delay| delay >= CENTURY)
-    }),
-    ("a wait is asked for up to the limit", |case, call| {
-        chosen(call, DelaySource::RetryAfter).any(|delay| delay == case.rules.max_retry_after)
-    }),
-    (
-        "a throttled attempt has a backoff of its own",
-        |case, call| {
-            case.rules.throttle_backoff.is_some() && retried_faults(call).any(is_throttling)
-        },
-    ),
-    (
-        "a call is retried with endless retries left",
-        |case, call| case.rules.max_retries == u32::MAX && delays(call).next().is_some(),
-    ),
-    (
-        "a retry is paid for and its cost comes back",
-        |case, call| {
-            case.budget.is_some() && call.attempts.len() > 1 && call.result == Some(Ok(()))
-        },
-    ),
-    ("a budget of nothing is refused", |_, call| {
-        call.tokens == Some(0) && gave_up(call, GiveUpReason::Budget).is_some()
-    }),
-    ("a call ends well after three retries", |_, call| {
-        call.attempts.len() > 3 && call.result == Some(Ok(()))
-    }),
-];
-
-const STREAMS: &[Situation] = &[
-    ("a stream stalls", |_, call| {
-        call.events
-            .iter()
-            .any(|(_, told)| matches!(told.what, What::StreamStalled { .. }))
-    }),
-    ("a stream stalls after an item", |_, call| {
-        matches!(call.items[..], [.., _, (_, Err(Fault::Timeout))])
-    }),
-    ("a stream hangs", |_, call| {
-        call.result == Some(Ok(())) && call.ended.is_none()
-    }),
-    ("a stream goes on after an error", |_, call| {
-        call.items
-            .windows(2)
-            .any(|two| matches!(two, [(_, Err(_)), (_, Ok(()))]))
-    }),
-    (
-        "an item comes at the very bound of silence",
-        |case, call| {
-            let idle = case.rules.stream_idle;
-            let items = case.script.iter().flat_map(|outcome| match &outcome.kind {
-                Kind::Answer(items) => &items[..],
-                _ => &[],
             });
-            let mut in_time = items.filter(|item| item.latency == idle && !idle.is_zero());
-            in_time.next().is_some() && !call.items.is_empty()
-        },
-    ),
-];
+        let situations = SITUATIONS.iter().filter(|(_, arises)| arises(self));
+        told.chain(situations.map(|(name, _)| name.to_string()))
+            .collect()
+    }
 
-impl Case {
-    fn has_deadline(&self) -> bool {
-        !self.rules.deadline.is_zero()
+    fn rules(&self) -> &'a Rules {
+        &self.case.rules
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        Some(self.rules().deadline).filter(|deadline| !deadline.is_zero())
+    }
+
+    fn succeeded(&self) -> bool {
+        self.account.result == Some(Ok(()))
+    }
+
+    /// How long each attempt took that was not cancelled.
+    fn answers(&self) -> impl Iterator<Item = Duration> {
+        let attempts = self.account.attempts.iter();
+        attempts
+            .filter(|attempt| !attempt.cancelled)
+            .filter_map(took)
+    }
+
+    fn retries(&self) -> impl Iterator<Item = Retry<'a>> {
+        let events = self.account.events.iter();
+        events.filter_map(|(_, told)| match &told.what {
+            What::Retry {
+                attempt,
+                delay,
+                error,
+                why,
+                ..
+            } => Some(Retry {
+                number: attempt - 1,
+                delay: *delay,
+                error,
+                why: *why,
+            }),
+            _ => None,
+        })
+    }
+
+    /// When the call was given up, if for this reason.
+    fn gave_up(&self, reason: GiveUpReason) -> Option<Duration> {
+        match self.account.events.last()?.1.what {
+            What::GaveUp { elapsed, why, .. } => (why == reason).then_some(elapsed),
+            _ => None,
+        }
+    }
+
+    fn draws_the_least(&self, jitter: Jitter) -> bool {
+        self.draws(jitter).any(|(least, drawn, _)| drawn == least)
+    }
+
+    fn draws_the_most(&self, jitter: Jitter) -> bool {
+        self.draws(jitter).any(|(_, drawn, most)| drawn == most)
+    }
+
+    /// The delays that such jitter drew where it had a choice, each between the
+    /// least and the most that it might have drawn.
+    fn draws(&self, jitter: Jitter) -> impl Iterator<Item = (Duration, Duration, Duration)> {
+        let drawn = self
+            .retries()
+            .filter(|retry| retry.why == DelaySource::Backoff);
+        drawn.filter_map(move |retry| {
+            let delays = self.rules().delays(retry.error);
+            let (least, most) = delays.range(retry.number).into_inner();
+            let choice = delays.jitter == jitter && least < most;
+            choice.then_some((least, retry.delay, most))
+        })
     }
 }
 
 fn took(attempt: &Try) -> Option<Duration> {
     Some(attempt.ended? - attempt.started)
-}
-
-fn delays(call: &Account) -> impl Iterator<Item = Duration> {
-    call.events.iter().filter_map(|(_, told)| match told.what {
-        What::Retry { delay, .. } => Some(delay),
-        _ => None,
-    })
-}
-
-fn chosen(call: &Account, by: DelaySource) -> impl Iterator<Item = Duration> {
-    call.events
-        .iter()
-        .filter_map(move |(_, told)| match told.what {
-            What::Retry { delay, why, .. } => Some(delay).filter(|_| why == by),
-            _ => None,
-        })
-}
-
-fn retried_faults(call: &Account) -> impl Iterator<Item = &Fault> {
-    call.events.iter().filter_map(|(_, told)| match &told.what {
-        What::Retry { error, .. } => Some(error),
-        _ => None,
-    })
-}
-
-fn is_throttling(fault: &Fault) -> bool {
-    matches!(fault, Fault::Status { status: 429, .. })
-}
-
-/// When a call was given up for this reason.
-fn gave_up(call: &Account, reason: GiveUpReason) -> Option<Duration> {
-    call.events.iter().find_map(|(_, told)| match told.what {
-        What::GaveUp { elapsed, why, .. } => Some(elapsed).filter(|_| why == reason),
-        _ => None,
-    })
 }

@@ -3,9 +3,9 @@
 //! It knows nothing of the library's code. Where chance decides, which is the
 //! delay that jitter draws, it is told what was drawn.
 
-use crate::case::{Budget, Call, Case, Delays, Fault, Kind, Outcome, Retried, RetryIf};
+use crate::case::{Budget, Call, Case, Delays, Fault, Kind, Outcome, Retried, RetryIf, Rules};
 use crabllm_retry::{DelaySource, GiveUpReason, Jitter, Operation};
-use std::{ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, slice, time::Duration};
 
 /// What no program waits for: a bound of this length is none, and no sleep is
 /// longer.
@@ -83,7 +83,7 @@ pub type Draw<'a> = &'a mut dyn FnMut(RangeInclusive<Duration>) -> Duration;
 /// A wrapper, between its calls.
 pub struct Model<'a> {
     case: &'a Case,
-    script: std::slice::Iter<'a, Outcome>,
+    script: slice::Iter<'a, Outcome>,
     tokens: Option<u32>,
 }
 
@@ -95,6 +95,17 @@ enum Wait {
     Never,
 }
 
+/// How an attempt ends.
+enum End<'a> {
+    Answer(&'a Kind),
+    Fault {
+        fault: &'a Fault,
+        /// Whether it was the deadline that ended it.
+        struck: bool,
+    },
+    Never,
+}
+
 /// What is known when an attempt has failed.
 struct Failed<'a> {
     operation: Operation,
@@ -102,6 +113,27 @@ struct Failed<'a> {
     retries: u32,
     elapsed: Duration,
     struck: bool,
+}
+
+impl Failed<'_> {
+    fn retry(&self, delay: Duration, why: DelaySource) -> What {
+        What::Retry {
+            attempt: self.retries + 1,
+            delay,
+            elapsed: self.elapsed,
+            error: self.fault.clone(),
+            why,
+        }
+    }
+
+    fn gave_up(&self, why: GiveUpReason) -> What {
+        What::GaveUp {
+            attempt: self.retries + 1,
+            elapsed: self.elapsed,
+            error: self.fault.clone(),
+            why,
+        }
+    }
 }
 
 impl<'a> Model<'a> {
@@ -123,35 +155,19 @@ impl<'a> Model<'a> {
 
     /// All attempts, and the stream that the last one opens.
     fn attempts(&mut self, call: &Call, draw: Draw<'_>, account: &mut Account) {
-        const EMPTY: &Outcome = &Outcome {
-            latency: Duration::ZERO,
-            kind: Kind::Answer(Vec::new()),
-        };
         let mut now = Duration::ZERO;
         let mut refund = 1;
         for retries in 0.. {
-            let outcome = self.script.next().unwrap_or(EMPTY);
-            let left = none_if_endless(self.case.rules.deadline).map(|deadline| deadline - now);
-            let bound = self.timeout(call.operation).into_iter().chain(left).min();
-            account.ask_for_bound(outcome, bound);
-            let wait = wait(outcome, bound);
-            account.attempt(call.operation, now, wait);
-            let attempt = retries + 1;
-            let fault = match (wait, &outcome.kind) {
-                (Wait::Never, _) => return,
-                (Wait::Ready(took), Kind::Fault(fault)) => {
-                    now += took;
-                    fault
-                }
-                (Wait::Expired(took), _) => {
-                    now += took;
-                    &Fault::Timeout
-                }
-                (Wait::Ready(took), answer) => {
-                    now += took;
+            let (fault, struck) = match self.attempt(call.operation, &mut now, account) {
+                End::Fault { fault, struck } => (fault, struck),
+                End::Never => return,
+                End::Answer(answer) => {
                     self.give_back(refund);
-                    let elapsed = now;
-                    account.tell(call, now, What::Success { attempt, elapsed });
+                    let success = What::Success {
+                        attempt: retries + 1,
+                        elapsed: now,
+                    };
+                    account.tell(call, now, success);
                     account.result = Some(Ok(()));
                     return self.read(call, answer, now, account);
                 }
@@ -161,36 +177,56 @@ impl<'a> Model<'a> {
                 fault,
                 retries,
                 elapsed: now,
-                struck: matches!(wait, Wait::Expired(_)) && bound == left,
+                struck,
             };
-            let error = fault.clone();
-            let elapsed = now;
             match self.decide(&failed, draw) {
                 Ok((delay, why, cost)) => {
-                    refund = cost;
-                    let retry = What::Retry {
-                        attempt,
-                        delay,
-                        elapsed,
-                        error,
-                        why,
-                    };
-                    account.tell(call, now, retry);
+                    account.tell(call, now, failed.retry(delay, why));
                     account.ask(delay);
+                    refund = cost;
                     now += delay.min(CENTURY);
                 }
                 Err(why) => {
-                    account.result = Some(Err(error.clone()));
+                    account.tell(call, now, failed.gave_up(why));
+                    account.result = Some(Err(fault.clone()));
                     account.ended = Some(now);
-                    let gave_up = What::GaveUp {
-                        attempt,
-                        elapsed,
-                        error,
-                        why,
-                    };
-                    return account.tell(call, now, gave_up);
+                    return;
                 }
             }
+        }
+    }
+
+    /// One attempt, which lasts from `now` to what is `now` then.
+    fn attempt(
+        &mut self,
+        operation: Operation,
+        now: &mut Duration,
+        account: &mut Account,
+    ) -> End<'a> {
+        const EMPTY: &Outcome = &Outcome {
+            latency: Duration::ZERO,
+            kind: Kind::Answer(Vec::new()),
+        };
+        let outcome = self.script.next().unwrap_or(EMPTY);
+        let left = none_if_endless(self.case.rules.deadline).map(|deadline| deadline - *now);
+        let bound = self.timeout(operation).into_iter().chain(left).min();
+        account.ask_for_bound(outcome, bound);
+        let wait = wait(outcome, bound);
+        account.attempt(operation, *now, wait);
+        let (Wait::Ready(took) | Wait::Expired(took)) = wait else {
+            return End::Never;
+        };
+        *now += took;
+        match (wait, &outcome.kind) {
+            (Wait::Ready(_), Kind::Fault(fault)) => End::Fault {
+                fault,
+                struck: false,
+            },
+            (Wait::Ready(_), answer) => End::Answer(answer),
+            _ => End::Fault {
+                fault: &Fault::Timeout,
+                struck: bound == left,
+            },
         }
     }
 
@@ -237,7 +273,7 @@ impl<'a> Model<'a> {
         if asked.is_some_and(|asked| asked > rules.max_retry_after) {
             return Err(GiveUpReason::RetryAfterTooLong);
         }
-        let drawn = draw(self.delays(failed.fault).range(failed.retries));
+        let drawn = draw(rules.delays(failed.fault).range(failed.retries));
         let (delay, why) = match asked {
             Some(asked) if asked > drawn => (asked, DelaySource::RetryAfter),
             _ => (drawn, DelaySource::Backoff),
@@ -269,14 +305,6 @@ impl<'a> Model<'a> {
         match self.case.retry_after {
             Some(hook) if fault.is_throttling() || !hook.throttled => hook.word.or(own),
             _ => own,
-        }
-    }
-
-    fn delays(&self, fault: &Fault) -> Delays {
-        let rules = &self.case.rules;
-        match rules.throttle_backoff {
-            Some(delays) if fault.is_throttling() => delays,
-            _ => rules.backoff,
         }
     }
 
@@ -426,9 +454,19 @@ impl Account {
     }
 }
 
+impl Rules {
+    /// The delays after an attempt that failed so.
+    pub fn delays(&self, fault: &Fault) -> Delays {
+        match self.throttle_backoff {
+            Some(delays) if fault.is_throttling() => delays,
+            _ => self.backoff,
+        }
+    }
+}
+
 impl Delays {
     /// What may be drawn before retry number `retry`, counted from 0.
-    fn range(self, retry: u32) -> RangeInclusive<Duration> {
+    pub fn range(self, retry: u32) -> RangeInclusive<Duration> {
         let doubled = (0..retry).fold(self.initial, |delay, _| delay.saturating_mul(2));
         let most = doubled.min(self.max);
         let least = match self.jitter {
@@ -466,7 +504,7 @@ impl Fault {
         }
     }
 
-    fn is_throttling(&self) -> bool {
+    pub fn is_throttling(&self) -> bool {
         matches!(self, Self::Status { status: 429, .. })
     }
 }

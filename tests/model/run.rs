@@ -12,6 +12,7 @@ use futures::{FutureExt, Stream, StreamExt};
 use futures_test::task::new_count_waker;
 use std::{
     error::Error,
+    future::pending,
     mem,
     pin::{Pin, pin},
     sync::{Arc, Mutex},
@@ -111,6 +112,10 @@ pub fn run<R: Release>(case: &Case, manner: Manner) -> Vec<Account> {
     let accounts = case.calls.iter().map(|call| scene.call::<R>(call));
     let accounts = accounts.collect();
     let timer = scene.clock.timer.clone();
+    // A wrapper that nobody observes ends with its last call.
+    if manner.observed {
+        scene.lets_time_pass();
+    }
     drop(scene);
     assert_eq!(timer.sleeping(), 0, "left by the wrapper");
     accounts
@@ -183,6 +188,14 @@ impl Scene {
         }
     }
 
+    /// A sleep that the calls shared may last to its end; no other follows.
+    fn lets_time_pass(&self) {
+        let Clock { timer, asked, .. } = &self.clock;
+        let never = to_its_end(timer, pending::<()>());
+        assert_eq!((never, timer.sleeping()), (None, 0));
+        assert!(asked.lock().unwrap().is_empty(), "asked for nobody");
+    }
+
     /// The caller's part.
     async fn act<R: Release>(&self, call: &Call, account: &mut Account) {
         let timer = &self.clock.timer;
@@ -193,7 +206,8 @@ impl Scene {
             Err(error) => Err(R::fault(error)),
         });
         let Ok(Some(mut items)) = opened else { return };
-        loop {
+        const MORE_THAN_SCRIPTED: usize = 10;
+        for _ in 0..MORE_THAN_SCRIPTED {
             timer.sleep(call.pause).await;
             let Some(item) = items.next().await else {
                 break;
