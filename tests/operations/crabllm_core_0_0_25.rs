@@ -4,9 +4,12 @@ use crate::{
     common::SECOND,
     methods::crabllm_core_0_0_25::{METHODS, call, canonical, chat},
 };
-use crabllm_retry::crabllm_core_0_0_25::{
-    BoxStream, ByteStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse,
-    Error, Provider, anthropic, gemini,
+use crabllm_retry::{
+    Failure,
+    crabllm_core_0_0_25::{
+        BoxStream, ByteStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse,
+        Error, Provider, anthropic, gemini,
+    },
 };
 use futures::{StreamExt, stream};
 use std::io;
@@ -155,4 +158,23 @@ speechless! { Speaks,
     fn is_gemini_compat(&self) -> bool {
         self.0 == 2
     }
+}
+
+#[test]
+fn an_error_says_what_the_server_did() {
+    let refused = Error::Provider {
+        status: 418,
+        body: "teapot".into(),
+        retry_after: None,
+    };
+    let refused: &dyn Failure = &refused;
+    assert_eq!(
+        (refused.status(), refused.body()),
+        (Some(418), Some("teapot"))
+    );
+    assert!(!refused.timed_out());
+
+    let timeout: &dyn Failure = &Error::Timeout;
+    assert_eq!((timeout.status(), timeout.body()), (None, None));
+    assert!(timeout.timed_out());
 }
