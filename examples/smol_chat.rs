@@ -13,6 +13,8 @@
 mod args;
 #[path = "smol_chat/client.rs"]
 mod client;
+#[path = "support/console.rs"]
+mod console;
 #[path = "support/flaky_server.rs"]
 mod flaky_server;
 #[path = "support/history.rs"]
@@ -29,8 +31,8 @@ mod timeline;
 mod wire;
 
 use args::{Args, variable};
-use clap::Parser;
 use client::Client;
+use console::{arguments, eprint, print};
 use crabllm_retry::{
     Operations, Policy, Retrying,
     crabllm_core_0_0_19::{ChatCompletionRequest, Error, Provider},
@@ -39,7 +41,7 @@ use crabllm_retry::{
 use flaky_server::{Fault, FlakyServer};
 use futures::{StreamExt, stream};
 use history::Recorder;
-use output::{describe, eprint, one_line, print};
+use output::{describe, one_line};
 use std::{
     collections::BTreeMap,
     num::NonZeroUsize,
@@ -70,17 +72,9 @@ const SCRIPTS: [(bool, &[Fault]); 8] = [
 ];
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    let args: Args = match arguments() {
         Ok(args) => args,
-        Err(error) if error.use_stderr() => {
-            let message = error.to_string();
-            eprint(message.lines().next().unwrap_or_default());
-            return ExitCode::from(2);
-        }
-        Err(help) => {
-            print(&help.to_string());
-            return ExitCode::SUCCESS;
-        }
+        Err(code) => return code,
     };
     let chat = match Chat::new(args) {
         Ok(chat) => chat,

@@ -34,6 +34,8 @@ mod caller;
 mod chaos;
 #[path = "smol_chat/client.rs"]
 mod client;
+#[path = "support/console.rs"]
+mod console;
 #[path = "soak/consumer.rs"]
 mod consumer;
 #[path = "../tests/executors/executors.rs"]
@@ -75,15 +77,9 @@ mod wire;
 
 use allocator::{Heap, heap};
 use args::Args;
-use clap::Parser;
+use console::{arguments, eprint, print};
 use round::{EXECUTORS, Round, Stuck};
-use std::{
-    io::{self, Write},
-    ops::Range,
-    process::ExitCode,
-    sync::Arc,
-    time::Instant,
-};
+use std::{ops::Range, process::ExitCode, sync::Arc, time::Instant};
 use tally::{Deed, Tally};
 
 /// How many calls a round makes.
@@ -95,17 +91,9 @@ const REPLAYED: usize = 5000;
 const TOLERANCE: i64 = 4 << 10;
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    let args: Args = match arguments() {
         Ok(args) => args,
-        Err(error) if error.use_stderr() => {
-            let message = error.to_string();
-            say(message.lines().next().unwrap_or_default());
-            return ExitCode::from(2);
-        }
-        Err(help) => {
-            print(&help.to_string());
-            return ExitCode::SUCCESS;
-        }
+        Err(code) => return code,
     };
     let tally = Arc::<Tally>::default();
     let result = in_virtual_time(&args, &tally).and_then(|()| over_sockets(&args, &tally));
@@ -187,19 +175,9 @@ impl Plan<'_> {
                 return Err(format!("round {number} went wrong, the rest is left out"));
             }
             if number > 0 && number.is_multiple_of(250) {
-                say(&format!("round {number} of {}", self.rounds()));
+                eprint(&format!("round {number} of {}", self.rounds()));
             }
         }
         Ok(())
     }
-}
-
-/// Prints text; unlike the macro, without a panic if nobody reads it any more.
-fn print(text: &str) {
-    _ = io::stdout().write_all(text.as_bytes());
-}
-
-/// Prints a line to standard error.
-fn say(line: &str) {
-    _ = writeln!(io::stderr(), "{line}");
 }

@@ -2,7 +2,7 @@
 
 use crate::args::variable;
 use crabllm_retry::crabllm_core_0_0_19::Error;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
 /// How wide a picture may be.
 pub fn columns() -> usize {
@@ -50,16 +50,6 @@ pub fn one_line(text: &str) -> String {
         line.push('…');
     }
     line
-}
-
-/// Prints text; unlike the macro, without a panic if nobody reads it any more.
-pub fn print(text: &str) {
-    _ = io::stdout().write_all(text.as_bytes());
-}
-
-/// Prints a line to standard error.
-pub fn eprint(line: &str) {
-    _ = writeln!(io::stderr(), "{line}");
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The picture of what happened to the calls: a row for each, on one time axis.
 
 use crate::{
-    history::{Call, Kind},
+    history::{Call, Kind, failures},
     scale::Scale,
 };
 use anstyle::AnsiColor;
@@ -72,7 +72,7 @@ fn legend() -> Vec<Piece> {
 /// The outcomes of a call's attempts in words.
 fn outcome(call: &Call) -> Vec<Piece> {
     let mut pieces = Vec::new();
-    for (label, times) in call.failures() {
+    for (label, times) in failures(&call.steps) {
         let times = if times > 1 {
             format!(" ×{times}")
         } else {

@@ -99,7 +99,7 @@ pub struct FlakyServer {
 struct State {
     thinking: Duration,
     scripts: Mutex<HashMap<String, VecDeque<Fault>>>,
-    newcomers: Option<fn(&str) -> Vec<Fault>>,
+    newcomers: fn(&str) -> Vec<Fault>,
     files: HashMap<String, File>,
     requests: AtomicUsize,
 }
@@ -131,7 +131,7 @@ impl FlakyServer {
         let state = Arc::new(State {
             thinking: setup.thinking,
             scripts: Mutex::new(setup.scripts),
-            newcomers: setup.newcomers,
+            newcomers: setup.newcomers.unwrap_or(|_| Vec::new()),
             files: setup.files,
             requests: AtomicUsize::new(0),
         });
@@ -349,13 +349,10 @@ impl Connection {
 impl State {
     fn next_fault(&self, request: &Request) -> Option<Fault> {
         let mut scripts = self.scripts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(script) = scripts.get_mut(request.caller()) {
-            return script.pop_front();
-        }
-        let mut script: VecDeque<_> = self.newcomers?(request.caller()).into();
-        let first = script.pop_front();
-        scripts.insert(request.caller().into(), script);
-        first
+        let caller = request.caller();
+        let script = scripts.entry(caller.into());
+        let script = script.or_insert_with(|| (self.newcomers)(caller).into());
+        script.pop_front()
     }
 }
 

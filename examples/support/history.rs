@@ -44,21 +44,21 @@ impl Call {
         let waits = |step: &&Step| matches!(step.kind, Kind::Backoff | Kind::RetryAfter);
         self.steps.iter().filter(waits).count()
     }
+}
 
-    /// What went wrong, in order, and how often in a row.
-    pub fn failures(&self) -> Vec<(&str, usize)> {
-        let mut failures: Vec<(&str, usize)> = Vec::new();
-        for step in &self.steps {
-            let (Kind::Failed(label) | Kind::Broken(label)) = &step.kind else {
-                continue;
-            };
-            match failures.last_mut() {
-                Some((last, times)) if last == label => *times += 1,
-                _ => failures.push((label, 1)),
-            }
+/// What went wrong, in order, and how often in a row.
+pub fn failures(steps: &[Step]) -> Vec<(&str, usize)> {
+    let mut failures: Vec<(&str, usize)> = Vec::new();
+    for step in steps {
+        let (Kind::Failed(label) | Kind::Broken(label)) = &step.kind else {
+            continue;
+        };
+        match failures.last_mut() {
+            Some((last, times)) if last == label => *times += 1,
+            _ => failures.push((label, 1)),
         }
-        failures
     }
+    failures
 }
 
 /// Records one call; the clones write to the same log.

@@ -2,7 +2,7 @@
 
 use crate::{
     fetch::Fetch,
-    history::{Call, Recorder, Step},
+    history::{Recorder, Step},
     timeline::{self, Row, State},
     wire,
 };
@@ -227,12 +227,8 @@ impl Page {
         let mut rows = self.rows.borrow_mut();
         let number = rows.len() + 1;
         rows.push(Row {
-            call: Call {
-                name: number.to_string(),
-                start: Duration::ZERO,
-                steps: Vec::new(),
-                succeeded: false,
-            },
+            name: number.to_string(),
+            steps: Vec::new(),
             taken: Duration::ZERO,
             state: State::Running,
         });
@@ -242,8 +238,7 @@ impl Page {
     /// Brings the last row up to date.
     fn update(&self, begun: Instant, steps: &Receiver<Step>, state: State) {
         if let Some(row) = self.rows.borrow_mut().last_mut() {
-            row.call.steps.extend(steps.try_iter());
-            row.call.succeeded = state == State::Succeeded;
+            row.steps.extend(steps.try_iter());
             row.taken = begun.elapsed();
             row.state = state;
         }

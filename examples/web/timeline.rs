@@ -1,14 +1,15 @@
 //! The picture of what happens to the calls, as SVG: a row for each, on one time axis.
 
 use crate::{
-    history::{Call, Kind, Step},
+    history::{Kind, Step, failures},
     scale::Scale,
 };
 use std::{fmt::Write, time::Duration};
 
 /// A call, as far as it has come.
 pub struct Row {
-    pub call: Call,
+    pub name: String,
+    pub steps: Vec<Step>,
     /// How long it has taken so far.
     pub taken: Duration,
     pub state: State,
@@ -73,14 +74,14 @@ pub fn sum_up(rows: &[Row]) -> String {
 impl Row {
     /// How many attempts it has made.
     pub fn attempts(&self) -> usize {
-        let ended = self.call.steps.iter().filter(|step| is_attempt(&step.kind));
+        let ended = self.steps.iter().filter(|step| is_attempt(&step.kind));
         ended.count() + usize::from(self.attempt_under_way())
     }
 
     /// What became of the call, in words.
     fn describe(&self) -> String {
-        let mut words = format!("{}: ", self.call.name);
-        for (label, times) in self.call.failures() {
+        let mut words = format!("{}: ", self.name);
+        for (label, times) in failures(&self.steps) {
             words += label;
             if times > 1 {
                 _ = write!(words, " ×{times}");
@@ -98,7 +99,7 @@ impl Row {
 
     /// How far it is drawn: a wait in full as soon as it begins, unless it is stopped.
     fn end(&self) -> Duration {
-        match self.call.steps.last() {
+        match self.steps.last() {
             Some(last) if self.state == State::Running => self.taken.max(last.until),
             _ => self.taken,
         }
@@ -106,7 +107,7 @@ impl Row {
 
     /// Whether it makes an attempt now, or was stopped in one.
     fn attempt_under_way(&self) -> bool {
-        let waited = match self.call.steps.last() {
+        let waited = match self.steps.last() {
             None => true,
             Some(step) => is_wait(&step.kind) && step.until <= self.taken,
         };
@@ -114,7 +115,7 @@ impl Row {
     }
 
     fn draw(&self, scale: &Scale, svg: &mut String) {
-        let (stream, steps): (Vec<&Step>, Vec<_>) = (self.call.steps.iter())
+        let (stream, steps): (Vec<&Step>, Vec<_>) = (self.steps.iter())
             .partition(|step| matches!(step.kind, Kind::Chunk | Kind::Broken(_)));
         let mut bars: Vec<_> = steps
             .iter()
@@ -207,12 +208,8 @@ mod tests {
             until: Duration::from_millis(*until),
         });
         Row {
-            call: Call {
-                name: "1".into(),
-                start: Duration::ZERO,
-                steps: steps.collect(),
-                succeeded: state == State::Succeeded,
-            },
+            name: "1".into(),
+            steps: steps.collect(),
             taken: Duration::from_millis(taken),
             state,
         }
