@@ -1,14 +1,17 @@
-//! Deadlines in their order: a doubly linked list in a slab.
+//! Deadlines in their order: a doubly linked chain in a slab, and a tree beside
+//! it.
 
 use crate::Instant;
-use std::{mem, task::Waker};
+use std::{collections::BTreeSet, mem, task::Waker};
 
-/// The deadlines that are waited for, the earliest first.
+/// The deadlines that are waited for.
 ///
 /// Entries stay where they are in `entries` and are linked by their positions,
 /// so memory is given back only when none is there. Deadlines of one length come
-/// in their order, so each is appended at the tail; a shorter one is moved
-/// towards the head, past those that are later.
+/// in their order, so each is appended to the chain at its tail, or put a few
+/// places before it where two threads have met. A deadline that is much earlier
+/// than the tail is of another length: it is a stray, and finds its place in a
+/// tree, or else it would walk past all the longer ones.
 #[derive(Debug)]
 pub(super) struct List {
     entries: Vec<Entry>,
@@ -21,6 +24,9 @@ pub(super) struct List {
 
     head: Position,
     tail: Position,
+
+    /// The deadlines that are not in the chain, and where they are.
+    strays: BTreeSet<(Instant, Position)>,
 }
 
 #[derive(Debug)]
@@ -30,6 +36,7 @@ struct Entry {
     /// `None` once the deadline has expired, and in a free entry.
     waker: Option<Waker>,
 
+    /// [`STRAY`] where the entry is not in the chain.
     before: Position,
 
     /// In a free entry, the one that was freed before.
@@ -40,6 +47,12 @@ type Position = u32;
 
 /// Where there is no entry.
 const NONE: Position = Position::MAX;
+
+/// What is before an entry that is not in the chain.
+const STRAY: Position = NONE - 1;
+
+/// How many places before the tail a deadline may find its place in the chain.
+const NEAR: usize = 8;
 
 /// The number of entries that an empty list always keeps.
 const SPARE: usize = 64;
@@ -66,42 +79,41 @@ impl List {
             free: NONE,
             head: NONE,
             tail: NONE,
+            strays: BTreeSet::new(),
         }
     }
 
     /// The earliest deadline.
     pub(super) fn first(&self) -> Option<Instant> {
-        self.get(self.head).map(|first| first.deadline)
+        self.earliest().map(|(deadline, _)| deadline)
     }
 
-    /// Adds a deadline behind all that are not later. There is room for four
-    /// billion of them, then for no more.
+    /// Adds a deadline. There is room for four billion of them, then for no
+    /// more.
     #[inline]
     pub(super) fn insert(&mut self, deadline: Instant, waker: Waker) -> Option<Key> {
-        let mut before = self.tail;
-        let mut after = NONE;
-        while let Some(entry) = self.get(before)
-            && entry.deadline > deadline
-        {
-            after = mem::replace(&mut before, entry.before);
-        }
+        let place = self.place(deadline);
+        let (before, after) = place.unwrap_or((STRAY, NONE));
         let key = self.take(Entry {
             deadline,
             waker: Some(waker),
             before,
             after,
         })?;
-        self.link(before, after, key, key);
+        match place {
+            Some((before, after)) => self.link(before, after, key, key),
+            None => self.stray(deadline, key),
+        }
         Some(Key(key))
     }
 
     /// Takes the earliest deadline out of the list, if it is not after `now`.
     pub(super) fn expire(&mut self, now: Instant) -> Option<Waker> {
-        let first = self.get(self.head)?;
-        if first.deadline > now {
+        let (deadline, position) = self.earliest()?;
+        if deadline > now {
             return None;
         }
-        self.unlink(self.head)
+        self.unlink(position)
     }
 
     /// Looks at an entry, with the waker of whoever looks.
@@ -150,6 +162,33 @@ impl List {
         }
     }
 
+    fn earliest(&self) -> Option<(Instant, Position)> {
+        let head = self.get(self.head).map(|head| (head.deadline, self.head));
+        let stray = self.strays.first().copied();
+        head.into_iter().chain(stray).min()
+    }
+
+    /// Between which entries of the chain a deadline belongs, behind all that
+    /// are not later, if that is near the tail.
+    #[inline]
+    fn place(&self, deadline: Instant) -> Option<(Position, Position)> {
+        let (mut before, mut after) = (self.tail, NONE);
+        for _ in 0..=NEAR {
+            match self.get(before) {
+                Some(entry) if entry.deadline > deadline => {
+                    after = mem::replace(&mut before, entry.before);
+                }
+                _ => return Some((before, after)),
+            }
+        }
+        None
+    }
+
+    #[cold]
+    fn stray(&mut self, deadline: Instant, position: Position) {
+        self.strays.insert((deadline, position));
+    }
+
     /// Puts an entry into a free place, or into a new one.
     #[inline]
     fn take(&mut self, entry: Entry) -> Option<Position> {
@@ -162,7 +201,7 @@ impl List {
             }
             None => {
                 let position = Position::try_from(self.entries.len()).ok()?;
-                if position == NONE {
+                if position >= STRAY {
                     return None;
                 }
                 self.entries.push(entry);
@@ -173,13 +212,18 @@ impl List {
         Some(position)
     }
 
-    /// Takes an entry out of the list, if it is in there.
+    /// Takes an entry out of the chain or the tree, if it is in there.
     #[inline]
     fn unlink(&mut self, position: Position) -> Option<Waker> {
         let entry = self.get_mut(position)?;
         let waker = entry.waker.take()?;
         let (before, after) = (entry.before, entry.after);
-        self.link(before, after, after, before);
+        if before == STRAY {
+            let deadline = entry.deadline;
+            self.strays.remove(&(deadline, position));
+        } else {
+            self.link(before, after, after, before);
+        }
         Some(waker)
     }
 
@@ -211,6 +255,7 @@ impl List {
 mod tests {
     use super::*;
     use futures_test::task::{new_count_waker, noop_waker};
+    use proptest::{collection::vec, prelude::*};
     use std::time::Duration;
 
     /// The instant so many nanoseconds after the tests began.
@@ -224,7 +269,7 @@ mod tests {
         list.insert(at(nanos), waker).unwrap()
     }
 
-    /// The deadlines from head to tail, after a walk both ways.
+    /// The deadlines of the chain from head to tail, after a walk both ways.
     fn order(list: &List) -> Vec<Instant> {
         let walk = |mut position: Position, forward: bool| {
             let mut deadlines = Vec::new();
@@ -249,6 +294,74 @@ mod tests {
         }
         assert_eq!(order(&list), [1, 5, 6, 7, 7, 9].map(at));
         assert_eq!(list.first(), Some(at(1)));
+    }
+
+    #[test]
+    fn a_deadline_far_from_the_tail_walks_past_a_few_only() {
+        let mut list = List::new();
+        let long = NEAR as u64 + 10;
+        for nanos in 10..=long {
+            insert(&mut list, nanos, noop_waker());
+        }
+        insert(&mut list, 10, noop_waker());
+        let stray = insert(&mut list, 9, noop_waker());
+        assert_eq!(order(&list).len(), NEAR + 2);
+        assert_eq!(list.strays.len(), 1);
+        assert_eq!(list.first(), Some(at(9)));
+        list.remove(&stray);
+        assert!(list.strays.is_empty());
+        assert_eq!(list.first(), Some(at(10)));
+    }
+
+    /// What happens to a list, each with a number that says to which entry, or
+    /// when.
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Insert(u64),
+        Remove(usize),
+        Expire(u64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => (0..100_u64).prop_map(Step::Insert),
+            2 => any::<usize>().prop_map(Step::Remove),
+            1 => (0..100_u64).prop_map(Step::Expire),
+        ];
+        vec(step, 0..200)
+    }
+
+    proptest! {
+        #[test]
+        fn deadlines_of_any_lengths_expire_at_their_time(steps in steps()) {
+            let mut list = List::new();
+            let mut entries: Vec<(u64, Key)> = Vec::new();
+            let mut expired = 0;
+            for step in steps {
+                match step {
+                    Step::Insert(nanos) => {
+                        let nanos = expired + nanos;
+                        let key = insert(&mut list, nanos, noop_waker());
+                        entries.push((nanos, key));
+                    }
+                    Step::Remove(index) if !entries.is_empty() => {
+                        let (nanos, key) = entries.swap_remove(index % entries.len());
+                        prop_assert_eq!(list.remove(&key).is_some(), nanos > expired);
+                    }
+                    Step::Remove(_) => {}
+                    Step::Expire(later) => {
+                        expired += later;
+                        while list.expire(at(expired)).is_some() {}
+                    }
+                }
+                let waiting = entries.iter().filter(|(nanos, _)| *nanos > expired);
+                let first = waiting.map(|(nanos, _)| at(*nanos)).min();
+                while list.expire(at(expired)).is_some() {}
+                prop_assert_eq!(list.first(), first);
+                prop_assert!(order(&list).is_sorted());
+                prop_assert_eq!(list.taken, entries.len());
+            }
+        }
     }
 
     #[test]
