@@ -50,6 +50,16 @@ fn dropping_a_call_in_a_delay_drops_the_delay() {
 }
 
 #[test]
+fn a_call_that_is_polled_after_its_end_makes_no_other_attempt() {
+    let scene = Scene::by_hand([]);
+    let request = request();
+    let mut call = pin!(scene.retrying.chat_completion(&request));
+    assert!(poll_once(&mut call).is_ready());
+    assert!(poll_once(&mut call).is_pending());
+    assert_eq!(scene.attempts(), 1);
+}
+
+#[test]
 fn dropping_a_stream_drops_the_inner_stream_and_the_bound() {
     let scene = Scene::by_hand([Step::stream([Step::ok().after(SECOND)])]);
     let mut items = block_on(scene.retrying.chat_completion_stream(&request())).unwrap();

@@ -337,6 +337,16 @@ fn a_task_that_panics_does_not_hold_the_clock() {
 }
 
 #[test]
+fn a_task_that_is_polled_after_its_end_does_not_hold_the_clock() {
+    let timer = VirtualTimer::new();
+    let mut done = timer.task(async {});
+    block_on(&mut done);
+    assert!(done.now_or_never().is_none());
+    block_on(timer.task(timer.sleep(SECOND)));
+    assert_eq!(timer.elapsed(), SECOND);
+}
+
+#[test]
 fn equal_deadlines_are_woken_in_the_order_of_their_making() {
     struct Named(usize, Arc<Mutex<Vec<usize>>>);
 

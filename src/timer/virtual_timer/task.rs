@@ -40,13 +40,13 @@ impl<F: Future> VirtualTask<F> {
 impl<F: Future> Future for VirtualTask<F> {
     type Output = F::Output;
 
-    /// # Panics
-    ///
-    /// If polled again after its end, as most futures do.
+    /// Polled again after its end, it never ends.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
         let TaskWaker { id, clock, .. } = &*this.waker;
-        let future = this.future.as_mut().expect("not polled after its end");
+        let Some(future) = &mut this.future else {
+            return Poll::Pending;
+        };
         this.waker.set_executor(cx.waker().clone());
         clock.set_task(*id, |_| Wakefulness::Polled);
         let waker = Waker::from(this.waker.clone());
