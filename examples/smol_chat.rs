@@ -11,7 +11,7 @@
 
 #[path = "smol_chat/args.rs"]
 mod args;
-#[path = "smol_chat/client.rs"]
+#[path = "support/client.rs"]
 mod client;
 #[path = "support/console.rs"]
 mod console;
@@ -21,7 +21,7 @@ mod flaky_server;
 mod history;
 #[path = "smol_chat/output.rs"]
 mod output;
-#[path = "smol_chat/pool.rs"]
+#[path = "support/pool.rs"]
 mod pool;
 #[path = "support/scale.rs"]
 mod scale;

@@ -32,7 +32,7 @@ mod budget;
 mod caller;
 #[path = "soak/chaos.rs"]
 mod chaos;
-#[path = "smol_chat/client.rs"]
+#[path = "support/client.rs"]
 mod client;
 #[path = "support/console.rs"]
 mod console;
@@ -50,7 +50,7 @@ mod judge;
 mod log;
 #[path = "soak/patience.rs"]
 mod patience;
-#[path = "smol_chat/pool.rs"]
+#[path = "support/pool.rs"]
 mod pool;
 #[path = "soak/predict.rs"]
 mod predict;
