@@ -6,8 +6,10 @@ mod crabllm_core_0_0_19;
 #[cfg(feature = "crabllm-core-0_0_25")]
 mod crabllm_core_0_0_25;
 
-use crate::{Failure, Operation, Retrying, Timer, stream::BoxStream};
+use crate::{Failure, Operation, Retrying, Timer, decision::Grant, stream::BoxStream};
+use bytes::Bytes;
 use serde::Deserialize;
+use std::mem;
 
 /// What the adapters' methods are made of.
 impl<P, T: Timer> Retrying<P, T> {
@@ -53,5 +55,25 @@ impl<P, T: Timer> Retrying<P, T> {
         let start = move || start(&self.inner);
         let model = model.into();
         self.engine.open(operation, model, stalled, start)
+    }
+
+    /// The body of each attempt of a call, one after the other: the last one that
+    /// there can be gets the body itself. For where there is no retry, a copy
+    /// would only keep it, and cost an allocation.
+    fn bodies(
+        &self,
+        operation: Operation,
+        model: Option<&str>,
+        mut raw_body: Bytes,
+    ) -> impl FnMut() -> Bytes + use<P, T> {
+        let policy = self.engine.policies.of(model);
+        let mut retries = Grant::new(policy, operation).retries.unwrap_or(0);
+        move || match retries.checked_sub(1) {
+            Some(left) => {
+                retries = left;
+                raw_body.clone()
+            }
+            None => mem::take(&mut raw_body),
+        }
     }
 }

@@ -120,13 +120,15 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
         model: &str,
         raw_body: Bytes,
     ) -> impl Future<Output = Result<Bytes, Error>> + Send {
-        let start = move |p| P::chat_completion_raw(p, model, raw_body.clone());
+        let mut body = self.bodies(ChatCompletionRaw, Some(model), raw_body);
+        let start = move |p| P::chat_completion_raw(p, model, body());
         self.call(ChatCompletionRaw, model, start)
     }
 
     async fn anthropic_messages_raw(&self, raw_body: Bytes) -> Result<Bytes, Error> {
         let model = self.model_in(&raw_body);
-        let start = |p| P::anthropic_messages_raw(p, raw_body.clone());
+        let mut body = self.bodies(AnthropicMessagesRaw, model.as_deref(), raw_body);
+        let start = |p| P::anthropic_messages_raw(p, body());
         self.call(AnthropicMessagesRaw, model.as_deref(), start)
             .await
     }

@@ -53,6 +53,10 @@ fn silent() -> io::Error {
 
 /// What the configuration sets, else the default; a timeout or deadline of zero is
 /// none.
+///
+/// `retry_deadline` becomes the [deadline](Policy::deadline), which is stricter:
+/// for `crabllm-core` no attempt begins after it, here none goes on either. Where
+/// it is not set there is none here, and one of 15 seconds there.
 impl From<&ProviderConfig> for Policy {
     fn from(config: &ProviderConfig) -> Self {
         Self::configured(config.max_retries, config.timeout, config.retry_deadline)
@@ -204,7 +208,8 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
         model: &str,
         raw_body: Bytes,
     ) -> impl Future<Output = Result<ByteStream, Error>> + Send {
-        let start = move |p| P::chat_completion_stream_raw(p, model, raw_body.clone());
+        let mut body = self.bodies(ChatCompletionStreamRaw, Some(model), raw_body);
+        let start = move |p| P::chat_completion_stream_raw(p, model, body());
         self.open(ChatCompletionStreamRaw, model, silent, start)
     }
 
@@ -213,20 +218,23 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
         model: &str,
         raw_body: Bytes,
     ) -> impl Future<Output = Result<Bytes, Error>> + Send {
-        let start = move |p| P::chat_completion_raw(p, model, raw_body.clone());
+        let mut body = self.bodies(ChatCompletionRaw, Some(model), raw_body);
+        let start = move |p| P::chat_completion_raw(p, model, body());
         self.call(ChatCompletionRaw, model, start)
     }
 
     async fn anthropic_messages_raw(&self, raw_body: Bytes) -> Result<Bytes, Error> {
         let model = self.model_in(&raw_body);
-        let start = |p| P::anthropic_messages_raw(p, raw_body.clone());
+        let mut body = self.bodies(AnthropicMessagesRaw, model.as_deref(), raw_body);
+        let start = |p| P::anthropic_messages_raw(p, body());
         self.call(AnthropicMessagesRaw, model.as_deref(), start)
             .await
     }
 
     async fn anthropic_messages_stream_raw(&self, raw_body: Bytes) -> Result<ByteStream, Error> {
         let model = self.model_in(&raw_body);
-        let start = |p| P::anthropic_messages_stream_raw(p, raw_body.clone());
+        let mut body = self.bodies(AnthropicMessagesStreamRaw, model.as_deref(), raw_body);
+        let start = |p| P::anthropic_messages_stream_raw(p, body());
         self.open(AnthropicMessagesStreamRaw, model.as_deref(), silent, start)
             .await
     }
@@ -236,7 +244,8 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
         model: &str,
         raw_body: Bytes,
     ) -> impl Future<Output = Result<Bytes, Error>> + Send {
-        let start = move |p| P::gemini_generate_content_raw(p, model, raw_body.clone());
+        let mut body = self.bodies(GeminiGenerateContentRaw, Some(model), raw_body);
+        let start = move |p| P::gemini_generate_content_raw(p, model, body());
         self.call(GeminiGenerateContentRaw, model, start)
     }
 
@@ -245,7 +254,8 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
         model: &str,
         raw_body: Bytes,
     ) -> impl Future<Output = Result<ByteStream, Error>> + Send {
-        let start = move |p| P::gemini_generate_content_stream_raw(p, model, raw_body.clone());
+        let mut body = self.bodies(GeminiGenerateContentStreamRaw, Some(model), raw_body);
+        let start = move |p| P::gemini_generate_content_stream_raw(p, model, body());
         self.open(GeminiGenerateContentStreamRaw, model, silent, start)
     }
 }
