@@ -50,8 +50,9 @@ impl<F: Future, T: Future<Output = ()>> Attempt<F, T> {
     /// The second step: the race between an answer, if there is one, and the
     /// timeout. Where both are there, the answer wins.
     ///
-    /// The race itself lasts for one poll, since all that outlasts it is kept
-    /// here.
+    /// The order of `select_biased!` is that rule. What races for the answer is
+    /// the word that it is there, and the race lasts for one poll, since all that
+    /// outlasts it is kept here.
     #[inline]
     pub(crate) fn race(
         self: Pin<&mut Self>,

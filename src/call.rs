@@ -4,10 +4,11 @@ use crate::{
     Event, Failure, GiveUpReason, Operation, Policy, RetryBudget, Timer,
     attempt::{Attempt, Winner},
     backoff::Entropy,
-    deadlines::{Deadlines, Timeout},
+    deadlines::Deadlines,
     decision::{Decision, Failed, Grant, decide},
     hooks::Hooks,
     policy::Policies,
+    timeout::Timeout,
     timer::{Instant, Sleep},
 };
 use futures::ready;
@@ -138,7 +139,8 @@ where
                         Winner::Timeout => progress.timed_out(),
                         Winner::Answer => match answer {
                             Poll::Ready(Err(error)) => error,
-                            _ => {
+                            // Where there is no answer, it does not win.
+                            Poll::Ready(Ok(_)) | Poll::Pending => {
                                 progress.succeeded();
                                 return answer;
                             }
@@ -303,14 +305,16 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
             entropy,
             ..
         } = self.engine;
+        let transient = hooks.is_transient(error);
         let throttled = error.is_throttling();
         let backoff = match &self.policy.throttle_backoff {
             Some(own) if throttled => own,
             _ => &self.policy.backoff,
         };
         let failed = Failed {
-            transient: hooks.is_transient(error),
-            retry_after: hooks.retry_after(error),
+            transient,
+            // It may be read from a long body, so not where it changes nothing.
+            retry_after: transient.then(|| hooks.retry_after(error)).flatten(),
             retries: self.retries,
             elapsed,
             struck: self.struck,

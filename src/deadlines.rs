@@ -49,9 +49,8 @@
 
 mod list;
 
-use crate::{Instant, Timer, timer};
+use crate::{Instant, Timer};
 use list::{Found, Key, List};
-use pin_project_lite::pin_project;
 use std::{
     borrow::Borrow,
     marker::PhantomData,
@@ -59,7 +58,6 @@ use std::{
     pin::Pin,
     sync::{Arc, PoisonError, Weak},
     task::{Context, Poll, Wake, Waker},
-    time::Duration,
 };
 use sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
 
@@ -84,7 +82,7 @@ pub(crate) struct Deadlines<T> {
     shared: Mutex<Shared>,
 
     /// The sleep for the armed deadline.
-    sleep: Mutex<Option<Sleep>>,
+    sleep: Mutex<Option<SharedSleep>>,
 
     /// How often `drive` was called since a thread began to; zero: by none.
     calls: AtomicUsize,
@@ -93,7 +91,7 @@ pub(crate) struct Deadlines<T> {
     alarm: Waker,
 }
 
-type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
+type SharedSleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 struct Shared {
     list: List,
@@ -114,6 +112,10 @@ impl<T: Timer> Deadlines<T> {
             calls: AtomicUsize::new(0),
             alarm: Waker::from(Arc::new(Alarm(deadlines.clone()))),
         })
+    }
+
+    pub(crate) fn timer(&self) -> &T {
+        &self.timer
     }
 
     /// Sets a deadline, and arms it if it is the first.
@@ -188,7 +190,7 @@ impl<T: Timer> Deadlines<T> {
 
     /// Wakes whom it is time for, and returns the first of the other deadlines
     /// if the sleep is not for that one yet.
-    fn expire(&self, sleep: &mut Option<Sleep>) -> Option<Instant> {
+    fn expire(&self, sleep: &mut Option<SharedSleep>) -> Option<Instant> {
         let mut cx = Context::from_waker(&self.alarm);
         let over = sleep
             .as_mut()
@@ -218,7 +220,7 @@ impl<T: Timer> Deadlines<T> {
     }
 
     /// Makes the sleep for a deadline, unless that has passed by now.
-    fn arm(&self, sleep: &mut Option<Sleep>, deadline: Instant) {
+    fn arm(&self, sleep: &mut Option<SharedSleep>, deadline: Instant) {
         let duration = deadline.saturating_duration_since(self.timer.now());
         if duration.is_zero() {
             return;
@@ -238,7 +240,7 @@ impl<T: Timer> Deadlines<T> {
 /// Begins anew after a panic of the timer, with a sleep that was not to blame.
 struct Driving<'a, T: Timer> {
     deadlines: &'a Deadlines<T>,
-    sleep: MutexGuard<'a, Option<Sleep>>,
+    sleep: MutexGuard<'a, Option<SharedSleep>>,
     done: bool,
 }
 
@@ -267,54 +269,6 @@ impl<T: Timer> Wake for Alarm<T> {
     }
 }
 
-pin_project! {
-    /// A bound: none, a sleep of its own, or a deadline among others where the
-    /// timer allows that.
-    #[project = TimeoutProjection]
-    pub(crate) enum Timeout<T: Timer, D: Borrow<Deadlines<T>>> {
-        Never,
-        Own { #[pin] sleep: timer::Sleep<T::Sleep> },
-        Shared { wait: Wait<T, D> },
-    }
-}
-
-impl<T: Timer, D: Borrow<Deadlines<T>>> Timeout<T, D> {
-    /// Ends when `duration` has passed: never if there is none, and once the
-    /// executor's other tasks have had their turn if it is zero. To be polled at
-    /// once; `now` is the time, where it is known.
-    pub(crate) fn new(deadlines: D, duration: Option<Duration>, now: Option<Instant>) -> Self {
-        let Some(duration) = duration else {
-            return Self::Never;
-        };
-        let timer = &*deadlines.borrow().timer;
-        if duration.is_zero() || !timer.is_shareable() {
-            let sleep = timer::Sleep::new(timer, duration);
-            return Self::Own { sleep };
-        }
-        let now = now.unwrap_or_else(|| timer.now());
-        match now.checked_add(duration) {
-            Some(deadline) => Self::Shared {
-                wait: Wait::new(deadlines, deadline),
-            },
-            // Beyond what an instant can hold, no deadline comes.
-            None => Self::Never,
-        }
-    }
-}
-
-impl<T: Timer, D: Borrow<Deadlines<T>> + Unpin> Future for Timeout<T, D> {
-    type Output = ();
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        match self.project() {
-            TimeoutProjection::Never => Poll::Pending,
-            TimeoutProjection::Own { sleep } => sleep.poll(cx),
-            TimeoutProjection::Shared { wait } => Pin::new(wait).poll(cx),
-        }
-    }
-}
-
 /// A wait for a deadline, which joins the others when it is first polled. An
 /// attempt borrows the deadlines, an open stream shares them: that is `D`.
 pub(crate) struct Wait<T: Timer, D: Borrow<Deadlines<T>> = Arc<Deadlines<T>>> {
@@ -332,7 +286,7 @@ enum State {
 }
 
 impl<T: Timer, D: Borrow<Deadlines<T>>> Wait<T, D> {
-    fn new(deadlines: D, deadline: Instant) -> Self {
+    pub(crate) fn new(deadlines: D, deadline: Instant) -> Self {
         Self {
             deadlines,
             state: State::New(deadline),

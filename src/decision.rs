@@ -33,7 +33,8 @@ impl Grant {
     }
 }
 
-/// The bound that a user means: zero is none, and so is what no program sees.
+/// The bound that a user means: zero is none, and so is a century or more, which
+/// timer crates need not survive.
 #[inline]
 pub(crate) fn bound(duration: Duration) -> Option<Duration> {
     (!duration.is_zero() && duration < FOREVER).then_some(duration)

@@ -49,19 +49,22 @@
 //!
 //! # What a call does
 //!
-//! An *attempt* polls the inner future first. Only if that is not ready at
-//! once, a timer is made, and the two race, the inner future first in each
-//! poll. When the timeout wins, the inner future is dropped and the attempt has
-//! failed with `Error::Timeout`.
+//! An *attempt* polls the inner future first. Only if it is not ready at once
+//! is a timer made, and the two race, the inner future first in each poll. When
+//! the timeout wins, the inner future is dropped and the attempt has failed
+//! with `Error::Timeout`.
 //!
 //! A failed attempt is followed by another one if the error is transient, the
 //! operation is one that the policy retries, and retries, deadline and budget
 //! allow it; otherwise the call returns that very error. There is no sleep
 //! after the last attempt. The delay is the backoff's, or what the server asked
-//! for if that is longer.
+//! for if that is longer; if it is longer than [`Policy::max_retry_after`], the
+//! error is returned at once.
 //!
 //! An open stream is passed through item by item. A wait for the next item that
-//! lasts longer than [`Policy::stream_idle`] ends it with `Error::Timeout`.
+//! lasts longer than [`Policy::stream_idle`] ends it with `Error::Timeout`; a
+//! stream of bytes, whose errors are `std::io::Error`, with one of the kind
+//! `TimedOut` around that.
 //!
 //! | operations | timeout | retried |
 //! | --- | --- | --- |
@@ -69,6 +72,8 @@
 //! | opening a stream | yes | if [asked for](Operations::STREAMS) |
 //! | `chat_completion_stream_passthrough` | yes | never: its body is consumed |
 //! | `embedding`, `image_generation`, `audio_speech`, `audio_transcription`, `models` | if retried | if asked for |
+//!
+//! A [deadline](Policy::deadline) bounds all of them.
 //!
 //! # Architecture
 //!
@@ -84,7 +89,7 @@
 //!  │              ├── ready at once ─────────────────────────┐
 //!  │              │ pending                                  │
 //!  │              ▼                                          │
-//!  │         select_biased! { inner future, its deadline }   │
+//!  │         select_biased! { inner future, its timeout }    │
 //!  │              │                    │                     │
 //!  │              │ answer             │ timeout             │
 //!  │              ├────────────────────│─────────────────────┘
@@ -102,20 +107,23 @@
 //!  └───────────────────────┘
 //! ```
 //!
-//! An [`Event`] is told where a line goes back up or out. Dropping the call,
-//! wherever it is, drops the inner future and takes its deadline out.
+//! The observer is told of each retry and of the end. Dropping the call,
+//! wherever it is, drops the inner future and cancels its timer.
 //!
 //! Each file has one subject, and the arrows between them point one way. The
 //! adapters, one for each release of `crabllm-core`, give each method's future
 //! to `call`, the loop; that knows neither `crabllm-core` nor a runtime. It is
-//! made of `attempt`, `decision`, `backoff`, `budget`, `hooks`, and `deadlines`
-//! on a `timer`; `stream` is what becomes of an answer that is one.
+//! made of `attempt`, `decision`, `backoff`, `budget`, `hooks`, and the `timeout`
+//! of each attempt; `stream` is what becomes of an answer that is one.
 //!
 //! The calls of a wrapper and its clones share one sleep of the timer crate for
-//! all their timeouts, where the timer [allows it](Timer::is_shareable): their
-//! deadlines wait in a list, and the sleep is for the first of them. So only
-//! once a timeout, not once a call, there is an allocation and a wake of the
-//! thread that keeps the timers. Open streams share another sleep likewise.
+//! all their timeouts, where the timer [allows it](Timer::is_shareable), as
+//! `FuturesTimer` and `AsyncIoTimer` do: in `deadlines`, the ends of the timeouts
+//! wait in a list, and the sleep is for the first of them. So only once a
+//! timeout, not once a call, there is an allocation and a wake of the thread
+//! that keeps the timers. Dropping a call takes its entry out at once; the
+//! shared sleep may run out for nobody. Open streams share another one
+//! likewise.
 //!
 //! There is no thread, task or global of this crate's own; the only threads are
 //! those of the timer crates: `futures-timer` keeps one helper for the process,
@@ -134,8 +142,8 @@
 //!
 //! | feature | default | brings |
 //! | --- | --- | --- |
-//! | `crabllm-core-0_0_19` | yes | `Provider` of crabllm-core 0.0.19, the newest release that does not depend on tokio |
-//! | `crabllm-core-0_0_25` | no | `Provider` of crabllm-core 0.0.25, the newest release; it depends on tokio, which is compiled and never entered |
+//! | `crabllm-core-0_0_19` | yes | `Provider` of crabllm-core 0.0.19, the last release that does not depend on tokio |
+//! | `crabllm-core-0_0_25` | no | `Provider` of crabllm-core 0.0.25, the newest release in November 2026; it depends on tokio, which is compiled and never entered |
 //! | `futures-timer` | yes | `FuturesTimer` and `Retrying::new` |
 //! | `async-io` | no | `AsyncIoTimer`: the timers of the reactor that smol and async-std already run |
 //! | `serde` | no | `Policy`, `Backoff`, `Jitter` and `Operations` from a configuration file |
@@ -172,6 +180,7 @@ mod retrying;
 #[cfg(feature = "test-util")]
 mod scripted;
 mod stream;
+mod timeout;
 mod timer;
 #[cfg(feature = "tracing")]
 mod trace;
@@ -186,7 +195,7 @@ pub use operation::{NotRetryable, Operation, Operations};
 pub use policy::Policy;
 pub use retrying::Retrying;
 #[cfg(feature = "test-util")]
-pub use scripted::{Attempt, Scripted, Step};
+pub use scripted::{Scripted, ScriptedAttempt, Step};
 #[cfg(feature = "async-io")]
 pub use timer::{AsyncIoSleep, AsyncIoTimer};
 #[cfg(feature = "futures-timer")]

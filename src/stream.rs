@@ -1,11 +1,8 @@
 //! An open stream whose silence is bounded.
 
 use crate::{
-    Event, Failure, Operation, Timer,
-    call::Engine,
-    deadlines::{Deadlines, Timeout},
-    decision::bound,
-    hooks::Hooks,
+    Event, Failure, Operation, Timer, call::Engine, deadlines::Deadlines, decision::bound,
+    hooks::Hooks, timeout::Timeout,
 };
 use futures::{Stream, ready};
 use pin_project_lite::pin_project;

@@ -9,7 +9,7 @@ use futures::{
     stream::FuturesUnordered,
 };
 use futures_test::task::{AwokenCount, new_count_waker, noop_waker};
-use std::{sync::atomic::AtomicBool, thread};
+use std::{sync::atomic::AtomicBool, thread, time::Duration};
 
 const SECOND: Duration = Duration::from_secs(1);
 
