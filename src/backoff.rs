@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -25,15 +25,17 @@ use std::{
 /// assert_eq!(delays, [100, 200, 400, 800, 1000].map(Duration::from_millis));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[must_use = "a backoff is for a policy"]
 pub struct Backoff {
-    /// The bound before the first retry.
-    pub(crate) initial: Duration,
+    /// The bound before the first retry. Default: 100 ms.
+    pub initial: Duration,
 
-    /// What no delay exceeds.
-    pub(crate) max: Duration,
+    /// What no delay exceeds. Default: 20 seconds.
+    pub max: Duration,
 
-    /// How a delay is drawn from its bound.
-    pub(crate) jitter: Jitter,
+    /// How a delay is drawn from its bound. Default: [`Jitter::Equal`].
+    pub jitter: Jitter,
 }
 
 /// How a delay is drawn from its bound `d`, uniformly and to the nanosecond.
@@ -70,7 +72,6 @@ impl Backoff {
     }
 
     /// Sets how a delay is drawn from its bound.
-    #[must_use = "the backoff is not changed in place"]
     pub const fn jitter(mut self, jitter: Jitter) -> Self {
         self.jitter = jitter;
         self
@@ -123,14 +124,26 @@ fn from_nanos(nanos: u128) -> Duration {
 /// Where the randomness of jitter comes from.
 #[derive(Clone, Default)]
 pub(crate) struct Entropy {
-    /// The next seed, shared by clones; `None` takes the thread's own entropy.
-    seed: Option<Arc<AtomicU64>>,
+    /// `None` takes the thread's own entropy.
+    sequence: Option<Sequence>,
+}
+
+/// Seeds that follow from the first one.
+#[derive(Clone)]
+struct Sequence {
+    first: u64,
+
+    /// How many have been taken, by this one and its clones.
+    taken: Arc<AtomicUsize>,
 }
 
 impl Entropy {
     pub(crate) fn seeded(seed: u64) -> Self {
         Self {
-            seed: Some(Arc::new(AtomicU64::new(seed))),
+            sequence: Some(Sequence {
+                first: seed,
+                taken: Arc::default(),
+            }),
         }
     }
 
@@ -139,8 +152,11 @@ impl Entropy {
         // Weyl's sequence on the golden ratio, as in SplitMix64: seeds that
         // follow each other lie far apart.
         const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
-        match &self.seed {
-            Some(seed) => fastrand::Rng::with_seed(seed.fetch_add(STEP, Ordering::Relaxed)),
+        match &self.sequence {
+            Some(Sequence { first, taken }) => {
+                let taken = taken.fetch_add(1, Ordering::Relaxed) as u64;
+                fastrand::Rng::with_seed(first.wrapping_add(STEP.wrapping_mul(taken)))
+            }
             None => fastrand::Rng::new(),
         }
     }

@@ -14,15 +14,16 @@ use std::sync::{
 /// A bucket of tokens that retries are paid from.
 ///
 /// A retry takes its cost, and keeps it if the call is then dropped; a call
-/// that succeeds after retries gives back the cost of its last one; a call that
-/// succeeds on its first attempt adds one token; the bucket never holds more
+/// that succeeds after retries gives back the cost of its last one; a call, of
+/// any operation, that succeeds on its first attempt adds one token; the bucket
+/// never holds more
 /// than its capacity, with which it starts. With too few tokens for a retry, a
 /// call returns its error instead. The rules and the default numbers (capacity
 /// 500, cost 14, 5 where throttled) are those of the AWS SDKs' standard retry
 /// mode.
 ///
 /// Clones share the tokens, and so do all wrappers that one budget is
-/// [given to](crate::Retrying::budget).
+/// [given to](crate::Retrying::budget); the costs are each clone's own.
 ///
 /// ```
 /// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
@@ -46,6 +47,7 @@ use std::sync::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
+#[must_use = "a budget is for a `Retrying`"]
 pub struct RetryBudget {
     /// What is left.
     tokens: Arc<AtomicU32>,

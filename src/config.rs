@@ -132,8 +132,8 @@ impl Serialize for Backoff {
     }
 }
 
-/// The names of operations, and of sets of them: `"chat"`, `"streams"` and
-/// `"all"`. One name, or a list.
+/// The names of operations, and of sets of them: `"chat"`, `"streams"`, `"all"`
+/// and `"none"`. One name, or a list.
 impl<'de> Deserialize<'de> for Operations {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(OperationsVisitor)
@@ -146,10 +146,13 @@ impl<'de> Visitor<'de> for OperationsVisitor {
     type Value = Operations;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("`chat`, `streams`, `all`, the name of a method, or a list of these")
+        f.write_str("`chat`, `streams`, `all`, `none`, the name of a method, or a list of these")
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<Operations, E> {
+        if name == "none" {
+            return Ok(Operations::NONE);
+        }
         if let Some((_, set)) = SETS.iter().find(|(known, _)| *known == name) {
             return Ok(*set);
         }

@@ -91,7 +91,8 @@ impl fmt::Display for Operation {
 
 /// A set of operations that can be retried.
 ///
-/// Sets are joined with `|`. Every [`Operation`] but one can be a member:
+/// Sets are joined with `|`, or with [`union`](Self::union) in constants. Every
+/// [`Operation`] but one can be a member:
 /// [`ChatCompletionStreamPassthrough`](Operation::ChatCompletionStreamPassthrough)
 /// consumes its body, so there is nothing left to send again. It has no
 /// constant here, and asking for it by value is an error.
@@ -157,12 +158,38 @@ impl Operations {
 
     /// Every operation that can be retried.
     pub const ALL: Self =
-        Self(Self::of(Operation::EVERY).0 & !Operation::ChatCompletionStreamPassthrough.bit());
+        Self::of(Operation::EVERY).without(Self::of(&[Operation::ChatCompletionStreamPassthrough]));
 
     /// Whether the operation is in the set.
     #[inline]
     pub const fn contains(self, operation: Operation) -> bool {
         self.0 & operation.bit() != 0
+    }
+
+    /// The operations that are in either set.
+    #[must_use = "the set is not changed in place"]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The operations that are in this set and not in the other.
+    ///
+    /// ```
+    /// use crabllm_retry::{Operation, Operations};
+    ///
+    /// const RETRIED: Operations = Operations::ALL.without(Operations::IMAGE_GENERATION);
+    /// assert!(RETRIED.contains(Operation::Embedding));
+    /// assert!(!RETRIED.contains(Operation::ImageGeneration));
+    /// ```
+    #[must_use = "the set is not changed in place"]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// The operations in the set, in the order in which [`Operation`] has them.
+    pub fn iter(self) -> impl Iterator<Item = Operation> + use<> {
+        let every = Operation::EVERY.iter().copied();
+        every.filter(move |&operation| self.contains(operation))
     }
 
     const fn of(operations: &[Operation]) -> Self {
@@ -174,20 +201,13 @@ impl Operations {
         }
         Self(bits)
     }
-
-    pub(crate) fn iter(self) -> impl Iterator<Item = Operation> {
-        Operation::EVERY
-            .iter()
-            .copied()
-            .filter(move |&one| self.contains(one))
-    }
 }
 
 impl BitOr for Operations {
     type Output = Self;
 
     fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
+        self.union(other)
     }
 }
 
@@ -285,6 +305,10 @@ mod tests {
         let mut joined = Operations::CHAT | Operations::EMBEDDING;
         assert_eq!(joined | Operations::CHAT, joined);
         joined |= Operations::MODELS;
+        assert_eq!(
+            joined.without(Operations::EMBEDDING | Operations::MODELS),
+            Operations::CHAT
+        );
         for (operation, expected) in [
             (Operation::ChatCompletion, true),
             (Operation::Embedding, true),

@@ -59,6 +59,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use = "a policy is for a `Retrying`"]
 pub struct Policy {
     /// How many attempts may follow the first one. Default: 2, as in
     /// `crabllm-core`'s own wrapper. Zero: one attempt.
@@ -71,32 +72,39 @@ pub struct Policy {
 
     /// How long the whole call may take from its first poll, attempts and
     /// delays together; for a stream, until it is open. Attempts are cut to
-    /// what is left of it, and no delay reaches past it. Default: zero, no
-    /// deadline.
+    /// what is left of it, and no delay reaches past it. It bounds every
+    /// operation, also one that is not retried and has no timeout. Default:
+    /// zero, no deadline.
     pub deadline: Duration,
 
     /// The delays between attempts. Default: [`Backoff::default`].
     pub backoff: Backoff,
 
-    /// The delays after an attempt that was throttled (status 429). Default:
-    /// none, then [`backoff`](Self::backoff) serves.
+    /// The delays after an attempt that was throttled (status 429); they double
+    /// with every retry of the call, throttled or not. Default: none, then
+    /// [`backoff`](Self::backoff) serves.
     pub throttle_backoff: Option<Backoff>,
 
     /// The longest wait that a server may ask for: an error that asks for more
     /// is returned at once. Default: 60 seconds, as in `crabllm-core`'s own
-    /// wrapper.
+    /// wrapper. Zero: any wait is too long.
     pub max_retry_after: Duration,
 
     /// How long an open stream may keep its consumer waiting for the next
-    /// item. Default: 90 seconds, as in `crabllm-core`'s own wrapper. Zero: no
-    /// bound.
+    /// item, from the poll that finds none to the item, whether or not the
+    /// consumer polls in between. Default: 90 seconds, as in `crabllm-core`'s
+    /// own wrapper. Zero: no bound.
+    ///
+    /// A stream that is silent for longer ends with `Error::Timeout`; a stream
+    /// of bytes, whose errors are [`std::io::Error`], with one of the kind
+    /// [`TimedOut`](std::io::ErrorKind::TimedOut) around that.
     pub stream_idle: Duration,
 
     /// The operations that are retried. Default: [`Operations::CHAT`].
     ///
     /// Streams are not, since a server may have begun, and billed, an answer
-    /// that was never seen. Embeddings, images, audio and listings are not
-    /// even timed unless they are in this set.
+    /// that was never seen. Embeddings, images, audio and listings have not
+    /// even a timeout unless they are in this set.
     pub retry: Operations,
 }
 
@@ -192,7 +200,7 @@ impl Policy {
         self
     }
 
-    /// Sets the longest wait that a server may ask for.
+    /// Sets the longest wait that a server may ask for. Zero: none.
     pub fn max_retry_after(mut self, d: Duration) -> Self {
         self.max_retry_after = d;
         self

@@ -10,8 +10,10 @@ use std::{fmt, mem, sync::Arc, time::Duration};
 ///
 /// It implements the `Provider` trait of each enabled `crabllm-core` release
 /// that its inner provider implements. Every method reaches the inner
-/// provider's own method of the same name. Clones share the timer, the budget
-/// and the hooks.
+/// provider's own method of the same name.
+///
+/// One wrapper serves many calls at a time: make it once, and share or clone it.
+/// Clones share the timer, the budget and the hooks.
 ///
 /// ```
 /// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
@@ -29,6 +31,7 @@ use std::{fmt, mem, sync::Arc, time::Duration};
 /// # }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[must_use = "the wrapper is what makes calls"]
 pub struct Retrying<
     P,
     #[cfg(feature = "futures-timer")] T = FuturesTimer,
@@ -56,6 +59,8 @@ impl<P, T: Timer> Retrying<P, T> {
     }
 }
 
+/// The setters of single values, such as [`timeout`](Self::timeout), change the
+/// general policy, and not those of [`policy_for`](Self::policy_for).
 impl<P, T> Retrying<P, T> {
     /// Sets how many attempts may follow the first one of a call. Default: 2.
     /// Zero: one attempt, still bounded by the timeout.
@@ -70,7 +75,7 @@ impl<P, T> Retrying<P, T> {
     }
 
     /// Sets the longest wait that a server may ask for: an error that asks for
-    /// more is returned at once. Default: 60 seconds.
+    /// more is returned at once. Default: 60 seconds. Zero: any wait is too long.
     pub fn max_retry_after(self, d: Duration) -> Self {
         self.amend(|policy| policy.max_retry_after(d))
     }
@@ -88,7 +93,8 @@ impl<P, T> Retrying<P, T> {
     }
 
     /// Sets the whole policy for calls whose request names this model, exactly
-    /// as written there. Set twice for a model, the later one counts.
+    /// as written there; it takes nothing from the general one. Set twice for a
+    /// model, the later one counts.
     ///
     /// A raw body that comes without the name of its model is searched for it,
     /// which reads the body once more.
@@ -177,8 +183,8 @@ impl<P, T> Retrying<P, T> {
         self
     }
 
-    /// Reads from an error how long the server asked to wait; where it says
-    /// nothing, the error's own [`Failure::retry_after`] counts.
+    /// Reads from a transient error how long the server asked to wait; where it
+    /// says nothing, the error's own [`Failure::retry_after`] counts.
     ///
     /// The next attempt is never earlier than asked, and an error that asks for
     /// more than `max_retry_after` is returned at once. Set twice, the later
@@ -214,7 +220,9 @@ impl<P, T> Retrying<P, T> {
     /// Tells `f` what happens in every call, as it happens.
     ///
     /// It runs within the call, so it should be quick. Set twice, both are
-    /// told, the earlier one first. Without an observer events cost nothing.
+    /// told, the earlier one first. Without an observer events cost nothing; with
+    /// one, a raw body that comes without the name of its model is searched for
+    /// it.
     ///
     /// ```
     /// # #[cfg(feature = "futures-timer")]
