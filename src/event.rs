@@ -9,8 +9,8 @@ use std::{fmt, time::Duration};
 /// Every call ends with one `Success` or `GaveUp`, unless it is dropped or its
 /// provider panics; each of its retries is announced by one `Retry`. Attempts
 /// are counted from 1, and `elapsed` is the time since the call's first poll,
-/// by the wrapper's timer. `model` is the one that the request names, where
-/// the operation has such an argument.
+/// by the wrapper's timer. `model` is the one that the request or its raw body
+/// names; `models` asks for none.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -111,7 +111,8 @@ pub enum GiveUpReason {
     /// The server asked for a longer wait than the policy allows.
     RetryAfterTooLong,
 
-    /// The next delay would reach past the deadline.
+    /// The next delay would reach past the deadline, or that struck within the
+    /// attempt.
     Deadline,
 
     /// The retry budget has too few tokens.

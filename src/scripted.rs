@@ -46,7 +46,7 @@ pub struct Scripted<T> {
 
 struct Shared {
     steps: VecDeque<Step>,
-    attempts: Vec<Attempt>,
+    attempts: Vec<ScriptedAttempt>,
 }
 
 /// What one attempt, or one item of a stream, comes to.
@@ -81,7 +81,7 @@ enum Fault {
 /// One attempt that a [`Scripted`] provider has seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Attempt {
+pub struct ScriptedAttempt {
     /// The method that was called.
     pub operation: Operation,
 
@@ -192,7 +192,7 @@ impl<T: Timer> Scripted<T> {
     }
 
     /// The attempts so far, in the order in which they began.
-    pub fn attempts(&self) -> Vec<Attempt> {
+    pub fn attempts(&self) -> Vec<ScriptedAttempt> {
         lock(&self.shared).attempts.clone()
     }
 
@@ -201,7 +201,7 @@ impl<T: Timer> Scripted<T> {
         let started = self.timer.now();
         let (step, index) = {
             let mut shared = lock(&self.shared);
-            shared.attempts.push(Attempt {
+            shared.attempts.push(ScriptedAttempt {
                 operation,
                 started,
                 ended: None,

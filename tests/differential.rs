@@ -16,7 +16,8 @@ mod random;
 
 use common::{Shareable, block_on};
 use crabllm_retry::{
-    Attempt, Instant, Operation, Operations, Policy, Retrying, Scripted, Step, Timer, VirtualTimer,
+    Instant, Operation, Operations, Policy, Retrying, Scripted, ScriptedAttempt, Step, Timer,
+    VirtualTimer,
     crabllm_core_0_0_25::{self as upstream, ChatCompletionRequest, Error, Provider, json},
 };
 use futures::StreamExt;
@@ -197,8 +198,8 @@ struct Run {
 }
 
 impl Run {
-    fn new(result: Vec<String>, attempts: Vec<Attempt>) -> Self {
-        let end = |attempt: &Attempt| attempt.ended.expect("all are over");
+    fn new(result: Vec<String>, attempts: Vec<ScriptedAttempt>) -> Self {
+        let end = |attempt: &ScriptedAttempt| attempt.ended.expect("all are over");
         let delays = attempts.windows(2).map(|two| two[1].started - end(&two[0]));
         Self {
             result,
