@@ -33,8 +33,7 @@ pub use web_time::Instant;
 /// A source of sleeps, and the clock that they follow.
 ///
 /// Every `Fn(Duration) -> impl Future<Output = ()>` is a timer, so the sleep of
-/// any runtime is one closure away; [`now`](Self::now) is then the system's
-/// monotonic clock:
+/// any runtime is one closure away:
 ///
 /// ```no_run
 /// # #[cfg(feature = "crabllm-core-0_0_19")]
@@ -44,6 +43,11 @@ pub use web_time::Instant;
 /// let retrying = Retrying::with_timer(provider, tokio::time::sleep);
 /// # }
 /// ```
+///
+/// Its [`now`](Self::now) is the system's monotonic clock. Where sleeps follow
+/// another one, as tokio's do in a test that has paused time, a type that
+/// implements this trait says so; deadlines and what events tell of time go by
+/// `now`.
 pub trait Timer: Send + Sync + 'static {
     /// The future of one sleep. Dropping it cancels the sleep.
     type Sleep: Future<Output = ()> + Send + 'static;

@@ -21,6 +21,12 @@ use web::Delay;
 /// by the page's own timers, and starts nothing.
 ///
 /// A sleep of more than a hundred years is one of a hundred years.
+///
+/// # Panics
+///
+/// Not here, but `futures-timer` panics when a sleep is polled and its thread
+/// could not be started: on a target that has no threads and is not a browser's,
+/// or at the system's limit of threads. Take another timer there.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FuturesTimer;
 
