@@ -212,6 +212,11 @@ pub use crabllm_core_0_0_19;
 pub use crabllm_core_0_0_25;
 
 /// The code in the README is tested like that in the docs.
-#[cfg(all(doctest, feature = "crabllm-core-0_0_19", feature = "futures-timer"))]
+#[cfg(all(
+    doctest,
+    feature = "async-io",
+    feature = "crabllm-core-0_0_19",
+    feature = "futures-timer"
+))]
 #[doc = include_str!("../README.md")]
 mod readme {}
