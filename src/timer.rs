@@ -163,3 +163,16 @@ impl Future for Yield {
         Poll::Pending
     }
 }
+
+#[cfg(all(test, feature = "async-io", feature = "futures-timer"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_timers_of_timer_crates_are_shared_and_closures_are_not() {
+        assert!(FuturesTimer.is_shareable());
+        assert!(AsyncIoTimer.is_shareable());
+        assert!(Arc::new(FuturesTimer).is_shareable());
+        assert!(!(|_| std::future::ready(())).is_shareable());
+    }
+}

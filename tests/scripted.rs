@@ -46,6 +46,36 @@ fn attempts_are_recorded_from_beginning_to_end() {
 }
 
 #[test]
+fn what_is_left_of_the_script_is_shown() {
+    let provider = Scripted::new(VirtualTimer::new(), [Step::status(503), Step::hang()]);
+    assert!(block_on(provider.chat_completion(&request())).is_err());
+    let shown = format!("{provider:?}");
+    assert!(
+        shown.contains("steps: [Step") && shown.contains("Hang"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("attempts: [ScriptedAttempt") && !shown.contains("503"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn it_says_yes_where_the_traits_defaults_say_no() {
+    let provider = Scripted::new(VirtualTimer::new(), []);
+    assert!(provider.is_openai_compat() && provider.is_anthropic_compat());
+}
+
+#[test]
+#[cfg(feature = "crabllm-core-0_0_25")]
+fn it_says_yes_for_the_newest_release_too() {
+    use crabllm_retry::crabllm_core_0_0_25::Provider as Newest;
+    let provider = Scripted::new(VirtualTimer::new(), []);
+    assert!(Newest::is_openai_compat(&provider) && Newest::is_anthropic_compat(&provider));
+    assert!(Newest::is_gemini_compat(&provider));
+}
+
+#[test]
 fn an_attempt_under_way_has_no_end() {
     let provider = Scripted::new(VirtualTimer::manual(), [Step::hang()]);
     let request = request();

@@ -1,6 +1,6 @@
 //! The clock that stands still until nobody has anything else to do.
 
-use crabllm_retry::{Timer, VirtualTimer};
+use crabllm_retry::{Timer, VirtualSleep, VirtualTimer};
 use futures::{
     FutureExt, StreamExt,
     channel::oneshot,
@@ -91,6 +91,40 @@ fn whoever_is_busy_holds_the_clock() {
     };
     let (seen, ()) = block_on(join(busy, timer.sleep(SECOND)));
     assert_eq!(seen, Duration::ZERO);
+}
+
+#[test]
+fn whoever_makes_or_drops_sleeps_holds_the_clock() {
+    const TURNS: usize = 1000;
+    let seen = |turn: fn(&VirtualTimer, &mut Vec<VirtualSleep>)| {
+        let timer = VirtualTimer::new();
+        let later = || timer.sleep(3600 * SECOND);
+        let mut kept: Vec<_> = (0..TURNS).map(|_| later()).collect();
+        let busy = async {
+            for _ in 0..TURNS {
+                turn(&timer, &mut kept);
+                yield_times(1).await;
+            }
+            timer.elapsed()
+        };
+        block_on(join(busy, timer.sleep(SECOND))).0
+    };
+    let made = seen(|timer, kept| kept.push(timer.sleep(3600 * SECOND)));
+    let dropped = seen(|_, kept| drop(kept.pop()));
+    let made_and_dropped = seen(|timer, _| drop(timer.sleep(3600 * SECOND)));
+    assert_eq!([made, dropped, made_and_dropped], [Duration::ZERO; 3]);
+}
+
+#[test]
+fn a_clock_and_its_sleeps_show_their_times() {
+    let timer = VirtualTimer::manual();
+    timer.advance(SECOND);
+    let sleep = timer.sleep(SECOND);
+    assert_eq!(format!("{sleep:?}"), "VirtualSleep { deadline: 2s, .. }");
+    assert_eq!(
+        format!("{timer:?}"),
+        "VirtualTimer { elapsed: 1s, sleeping: 1 }"
+    );
 }
 
 #[test]
