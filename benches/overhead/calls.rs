@@ -173,10 +173,10 @@ pub fn armed_on_tokio(rounds: usize, report: &mut Report) {
 
 /// The same, without what the runtime does between two polls: it looks at its
 /// timers, which takes longer when there are some.
-pub fn armed_without_executor(rounds: usize, report: &mut Report) {
+pub fn armed_on_impatient_tokio(rounds: usize, report: &mut Report) {
     let executor = Executor::impatient();
     let mut calls = Calls::new(
-        "pends once, there, polled again before the runtime turns",
+        "pends once, on a tokio current-thread runtime, polled again before that turns",
         &executor,
     );
     let sides = armed_beside_tokio(&mut calls);
@@ -223,7 +223,10 @@ pub fn armed_with_futures_timer(rounds: usize, report: &mut Report) {
 /// Calls that pend once, timed by `async-io`.
 pub fn armed_with_async_io(rounds: usize, report: &mut Report) {
     let executor = Executor::Futures;
-    let mut calls = Calls::new("pends once, there, timed by async-io", &executor);
+    let mut calls = Calls::new(
+        "pends once, on futures::executor::block_on, timed by async-io",
+        &executor,
+    );
     let bare = calls.bare(Once);
     let ours = calls.ours_async_io(bare, Once);
     let naive = calls.naive_async_io(bare, Once);

@@ -12,20 +12,24 @@ const LEAST_ROUNDS: usize = 9;
 
 const USUAL_ROUNDS: usize = 15;
 
-/// How long one side of a round runs at least, all its slices together.
-const LEAST: Duration = Duration::from_millis(26);
-
-/// How long a slice runs at least. A busy machine takes the processor away for
-/// milliseconds at a time: that spoils some slices of a round, not all.
+/// About how long a slice runs, unless the side takes longer to run once. A busy
+/// machine takes the processor away for milliseconds at a time: that spoils some
+/// slices of a round, not all.
 const SLICE: Duration = Duration::from_millis(2);
 
-/// How many places in the stack the slices of a side run at, in turn. Where an
-/// answer of some hundred bytes comes to lie there decides over nanoseconds, and
-/// the system begins the stack elsewhere in each process.
-const DEPTHS: usize = 13;
+/// How many places in the stack the slices of a side run at, each once a round.
+/// Where an answer of some hundred bytes comes to lie there decides over
+/// nanoseconds, and the system begins the stack elsewhere in each process.
+const DEPTHS: u32 = 13;
+
+/// About how long one side of a round runs, all its slices together, and how
+/// long a slice is that needs no others.
+const LEAST: Duration = SLICE.saturating_mul(DEPTHS);
 
 /// The pause after each slice, in which the helper threads of timer crates
-/// finish what it left to them, at its own expense rather than the next one's.
+/// finish what it left to them. Nobody is charged for that, neither the slice,
+/// whose time is taken by then, nor the next one: it flatters whoever leaves
+/// them much.
 const SETTLE: Duration = Duration::from_micros(300);
 
 /// How many rounds to run.
@@ -59,12 +63,12 @@ struct Contender<'a> {
     run: Box<dyn FnMut() + 'a>,
 
     /// How deep in the stack the last slice was.
-    depth: usize,
+    depth: u32,
 }
 
 /// Calls `f` from further down the stack.
 #[inline(never)]
-fn deeper(depth: usize, f: &mut dyn FnMut()) {
+fn deeper(depth: u32, f: &mut dyn FnMut()) {
     let room = black_box([0_u8; 48]);
     match depth.checked_sub(1) {
         Some(depth) => deeper(depth, f),
@@ -75,14 +79,15 @@ fn deeper(depth: usize, f: &mut dyn FnMut()) {
 
 /// How a side's share of a round is divided.
 struct Slices {
-    number: usize,
+    number: u32,
 
     /// How often the side is run in each.
     runs: u32,
 }
 
 impl Contender<'_> {
-    /// Finds out what makes slices, and then a round, that are long enough.
+    /// Finds out what makes slices that are long enough: one for each depth, or
+    /// one alone where it is as long as all of them would be.
     fn calibrate(&mut self) -> Slices {
         (self.run)();
         let mut runs = 1;
@@ -90,7 +95,9 @@ impl Contender<'_> {
             let times = [(); 3].map(|()| self.time(runs));
             let elapsed = times.into_iter().min().unwrap_or_default();
             if elapsed >= SLICE {
-                let number = LEAST.div_duration_f64(elapsed.min(LEAST)).ceil() as usize;
+                let number = if elapsed < LEAST { DEPTHS } else { 1 };
+                let runs = f64::from(runs) * SLICE.div_duration_f64(elapsed);
+                let runs = runs.ceil() as u32;
                 return Slices { number, runs };
             }
             runs *= 2;
@@ -206,6 +213,10 @@ impl Measured {
     pub fn sides(&self) -> impl Iterator<Item = (Side, &str)> {
         let rows = self.rows.iter().enumerate();
         rows.map(|(index, row)| (Side(index), &*row.name))
+    }
+
+    pub fn name(&self, side: Side) -> &str {
+        &self.rows[side.0].name
     }
 
     /// The nanoseconds of a call.

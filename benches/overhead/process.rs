@@ -7,6 +7,11 @@ use std::{collections::BTreeSet, fs, io, process::Command};
 /// async-std is that executor, and brought here by the peers as well.
 const REACTOR: &str = "async-io";
 
+/// Panics where threads cannot be counted.
+pub fn expect_threads() {
+    thread_names().expect("the threads in /proc");
+}
+
 /// Counts the threads that are left at the end, when every executor but the
 /// one of the main thread is gone, beyond that thread and the reactor's.
 pub fn threads(report: &mut Report) {

@@ -43,15 +43,16 @@ impl Report {
     /// Prints what a group has come to, compared with one of its sides.
     pub fn section(&self, measured: &Measured, ours: Side) {
         println!("\n{}", measured.title);
+        let divisor = format!("÷ {}", measured.name(ours));
         println!(
-            "  {:<34}{:>12}{:>12}{:>12}",
-            "", "ns/call", "overhead", "÷ ours"
+            "  {:<34}{:>12}{:>12}{divisor:>24}",
+            "", "ns/call", "overhead"
         );
         for (side, name) in measured.sides() {
             let overhead = cell(measured.overhead(side), 1);
             let ratio = cell(measured.overhead_ratio(side, ours), 2);
             let nanos = measured.nanos(side);
-            println!("  {name:<34}{nanos:>12.1}{overhead:>12}{ratio:>12}");
+            println!("  {name:<34}{nanos:>12.1}{overhead:>12}{ratio:>24}");
         }
     }
 
@@ -78,6 +79,12 @@ impl Report {
     pub fn count(&mut self, name: &str, value: Option<f64>) {
         let value = value.expect("a side that is not bare");
         self.keep(format!("count {name}"), format!("{}", value.round() as i64));
+    }
+
+    /// Keeps a number of something for each of many, of which none is too few to
+    /// be told.
+    pub fn count_up(&mut self, name: &str, value: f64) {
+        self.count(name, Some(value.ceil()));
     }
 
     fn keep(&mut self, figure: String, value: String) {
