@@ -63,7 +63,7 @@ operations! {
 impl Operation {
     /// Whether the operation is bounded by a timeout even where it is not
     /// retried: chats and the opening of streams are. Embeddings, images,
-    /// audio and listings take as long as they take, unless they are retried.
+    /// audio and listings have no timeout unless they are retried.
     #[inline]
     pub(crate) fn is_always_timed(self) -> bool {
         self == Self::ChatCompletionStreamPassthrough

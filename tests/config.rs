@@ -61,6 +61,7 @@ fn every_key_sets_its_field() {
 fn operations_are_named_one_by_one_or_by_the_set() {
     for (written, expected) in [
         (r#""all""#, Operations::ALL),
+        (r#""none""#, Operations::NONE),
         (r#""streams""#, Operations::STREAMS),
         (r#""models""#, Operations::MODELS),
         ("[]", Operations::NONE),
@@ -161,7 +162,7 @@ fn a_value_of_another_type_is_refused_with_what_was_expected() {
         (r#"{"timeout": true}"#, "a duration such as \"30s\""),
         (
             r#"{"retry": 5}"#,
-            "`chat`, `streams`, `all`, the name of a method",
+            "`chat`, `streams`, `all`, `none`, the name of a method",
         ),
     ] {
         let message = serde_json::from_str::<Policy>(written)
