@@ -70,6 +70,7 @@ fn main() {
     calls::armed_with_futures_timer(rounds, &mut report);
     calls::armed_with_async_io(rounds, &mut report);
     in_flight::cost(rounds, &mut report);
+    in_flight::cost_among_longer(rounds, &mut report);
     two_threads::throughput(rounds, &mut report);
     streams::cost(rounds, &mut report);
     lateness::volleys(rounds, &mut report);

@@ -7,7 +7,10 @@ use crate::{
     report::Report,
     server::{Never, Server, request},
 };
-use crabllm_retry::{Retrying, crabllm_core_0_0_19::Provider};
+use crabllm_retry::{
+    Policy, Retrying,
+    crabllm_core_0_0_19::{ChatCompletionRequest, Provider},
+};
 use std::{
     future::poll_fn,
     pin::{Pin, pin},
@@ -67,6 +70,9 @@ pub fn within(executor: &Executor, mut f: impl FnMut(&mut Context<'_>)) {
 /// How many calls are made for each entry into the executor, unless more than
 /// that are in flight.
 const CALLS: usize = 10_000;
+
+/// How many calls wait with a longer timeout.
+const WAITING: usize = 100_000;
 
 /// The sides that start calls and drop them.
 struct Flights<'a> {
@@ -131,5 +137,41 @@ pub fn cost(rounds: usize, report: &mut Report) {
     report.ratio(
         "inflight_1m_vs_1k",
         measured.overhead_ratio(large.0, small.0),
+    );
+}
+
+/// What the same costs while calls of a longer timeout wait: every deadline is
+/// earlier than those, though it is set later.
+pub fn cost_among_longer(rounds: usize, report: &mut Report) {
+    const SIZE: usize = 1_000;
+    let executor = Executor::tokio();
+    let (server, request) = (Server(Never), request());
+    let slow = ChatCompletionRequest {
+        model: "slow".into(),
+        ..request.clone()
+    };
+    let [alone, mixed] = [(); 2].map(|()| {
+        let policy = Policy::default().timeout(10 * TIMEOUT);
+        Retrying::new(Server(Never)).policy_for("slow", policy)
+    });
+    let mut waiting = Flock::new(WAITING, || mixed.chat_completion(&slow));
+    within(&executor, |cx| waiting.arm(cx));
+
+    let mut flights = Flights::new(
+        "the same beside 100,000 calls that wait for 300 s, on a tokio current-thread runtime",
+        &executor,
+    );
+    let bare = flights.add("bare", None, SIZE, || server.chat_completion(&request));
+    let alone = flights.add("ours, alone", bare, SIZE, || {
+        alone.chat_completion(&request)
+    });
+    let mixed = flights.add("ours, beside them", bare, SIZE, || {
+        mixed.chat_completion(&request)
+    });
+    let measured = flights.group.measure(rounds);
+    report.section(&measured, alone);
+    report.ratio(
+        "inflight_mixed_vs_alone",
+        measured.overhead_ratio(mixed, alone),
     );
 }

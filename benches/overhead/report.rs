@@ -4,7 +4,7 @@ use crate::paired::{Measured, Side};
 use std::collections::BTreeMap;
 
 /// The figures that end the output, in order.
-const FIGURES: [&str; 19] = [
+const FIGURES: [&str; 20] = [
     "count ready_overhead_ns",
     "ratio armed_vs_tokio_timeout",
     "ratio armed_vs_original",
@@ -24,6 +24,7 @@ const FIGURES: [&str; 19] = [
     "count crates",
     "count ready_watched_more_ns",
     "count armed_watched_more_ns",
+    "ratio inflight_mixed_vs_alone",
 ];
 
 /// Prints what is measured as it comes, and keeps the figures for the end.
