@@ -4,18 +4,19 @@ use crate::{
     case::{Call, Case, Fault, Rules, cases},
     model::{Account, CENTURY, Try, What},
     random::runner,
-    run::{Manner, Release, run},
+    run::{Manner, Subject, run},
 };
 use crabllm_retry::{DelaySource, GiveUpReason, Jitter, Operation};
 use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 const TICK: Duration = Duration::from_nanos(1);
 
-pub fn is_complete<R: Release>() {
+pub fn is_complete<R: Subject>() {
     let count = RefCell::new(BTreeMap::<String, u32>::new());
     let manner = Manner {
         shareable: false,
         observed: true,
+        stays: true,
     };
     let cases = cases(R::METHODS, R::HINTS);
     let all_ran = runner(1, 2000).run(&cases, |case| {

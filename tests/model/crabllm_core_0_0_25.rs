@@ -1,26 +1,10 @@
 //! The model against crabllm-core 0.0.25.
 
-use crate::{
-    case::Fault,
-    methods::crabllm_core_0_0_25::{METHODS, call},
-    run::{Items, Release, Wrapper},
-};
-use crabllm_retry::{Operation, crabllm_core_0_0_25::Error};
+use crate::{case::Fault, methods::crabllm_core_0_0_25::ThisRelease, run::Subject};
+use crabllm_retry::crabllm_core_0_0_25::Error;
 
-struct ThisRelease;
-
-impl Release for ThisRelease {
-    type Error = Error;
-
-    const METHODS: &'static [Operation] = &METHODS;
+impl Subject for ThisRelease {
     const HINTS: bool = true;
-
-    fn call(
-        retrying: &Wrapper,
-        method: Operation,
-    ) -> impl Future<Output = Result<Option<Items<Error>>, Error>> {
-        call(retrying, method)
-    }
 
     fn fault(error: &Error) -> Fault {
         match error {
@@ -41,4 +25,4 @@ impl Release for ThisRelease {
     }
 }
 
-crate::claims!();
+crate::claims!(ThisRelease);

@@ -2,44 +2,33 @@
 
 use crate::{
     case::{Call, Case, Fault, RetryAfter, RetryIf},
+    methods::Calls,
     model::{Account, Told, Try, What},
 };
 use crabllm_retry::{
-    Event, Failure, Instant, Operation, RetryBudget, Retrying, Scripted, Timer, VirtualSleep,
-    VirtualTimer,
+    Event, Failure, Instant, RetryBudget, Retrying, Scripted, Timer, VirtualSleep, VirtualTimer,
 };
-use futures::{FutureExt, Stream, StreamExt};
+use futures::{FutureExt, StreamExt};
 use futures_test::task::new_count_waker;
 use std::{
     error::Error,
     future::pending,
     mem,
-    pin::{Pin, pin},
+    pin::pin,
     sync::{Arc, Mutex},
     task::{Context, Poll},
     time::Duration,
 };
 
-/// A release of crabllm-core.
-pub trait Release {
-    type Error: Error + 'static;
-
-    const METHODS: &'static [Operation];
-
+/// A release of crabllm-core, and what its errors are in a case.
+pub trait Subject: Calls<Wrapper> {
     /// Whether errors carry a retry-after.
     const HINTS: bool;
-
-    /// Calls one method, and returns what it opens, if it opens a stream.
-    fn call(
-        retrying: &Wrapper,
-        method: Operation,
-    ) -> impl Future<Output = Result<Option<Items<Self::Error>>, Self::Error>>;
 
     fn fault(error: &Self::Error) -> Fault;
 }
 
 pub type Wrapper = Retrying<Scripted<Clock>, Clock>;
-pub type Items<E> = Pin<Box<dyn Stream<Item = Result<(), E>> + Send>>;
 
 /// A virtual clock that writes down the sleeps that it is asked for, and goes
 /// on after a hundred years, as far as an `Instant` does.
@@ -92,7 +81,12 @@ impl Timer for Clock {
 pub struct Manner {
     /// With one sleep for all calls, or with one for each.
     pub shareable: bool,
+
     pub observed: bool,
+
+    /// Whether the wrapper stays until no sleep is left, or ends with its last
+    /// call.
+    pub stays: bool,
 }
 
 /// What the observer was told, and when.
@@ -107,13 +101,12 @@ struct Scene {
 }
 
 /// Makes the calls of a case.
-pub fn run<R: Release>(case: &Case, manner: Manner) -> Vec<Account> {
+pub fn run<R: Subject>(case: &Case, manner: Manner) -> Vec<Account> {
     let scene = Scene::new::<R>(case, manner);
     let accounts = case.calls.iter().map(|call| scene.call::<R>(call));
     let accounts = accounts.collect();
     let timer = scene.clock.timer.clone();
-    // A wrapper that nobody observes ends with its last call.
-    if manner.observed {
+    if manner.stays {
         scene.lets_time_pass();
     }
     drop(scene);
@@ -122,7 +115,7 @@ pub fn run<R: Release>(case: &Case, manner: Manner) -> Vec<Account> {
 }
 
 impl Scene {
-    fn new<R: Release>(case: &Case, manner: Manner) -> Self {
+    fn new<R: Subject>(case: &Case, manner: Manner) -> Self {
         let clock = Clock::new(manner.shareable);
         let script = case.script.iter().map(|outcome| outcome.step());
         let provider = Scripted::new(clock.of_others(), script);
@@ -155,7 +148,7 @@ impl Scene {
         }
     }
 
-    fn call<R: Release>(&self, call: &Call) -> Account {
+    fn call<R: Subject>(&self, call: &Call) -> Account {
         let Clock { timer, asked, .. } = &self.clock;
         let earlier = self.retrying.get_ref().attempts().len();
         let (begin, began) = (timer.elapsed(), self.clock.now());
@@ -197,7 +190,7 @@ impl Scene {
     }
 
     /// The caller's part.
-    async fn act<R: Release>(&self, call: &Call, account: &mut Account) {
+    async fn act<R: Subject>(&self, call: &Call, account: &mut Account) {
         let timer = &self.clock.timer;
         let begin = timer.elapsed();
         let opened = R::call(&self.retrying, call.operation).await;
@@ -254,7 +247,7 @@ impl RetryAfter {
     }
 }
 
-fn told_by<R: Release>(event: &Event<'_>) -> Told {
+fn told_by<R: Subject>(event: &Event<'_>) -> Told {
     let (operation, model, what) = match *event {
         Event::Retry {
             operation,
@@ -316,7 +309,7 @@ fn told_by<R: Release>(event: &Event<'_>) -> Told {
     }
 }
 
-fn fault<R: Release>(error: &dyn Failure) -> Fault {
+fn fault<R: Subject>(error: &dyn Failure) -> Fault {
     let error: &dyn Error = error;
     R::fault(error.downcast_ref().expect("an error of the release"))
 }

@@ -1,39 +1,28 @@
 //! The methods of crabllm-core 0.0.19.
 
-use crate::methods::crabllm_core_0_0_19::{METHODS, call};
+use crate::{
+    methods::crabllm_core_0_0_19::ThisRelease,
+    recorder::{Recorded, Recorder, Speaks},
+};
+use bytes::Bytes;
 use crabllm_retry::crabllm_core_0_0_19::{
-    BoxStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, Error, Provider,
+    AudioSpeechRequest, BoxStream, ChatCompletionChunk, ChatCompletionRequest,
+    ChatCompletionResponse, EmbeddingRequest, EmbeddingResponse, Error, ImageRequest,
+    MultipartField, Provider,
 };
 
-crate::claims!();
+type Items<I> = BoxStream<'static, Result<I, Error>>;
 
-/// Says yes to the dialect of this number.
-struct Speaks(usize);
+crate::claims::tests!(ThisRelease);
 
-fn dialects(provider: &impl Provider) -> [bool; 2] {
-    [provider.is_openai_compat(), provider.is_anthropic_compat()]
-}
-
-impl Provider for Speaks {
-    async fn chat_completion(
-        &self,
-        _: &ChatCompletionRequest,
-    ) -> Result<ChatCompletionResponse, Error> {
-        Err(Error::Timeout)
-    }
-
-    async fn chat_completion_stream(
-        &self,
-        _: &ChatCompletionRequest,
-    ) -> Result<BoxStream<'static, Result<ChatCompletionChunk, Error>>, Error> {
-        Err(Error::Timeout)
-    }
-
-    fn is_openai_compat(&self) -> bool {
-        self.0 == 0
-    }
-
-    fn is_anthropic_compat(&self) -> bool {
-        self.0 == 1
-    }
+crate::recorder::recorder! {
+    chat_completion(request: &ChatCompletionRequest) -> ChatCompletionResponse { request }
+    chat_completion_stream(request: &ChatCompletionRequest) -> Items<ChatCompletionChunk> { request }
+    embedding(request: &EmbeddingRequest) -> EmbeddingResponse { request }
+    image_generation(request: &ImageRequest) -> (Bytes, String) { request }
+    audio_speech(request: &AudioSpeechRequest) -> (Bytes, String) { request }
+    audio_transcription(model: &str, fields: &[MultipartField]) -> (Bytes, String) { (model, fields) }
+    chat_completion_raw(model: &str, body: Bytes) -> Bytes { (model, body) }
+    anthropic_messages_raw(body: Bytes) -> Bytes { body }
+    [is_openai_compat, is_anthropic_compat]
 }

@@ -1,64 +1,54 @@
 //! The methods of crabllm-core 0.0.25.
 
 use crate::{
-    common::SECOND,
-    methods::crabllm_core_0_0_25::{METHODS, call, canonical, chat},
+    common::{SECOND, Scene, block_on},
+    methods::crabllm_core_0_0_25::{ThisRelease, chat},
+    recorder::{Recorded, Recorder, Speaks},
 };
+use bytes::Bytes;
 use crabllm_retry::{
-    Failure,
+    Step,
     crabllm_core_0_0_25::{
-        BoxStream, ByteStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse,
-        Error, Provider, anthropic, gemini,
+        AudioSpeechRequest, BoxStream, ByteStream, ChatCompletionChunk, ChatCompletionRequest,
+        ChatCompletionResponse, EmbeddingRequest, EmbeddingResponse, Error, ImageRequest,
+        ModelList, MultipartField, Provider, anthropic, gemini, ir, json,
     },
 };
-use futures::{StreamExt, stream};
+use futures::StreamExt;
 use std::io;
 
-crate::claims!();
+type Items<I> = BoxStream<'static, Result<I, Error>>;
 
-/// A provider that answers nothing, but for the given methods.
-macro_rules! speechless {
-    ($provider:ty, $($method:item)*) => {
-        impl Provider for $provider {
-            async fn chat_completion(
-                &self,
-                _: &ChatCompletionRequest,
-            ) -> Result<ChatCompletionResponse, Error> {
-                Err(Error::Timeout)
-            }
+crate::claims::tests!(ThisRelease);
 
-            async fn chat_completion_stream(
-                &self,
-                _: &ChatCompletionRequest,
-            ) -> Result<BoxStream<'static, Result<ChatCompletionChunk, Error>>, Error> {
-                Err(Error::Timeout)
-            }
-
-            async fn anthropic_messages(
-                &self,
-                _: &anthropic::Request,
-            ) -> Result<anthropic::Response, Error> {
-                Err(Error::Timeout)
-            }
-
-            async fn anthropic_messages_stream(
-                &self,
-                _: &anthropic::Request,
-            ) -> Result<BoxStream<'static, Result<anthropic::StreamEvent, Error>>, Error> {
-                Err(Error::Timeout)
-            }
-
-            async fn gemini_generate_content_stream(
-                &self,
-                _: &str,
-                _: &gemini::Request,
-            ) -> Result<BoxStream<'static, Result<gemini::Response, Error>>, Error> {
-                Err(Error::Timeout)
-            }
-
-            $($method)*
-        }
-    };
+crate::recorder::recorder! {
+    chat_completion(request: &ChatCompletionRequest) -> ChatCompletionResponse { request }
+    chat_completion_stream(request: &ChatCompletionRequest) -> Items<ChatCompletionChunk> { request }
+    anthropic_messages(request: &anthropic::Request) -> anthropic::Response { request }
+    anthropic_messages_stream(request: &anthropic::Request) -> Items<anthropic::StreamEvent> { request }
+    gemini_generate_content(model: &str, request: &gemini::Request) -> gemini::Response {
+        (model, json::to_string(request))
+    }
+    gemini_generate_content_stream(model: &str, request: &gemini::Request) -> Items<gemini::Response> {
+        (model, json::to_string(request))
+    }
+    complete(request: &ir::Request) -> ir::Response { request }
+    complete_stream(request: &ir::Request) -> Items<ir::StreamEvent> { request }
+    embedding(request: &EmbeddingRequest) -> EmbeddingResponse { request }
+    image_generation(request: &ImageRequest) -> (Bytes, String) { request }
+    audio_speech(request: &AudioSpeechRequest) -> (Bytes, String) { request }
+    audio_transcription(model: &str, fields: &[MultipartField]) -> (Bytes, String) { (model, fields) }
+    models() -> ModelList { () }
+    chat_completion_stream_passthrough(model: &str, body: ByteStream) -> ByteStream {
+        (model, body.collect::<Vec<_>>().await)
+    }
+    chat_completion_stream_raw(model: &str, body: Bytes) -> ByteStream { (model, body) }
+    chat_completion_raw(model: &str, body: Bytes) -> Bytes { (model, body) }
+    anthropic_messages_raw(body: Bytes) -> Bytes { body }
+    anthropic_messages_stream_raw(body: Bytes) -> ByteStream { body }
+    gemini_generate_content_raw(model: &str, body: Bytes) -> Bytes { (model, body) }
+    gemini_generate_content_stream_raw(model: &str, body: Bytes) -> ByteStream { (model, body) }
+    [is_openai_compat, is_anthropic_compat, is_gemini_compat]
 }
 
 #[test]
@@ -86,18 +76,6 @@ fn the_users_word_goes_before_the_errors() {
 }
 
 #[test]
-fn what_is_unsupported_is_never_retried() {
-    let scene = Scene::new([]);
-    let retrying = Retrying::with_timer(Speaks(0), scene.sleeps.clone())
-        .policy(plain().retry(Operations::ALL))
-        .retry_if(|_| true)
-        .max_retries(u32::MAX);
-    let result = block_on(retrying.complete(&canonical()));
-    assert!(matches!(result, Err(Error::Unsupported(_))));
-    assert!(scene.sleeps.asked().is_empty());
-}
-
-#[test]
 fn a_stalled_stream_of_bytes_ends_with_a_timeout_of_io() {
     let scene = Scene::new([Step::stream([Step::ok(), Step::hang()])]);
     let opened = scene.retrying.chat_completion_stream_raw("m", "{}".into());
@@ -109,72 +87,4 @@ fn a_stalled_stream_of_bytes_ends_with_a_timeout_of_io() {
     assert!(matches!(inner, Some(Error::Timeout)));
     assert!(block_on(items.next()).is_none());
     assert_eq!(scene.clock.elapsed(), 90 * SECOND);
-}
-
-#[test]
-fn the_body_that_is_passed_through_arrives_whole() {
-    /// Echoes the body that it is given.
-    struct Echo;
-
-    speechless! { Echo,
-        async fn chat_completion_stream_passthrough(
-            &self,
-            _: &str,
-            body: ByteStream,
-        ) -> Result<ByteStream, Error> {
-            Ok(body)
-        }
-    }
-
-    let retrying = Retrying::with_timer(Echo, VirtualTimer::new());
-    let body = stream::iter(["one", "two"])
-        .map(|part| Ok(part.into()))
-        .boxed();
-    let echo = block_on(retrying.chat_completion_stream_passthrough("m", body)).unwrap();
-    let parts: Vec<_> = block_on(echo.map(Result::unwrap).collect());
-    assert_eq!(parts, ["one", "two"]);
-}
-
-/// Says yes to the dialect of this number.
-struct Speaks(usize);
-
-fn dialects(provider: &impl Provider) -> [bool; 3] {
-    [
-        provider.is_openai_compat(),
-        provider.is_anthropic_compat(),
-        provider.is_gemini_compat(),
-    ]
-}
-
-speechless! { Speaks,
-    fn is_openai_compat(&self) -> bool {
-        self.0 == 0
-    }
-
-    fn is_anthropic_compat(&self) -> bool {
-        self.0 == 1
-    }
-
-    fn is_gemini_compat(&self) -> bool {
-        self.0 == 2
-    }
-}
-
-#[test]
-fn an_error_says_what_the_server_did() {
-    let refused = Error::Provider {
-        status: 418,
-        body: "teapot".into(),
-        retry_after: None,
-    };
-    let refused: &dyn Failure = &refused;
-    assert_eq!(
-        (refused.status(), refused.body()),
-        (Some(418), Some("teapot"))
-    );
-    assert!(!refused.timed_out());
-
-    let timeout: &dyn Failure = &Error::Timeout;
-    assert_eq!((timeout.status(), timeout.body()), (None, None));
-    assert!(timeout.timed_out());
 }
