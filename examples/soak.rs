@@ -5,17 +5,25 @@
 //! cargo run --release --example soak -- --minutes 10
 //! ```
 //!
-//! Rounds of some hundred calls run in virtual time, each on two of eleven executors. Calls meet
-//! errors, silence, panics and open streams; they are dropped at every point, and go on on other
-//! executors. Every other round is a calm, in which each call must go as [`predict`] says, to the
-//! nanosecond; in the rest clocks jump, budgets run dry and nobody can tell, but all must be by
-//! the rules of [`verify`]. After each round nothing may be left of its calls.
+//! Rounds of a thousand calls run in virtual time, each on two of eleven executors. Calls meet
+//! errors, silence, panics and open streams; they are cancelled at every point, and go on on other
+//! executors. In every other round each call must go as [`predict`] says, to the nanosecond; in
+//! the rest clocks jump, delays have jitter and budgets run dry, and calls must keep the rules of
+//! [`verify`]. After each round nothing may be left of its calls.
 //!
-//! With `--minutes` it goes on over real sockets.
+//! Besides, some calls are made one after the other, from a budget of which every token is
+//! counted. With `--minutes` it goes on over real sockets.
 //!
-//! The last line counts the calls that were lost, the attempts or polls that were one too many,
-//! what is left behind, and the timeouts and retries that came early. All but the first must be
-//! zero, or the program fails and says what it has seen.
+//! The last line counts:
+//!
+//! - `calls`: the calls made;
+//! - `lost`: the calls that never ended, or otherwise than their script and the contract demand;
+//! - `double`: the calls with an attempt too many, and the polls after an end;
+//! - `leaked`: what is left of calls: wakers, futures, sleeps, wrappers, threads, bytes;
+//! - `early`: the calls with a timeout or a retry before its time;
+//! - `broken`, where there is any: what else should not be.
+//!
+//! All but the first must be zero, or the program fails and says what it has seen.
 
 #![deny(unsafe_code)]
 
@@ -24,8 +32,6 @@
 mod allocator;
 #[path = "soak/args.rs"]
 mod args;
-#[path = "soak/bell.rs"]
-mod bell;
 #[path = "soak/budget.rs"]
 mod budget;
 #[path = "soak/caller.rs"]
@@ -38,14 +44,16 @@ mod client;
 mod console;
 #[path = "soak/consumer.rs"]
 mod consumer;
+#[path = "soak/covered.rs"]
+mod covered;
 #[path = "../tests/executors/executors.rs"]
 mod executors;
 #[path = "support/flaky_server.rs"]
 mod flaky_server;
-#[path = "soak/fleet.rs"]
-mod fleet;
 #[path = "soak/judge.rs"]
 mod judge;
+#[path = "soak/leftovers.rs"]
+mod leftovers;
 #[path = "soak/log.rs"]
 mod log;
 #[path = "soak/patience.rs"]
@@ -70,21 +78,28 @@ mod tally;
 mod timer;
 #[path = "soak/verify.rs"]
 mod verify;
+#[path = "soak/waker.rs"]
+mod waker;
 #[path = "soak/watched.rs"]
 mod watched;
 #[path = "support/wire.rs"]
 mod wire;
+#[path = "soak/wrapped.rs"]
+mod wrapped;
+#[path = "soak/wrappers.rs"]
+mod wrappers;
 
 use allocator::{Heap, heap};
 use args::Args;
 use console::{arguments, eprint, print};
+use covered::Covered;
 use round::{EXECUTORS, Round, Stuck};
 use std::{ops::Range, process::ExitCode, sync::Arc, time::Instant};
-use tally::{Deed, Tally};
+use tally::Tally;
 
-/// How many calls a round makes.
-const ROUND: usize = 1024;
-/// How many calls are made against a replayed budget.
+/// How many calls a round in virtual time makes.
+const CALLS_PER_ROUND: usize = 1024;
+/// How many calls are made against a replayed budget, at most.
 const REPLAYED: usize = 5000;
 /// What may be left on the heap in the end: the executors that live as long as the process keep
 /// some of what they had in their busiest moment.
@@ -124,15 +139,13 @@ fn in_virtual_time(args: &Args, tally: &Arc<Tally>) -> Result<(), String> {
         result = plan.run(warm..plan.rounds());
     });
     result?;
-    tally.demand(live_bytes <= TOLERANCE, "a heap as it was before", || {
-        format!("{live_bytes} bytes more")
-    });
-    tally.demand_deeds(Deed::ALL);
+    leftovers::check_heap(live_bytes, TOLERANCE, tally);
+    tally.demand_covered(Covered::ALL);
     let took = start.elapsed().as_secs();
     print(&format!(
         "In virtual time, in {took} s, with {allocations} allocations of which {live_bytes} bytes \
          are left:\n{}",
-        tally.table(Deed::ALL)
+        tally.table(Covered::ALL)
     ));
     Ok(())
 }
@@ -143,9 +156,9 @@ fn over_sockets(args: &Args, tally: &Tally) -> Result<(), String> {
     }
     let own = Arc::default();
     let done = sockets::soak(args.seed, args.minutes, &own).map_err(|error| error.to_string())?;
-    own.demand_deeds(Deed::OVER_SOCKETS);
-    tally.add_faults(&own);
-    let table = own.table(Deed::OVER_SOCKETS);
+    own.demand_covered(Covered::OVER_SOCKETS);
+    tally.add_calls(&own);
+    let table = own.table(Covered::OVER_SOCKETS);
     print(&format!("\nOver sockets, {done}:\n{table}"));
     Ok(())
 }
@@ -159,7 +172,7 @@ struct Plan<'a> {
 
 impl Plan<'_> {
     fn rounds(&self) -> usize {
-        self.calls.div_ceil(ROUND)
+        self.calls.div_ceil(CALLS_PER_ROUND)
     }
 
     fn run(&self, rounds: Range<usize>) -> Result<(), String> {
@@ -167,7 +180,7 @@ impl Plan<'_> {
             let round = Round {
                 seed: self.seed,
                 number,
-                calls: ROUND.min(self.calls - number * ROUND),
+                calls: CALLS_PER_ROUND.min(self.calls - number * CALLS_PER_ROUND),
                 tally: self.tally,
             };
             round.run().map_err(|Stuck| "a round that never ended")?;

@@ -1,10 +1,10 @@
 //! Makes one call, as its script says.
 
 use crate::{
-    bell::Rope,
     consumer::{self, Consumed},
     log::{Hint, Log, OnPurpose, Refusal},
-    script::{Drop, SLOW, Script},
+    script::{Cancel, SLOW, Script},
+    waker::CallWakers,
     wire::question,
 };
 use crabllm_retry::{
@@ -70,12 +70,12 @@ impl<P: Provider + 'static, T: Timer + Clone> Caller<P, T> {
         log.record(call).observer_panics_at = self.script.observer_panics_at;
         let now = || log.time(timer.now());
         let began = now();
-        let end = match self.script.dropped {
-            Some(Drop::Unpolled) => {
+        let end = match self.script.cancel {
+            Some(Cancel::Unpolled) => {
                 drop(self.wrapper.chat_completion(&self.request()));
                 End::Cancelled
             }
-            Some(Drop::After(time)) => {
+            Some(Cancel::After(time)) => {
                 let limit = sleep(timer.clone(), time).boxed();
                 guarded(self.make().boxed(), Some(limit), &log, call).await
             }
@@ -119,8 +119,8 @@ impl<P: Provider + 'static, T: Timer + Clone> Caller<P, T> {
             true => timer.sleep(SLOW).boxed(),
             false => async {}.boxed(),
         };
-        let wanted = match script.dropped {
-            Some(Drop::Items(wanted)) => wanted,
+        let wanted = match script.cancel {
+            Some(Cancel::Items(wanted)) => wanted,
             _ => usize::MAX,
         };
         let reading = consumer::read(items, &request.model, signs.numbered, wanted, now, pause);
@@ -154,10 +154,10 @@ async fn guarded(
     log: &Log,
     number: usize,
 ) -> End {
-    let mut rope = Rope::default();
+    let mut wakers = CallWakers::default();
     let end = poll_fn(|cx| {
-        let (waker, bell) = rope.waker(cx.waker());
-        log.record(number).bells.extend(bell);
+        let (waker, new) = wakers.waker(cx.waker());
+        log.record(number).wakers.extend(new);
         let cx = &mut Context::from_waker(&waker);
         match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
             Ok(Poll::Ready(end)) => Poll::Ready(end),

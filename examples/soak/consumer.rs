@@ -20,7 +20,7 @@ pub enum Finish {
     Stalled,
     Failed,
     /// Dropped by its consumer, which had all that it wanted.
-    Dropped,
+    Cancelled,
 }
 
 /// Reads until the end or until there are as many items as `wanted`, with a pause before each; or
@@ -41,7 +41,7 @@ pub async fn read<W: Future<Output = ()>>(
             return Ok(Consumed {
                 items,
                 text,
-                finish: Finish::Dropped,
+                finish: Finish::Cancelled,
                 waited: Duration::ZERO,
             });
         }

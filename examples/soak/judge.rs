@@ -1,28 +1,29 @@
-//! Judges and counts a call that is over.
+//! Judges and counts calls that are over.
 
 use crate::{
     caller::{End, Outcome},
     consumer::Finish,
+    covered::Covered,
     log::{How, Log, Record, Told},
     rules::Rules,
-    script::{Drop, Script},
-    tally::{Deed, Tally},
+    script::{Cancel, Script},
+    tally::Tally,
     verify::Case,
 };
 use crabllm_retry::GiveUpReason;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Who judges the calls of one wrapper.
-pub struct Court<'a> {
+pub struct Judge<'a> {
     pub rules: &'a Rules,
     pub log: &'a Log,
     /// Whether calls must go as predicted.
-    pub exactly: bool,
+    pub predicted: bool,
     pub tally: &'a Tally,
     pub place: &'a str,
 }
 
-impl Court<'_> {
+impl Judge<'_> {
     pub fn judge(&self, call: usize, script: &Script, outcome: &Outcome) {
         let record = &self.log.record(call);
         let case = Case {
@@ -31,8 +32,8 @@ impl Court<'_> {
             record,
             outcome,
         };
-        let checked = case.check().and_then(|()| match self.exactly {
-            true => case.check_exactly(),
+        let checked = case.check().and_then(|()| match self.predicted {
+            true => case.check_predicted(),
             false => Ok(()),
         });
         if let Err((fault, expected)) = checked {
@@ -41,10 +42,12 @@ impl Court<'_> {
             let seen =
                 format!("{outcome:?} after {attempts:?}, {told:?}, by {rules:?}, in {place}");
             self.tally.fault(fault, expected, &seen);
-        } else if self.exactly {
-            self.tally.add(Deed::Exact, 1);
+        } else if self.predicted {
+            self.tally.add(Covered::Predicted, 1);
         }
         self.tally.calls.fetch_add(1, Relaxed);
+        let clones = script.clones && !script.orphaned;
+        self.tally.add(Covered::Cloned, usize::from(clones));
         count_attempts(&case, self.tally);
         count_end(&case, self.tally);
     }
@@ -53,17 +56,18 @@ impl Court<'_> {
 fn count_attempts(case: &Case<'_>, tally: &Tally) {
     let Record { attempts, told, .. } = case.record;
     let retries = attempts.len().saturating_sub(1);
-    tally.add(Deed::Retry, retries);
+    tally.add(Covered::Retry, retries);
     let ends = attempts.iter().filter_map(|attempt| attempt.ended);
     let abandoned = ends.filter(|(_, how)| *how == How::Abandoned).count();
-    let dropped = usize::from(case.outcome.end == End::Cancelled && case.record.untold().is_some());
-    tally.add(Deed::Timeout, abandoned - dropped);
+    let cancelled =
+        usize::from(case.outcome.end == End::Cancelled && case.record.untold().is_some());
+    tally.add(Covered::Timeout, abandoned - cancelled);
     if told.contains(&Told::Success) {
-        let deed = match retries {
-            0 => Deed::Answered,
-            _ => Deed::AnsweredLater,
+        let covered = match retries {
+            0 => Covered::Answered,
+            _ => Covered::AnsweredLater,
         };
-        tally.add(deed, 1);
+        tally.add(covered, 1);
     }
 }
 
@@ -71,62 +75,62 @@ fn count_end(case: &Case<'_>, tally: &Tally) {
     let Case {
         record, outcome, ..
     } = case;
-    let deed = match &outcome.end {
+    let covered = match &outcome.end {
         End::Answered(_) | End::Wrong(_) => return,
         End::Failed(_) => {
-            tally.add(Deed::Failed, 1);
+            tally.add(Covered::Failed, 1);
             match record.told.last() {
                 Some(Told::GaveUp(why)) => given_up(*why),
                 _ => return,
             }
         }
         End::Streamed(consumed) => {
-            tally.add(Deed::Item, consumed.items);
-            tally.add(Deed::Slow, usize::from(case.script.slow));
-            tally.add(Deed::Orphan, usize::from(case.script.orphaned));
+            tally.add(Covered::Item, consumed.items);
+            tally.add(Covered::Slow, usize::from(case.script.slow));
+            tally.add(Covered::Orphan, usize::from(case.script.orphaned));
             finished(consumed.finish)
         }
-        End::Cancelled => dropped(case),
+        End::Cancelled => cancelled(case),
         End::Panicked => panicked(case),
     };
-    tally.add(deed, 1);
+    tally.add(covered, 1);
 }
 
-fn given_up(why: GiveUpReason) -> Deed {
+fn given_up(why: GiveUpReason) -> Covered {
     match why {
-        GiveUpReason::NotRetried => Deed::NotRetried,
-        GiveUpReason::Exhausted => Deed::Exhausted,
-        GiveUpReason::RetryAfterTooLong => Deed::RetryAfterTooLong,
-        GiveUpReason::Deadline => Deed::Deadline,
-        GiveUpReason::Budget => Deed::Budget,
-        _ => Deed::NotTransient,
+        GiveUpReason::NotRetried => Covered::NotRetried,
+        GiveUpReason::Exhausted => Covered::Exhausted,
+        GiveUpReason::RetryAfterTooLong => Covered::RetryAfterTooLong,
+        GiveUpReason::Deadline => Covered::Deadline,
+        GiveUpReason::Budget => Covered::Budget,
+        _ => Covered::NotTransient,
     }
 }
 
-fn finished(finish: Finish) -> Deed {
+fn finished(finish: Finish) -> Covered {
     match finish {
-        Finish::Ended => Deed::StreamEnded,
-        Finish::Stalled => Deed::StreamStalled,
-        Finish::Failed => Deed::StreamFailed,
-        Finish::Dropped => Deed::DroppedOpen,
+        Finish::Ended => Covered::StreamEnded,
+        Finish::Stalled => Covered::StreamStalled,
+        Finish::Failed => Covered::StreamFailed,
+        Finish::Cancelled => Covered::CancelledOpen,
     }
 }
 
-fn dropped(case: &Case<'_>) -> Deed {
-    match case.script.dropped {
-        Some(Drop::Unpolled) => Deed::DroppedUnpolled,
-        _ if case.record.open => Deed::DroppedOpen,
-        _ if case.record.untold().is_some() => Deed::DroppedInAttempt,
-        _ => Deed::DroppedInDelay,
+fn cancelled(case: &Case<'_>) -> Covered {
+    match case.script.cancel {
+        Some(Cancel::Unpolled) => Covered::CancelledUnpolled,
+        _ if case.record.open => Covered::CancelledOpen,
+        _ if case.record.untold().is_some() => Covered::CancelledInAttempt,
+        _ => Covered::CancelledInDelay,
     }
 }
 
-fn panicked(case: &Case<'_>) -> Deed {
+fn panicked(case: &Case<'_>) -> Covered {
     let Record { attempts, told, .. } = case.record;
     let last = attempts.last().and_then(|last| last.ended);
     match last {
-        Some((_, How::Panicked)) => Deed::ProviderPanic,
-        _ if told.len().checked_sub(1) == case.script.observer_panics_at => Deed::ObserverPanic,
-        _ => Deed::StreamPanic,
+        Some((_, How::Panicked)) => Covered::ProviderPanic,
+        _ if told.len().checked_sub(1) == case.script.observer_panics_at => Covered::ObserverPanic,
+        _ => Covered::StreamPanic,
     }
 }

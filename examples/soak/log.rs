@@ -1,6 +1,6 @@
 //! What is seen of the calls of a round, below and beside the wrapper.
 
-use crate::bell::Bell;
+use crate::waker::CallWaker;
 use crabllm_retry::{Event, Failure, GiveUpReason, Instant};
 use std::{
     panic::resume_unwind,
@@ -41,7 +41,7 @@ pub struct Record {
     /// Which of the events told makes the observer panic.
     pub observer_panics_at: Option<usize>,
     /// The wakers that it was polled with.
-    pub bells: Vec<Weak<Bell>>,
+    pub wakers: Vec<Weak<CallWaker>>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -138,13 +138,16 @@ impl Log {
     }
 
     /// How many wakers that calls were polled with are still known to somebody.
-    pub fn bells(&self) -> usize {
-        let kept = |call| {
+    pub fn known_wakers(&self) -> usize {
+        let known = |call| {
             let record = self.record(call);
-            let kept = record.bells.iter().filter(|bell| bell.strong_count() > 0);
-            kept.count()
+            let known = record
+                .wakers
+                .iter()
+                .filter(|waker| waker.strong_count() > 0);
+            known.count()
         };
-        (0..self.len()).map(kept).sum()
+        (0..self.len()).map(known).sum()
     }
 
     /// An observer, which panics where the script says so.

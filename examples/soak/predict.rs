@@ -19,14 +19,19 @@ pub struct Prediction {
 pub fn predict(script: &Script, rules: &Rules) -> Prediction {
     let mut attempts = Vec::new();
     let mut now = Duration::ZERO;
-    let mut told = 0..;
+    let mut events = 0;
     loop {
         let retry = attempts.len();
         let (how, took, struck) = attempt(script, rules, retry, now);
         let ended = Some((now + took, how));
         attempts.push(Attempt { began: now, ended });
         now += took;
-        let observer_panics = how != How::Panicked && told.next() == script.observer_panics_at;
+        // An observer is told of each attempt that has a result.
+        let mut observer_panics = false;
+        if how != How::Panicked {
+            observer_panics = script.observer_panics_at == Some(events);
+            events += 1;
+        }
         match next(rules, script.streams, how, retry, now) {
             Some(delay) if !struck && !observer_panics => now += delay,
             _ => {

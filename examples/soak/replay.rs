@@ -2,17 +2,18 @@
 
 use crate::{
     budget::{Model, budget},
-    caller::Caller,
     chaos::{Chaos, SIGNS},
-    fleet::wrap,
-    judge::Court,
+    covered::Covered,
+    judge::Judge,
+    leftovers,
     log::Log,
-    rules::Rules,
+    rules::{Budget, Rules},
     script::Script,
-    tally::{Deed, Tally},
+    tally::Tally,
     timer::SoakTimer,
+    wrapped::Wrapped,
 };
-use crabllm_retry::{Timer, VirtualTimer};
+use crabllm_retry::{RetryBudget, Timer, VirtualTimer};
 use fastrand::Rng;
 use futures::executor::block_on;
 use std::sync::Arc;
@@ -21,40 +22,23 @@ use std::sync::Arc;
 const CAPACITY: u32 = 60;
 
 pub fn replay(seed: u64, calls: usize, tally: &Tally) {
+    let place = "the replay";
     let clock = VirtualTimer::new();
     let log = Arc::new(Log::new(calls, clock.now()));
-    let rules = Rules {
-        scarce: true,
-        max_retries: 4,
-        ..Rules::draw(&mut Rng::with_seed(seed), false)
-    };
     let (budget, mut model) = (budget(CAPACITY), Model::new(CAPACITY));
-    let timer = SoakTimer::new(clock.clone(), true);
-    let chaos = Chaos {
-        seed,
-        clock: clock.clone(),
-        log: log.clone(),
-    };
-    let wrapper = Arc::new(wrap(chaos, &rules, &timer, Some(budget.clone())));
-    let court = Court {
-        rules: &rules,
+    let wrapped = wrapped(seed, &clock, &log, budget.clone());
+    let judge = Judge {
+        rules: &wrapped.rules,
         log: &log,
-        exactly: false,
+        predicted: false,
         tally,
-        place: "the replay",
+        place,
     };
     for call in 0..calls {
         let script = Script::of(seed, call);
-        let caller = Caller {
-            wrapper: wrapper.clone(),
-            timer: timer.clone(),
-            log: log.clone(),
-            script: script.clone(),
-            call,
-            signs: SIGNS,
-        };
+        let caller = wrapped.caller(call, script.clone());
         let outcome = block_on(clock.task(caller.run()));
-        court.judge(call, &script, &outcome);
+        judge.judge(call, &script, &outcome);
         let replayed = model.replay(&log.record(call));
         tally.demand(replayed.is_ok(), "retries as the budget allows", || {
             format!("{replayed:?} at call {call}")
@@ -64,6 +48,28 @@ pub fn replay(seed: u64, calls: usize, tally: &Tally) {
             format!("{seen} in place of {expected} tokens after call {call}")
         });
         model.tokens = seen;
-        tally.add(Deed::Replayed, 1);
+        tally.add(Covered::Replayed, 1);
     }
+    leftovers::check_calls(&log, tally, place);
+    drop(wrapped);
+    leftovers::check_wrappers(&log, tally, place);
+}
+
+fn wrapped(
+    seed: u64,
+    clock: &VirtualTimer,
+    log: &Arc<Log>,
+    budget: RetryBudget,
+) -> Wrapped<Chaos, SoakTimer> {
+    let chaos = Chaos {
+        seed,
+        clock: clock.clone(),
+        log: log.clone(),
+    };
+    let rules = Rules {
+        max_retries: 4,
+        ..Rules::draw(&mut Rng::with_seed(seed), false, Budget::Scarce)
+    };
+    let timer = SoakTimer::new(clock.clone(), true);
+    Wrapped::new(chaos, rules, timer, log.clone(), SIGNS, Some(budget))
 }

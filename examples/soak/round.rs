@@ -1,16 +1,17 @@
-//! Some hundred calls at once in virtual time, on two executors.
+//! Calls in virtual time, on two executors.
 
 use crate::{
-    caller::{Caller, Outcome},
-    chaos::SIGNS,
-    executors::{self, Run},
-    fleet::Fleet,
-    judge::Court,
+    caller::Outcome,
+    covered::Covered,
+    executors::{self, Run, Task},
+    judge::Judge,
+    leftovers,
     log::Log,
     patience::{until, until_none},
-    script::{Script, TICK, Task, mix},
-    tally::{Deed, Tally},
+    script::{Script, TICK, mix},
+    tally::Tally,
     verify::Fault,
+    wrappers::Wrappers,
 };
 use crabllm_retry::{Timer, VirtualTimer};
 use fastrand::Rng;
@@ -35,9 +36,9 @@ use std::{
     time::Duration,
 };
 
-/// How many calls a round makes at once.
+/// How many calls of a round are under way at once.
 const WORKERS: usize = 64;
-/// How long a round may take, in real time: some hundred times what it does.
+/// How long a round may take, in real time, before it counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Longer than any timeout, and any bound on the silence of a stream.
 const LONG: Duration = Duration::from_secs(60);
@@ -76,11 +77,12 @@ pub struct Round<'a> {
 /// What the tasks of a round share.
 struct Scene {
     seed: u64,
-    calm: bool,
+    /// Whether calls must go as predicted.
+    predicted: bool,
     place: String,
     clock: VirtualTimer,
     log: Arc<Log>,
-    fleet: Fleet,
+    wrappers: Wrappers,
     tally: Arc<Tally>,
     executors: [mpsc::UnboundedSender<Task>; 2],
     /// The tasks that are not done.
@@ -97,20 +99,26 @@ impl Round<'_> {
         Scene::start(&scene, self.calls);
         let (ended, ends) = threads::channel();
         let runs = self.executors().map(|(_, run)| run);
-        for (run, (queue, done)) in runs.into_iter().zip(queues.into_iter().zip(done)) {
+        let runs = runs.into_iter().zip(queues.into_iter().zip(done));
+        let runs = runs.map(|(run, (queue, done))| {
             let ended = ended.clone();
             thread::spawn(move || {
                 run(done.map(drop).boxed(), queue);
                 _ = ended.send(());
-            });
-        }
+            })
+        });
+        let runs: Vec<_> = runs.collect();
         for _ in 0..2 {
             if ends.recv_timeout(PATIENCE).is_err() {
                 return Err(self.stuck(&scene));
             }
         }
+        for run in runs {
+            // What a thread frees when it ends is freed before the heap is looked at.
+            _ = run.join();
+        }
         self.check(scene);
-        self.tally.add(Deed::Executors, 1);
+        self.tally.add(Covered::Rounds, 1);
         Ok(())
     }
 
@@ -126,16 +134,16 @@ impl Round<'_> {
         going_on: Vec<oneshot::Sender<()>>,
     ) -> Arc<Scene> {
         let seed = mix(self.seed, self.number as u64);
-        let calm = self.number.is_multiple_of(2);
+        let predicted = self.number.is_multiple_of(2);
         let clock = VirtualTimer::new();
         let log = Arc::new(Log::new(self.calls, clock.now()));
         let [first, second] = self.executors().map(|(name, _)| name);
-        let weather = if calm { "a calm" } else { "wild weather" };
+        let kind = if predicted { "predicted" } else { "disturbed" };
         Arc::new(Scene {
             seed,
-            calm,
-            place: format!("round {}, {weather}, on {first} and {second}", self.number),
-            fleet: Fleet::new(seed, calm, &clock, &log),
+            predicted,
+            place: format!("round {}, {kind}, on {first} and {second}", self.number),
+            wrappers: Wrappers::new(seed, predicted, &clock, &log),
             clock,
             log,
             tally: self.tally.clone(),
@@ -162,38 +170,27 @@ impl Round<'_> {
             return self.tally.demand_none(1, "task", "a round");
         };
         let Scene {
-            calm,
             place,
             clock,
             log,
-            fleet,
+            wrappers,
             ..
         } = scene;
         let none = |left: usize, what: &str| self.tally.demand_none(left, what, &place);
-        fleet.check_budget(&log, calm, self.tally, &place);
-        none(until_none(|| log.bells()), "waker");
-        none(until_none(|| log.alive.load(Relaxed)), "future or stream");
-        let repolled = log.repolled.load(Relaxed);
-        for _ in 0..repolled {
-            let seen = format!("one in {place}");
-            self.tally
-                .fault(Fault::Double, "no poll after the end", &seen);
-        }
+        wrappers.check_budget(&log, self.tally, &place);
+        leftovers::check_calls(&log, self.tally, &place);
         // A wrapper takes the sleep that its calls have shared with it, or outlasts it.
         let outlives = (self.number / 2).is_multiple_of(2);
         if outlives {
             clock.advance(LONG);
             none(until_none(|| clock.sleeping()), "sleep of an idle wrapper");
         }
-        let timers = fleet.ships.map(|ship| ship.timer);
+        let timers = wrappers.into_timers();
         none(until_none(|| clock.sleeping()), "sleep");
         for timer in &timers {
             none(until_none(|| timer.clones() - 1), "user of a timer");
         }
-        none(
-            until_none(|| Arc::strong_count(&log) - 1),
-            "user of the log",
-        );
+        leftovers::check_wrappers(&log, self.tally, &place);
     }
 }
 
@@ -207,8 +204,8 @@ impl Scene {
             .enumerate()
             .map(|(worker, calls)| Self::work(scene.clone(), worker % 2, calls).boxed())
             .collect();
-        if !scene.calm {
-            tasks.push(Self::storm(scene.clone()).boxed());
+        if !scene.predicted {
+            tasks.push(Self::disturb(scene.clone()).boxed());
         }
         scene.left.store(tasks.len(), Relaxed);
         // All are watched before the first one runs, so that the clock waits for all.
@@ -246,20 +243,13 @@ impl Scene {
     async fn work(scene: Arc<Self>, executor: usize, calls: Range<usize>) {
         for call in calls {
             let script = Script::of(scene.seed, call);
-            let ship = scene.fleet.of(call);
-            scene.count(&script, ship.shared_sleeps);
-            let caller = Caller {
-                wrapper: match (script.orphaned, script.clones) {
-                    (true, _) => ship.orphan(),
-                    (_, true) => Arc::new((*ship.wrapper).clone()),
-                    _ => ship.wrapper.clone(),
-                },
-                timer: ship.timer.clone(),
-                log: scene.log.clone(),
-                script: script.clone(),
-                call,
-                signs: SIGNS,
+            let wrapped = scene.wrappers.of(call);
+            let sleeps = match wrapped.timer.is_shareable() {
+                true => Covered::SharedSleeps,
+                false => Covered::OwnSleeps,
             };
+            scene.tally.add(sleeps, 1);
+            let caller = wrapped.caller(call, script.clone());
             let outcome = match script.hops {
                 true => Self::hop(&scene, 1 - executor, caller.run().boxed()).await,
                 false => Some(caller.run().await),
@@ -269,14 +259,14 @@ impl Scene {
                 scene.tally.fault(Fault::Lost, "an end after a hop", &seen);
                 continue;
             };
-            let court = Court {
-                rules: &ship.rules,
+            let judge = Judge {
+                rules: &wrapped.rules,
                 log: &scene.log,
-                exactly: scene.calm,
+                predicted: scene.predicted,
                 tally: &scene.tally,
                 place: &scene.place,
             };
-            court.judge(call, &script, &outcome);
+            judge.judge(call, &script, &outcome);
         }
     }
 
@@ -289,7 +279,7 @@ impl Scene {
         if let Poll::Ready(outcome) = poll!(&mut call) {
             return Some(outcome);
         }
-        scene.tally.add(Deed::Hop, 1);
+        scene.tally.add(Covered::Hop, 1);
         let (answer, answered) = oneshot::channel();
         let rest = async move { _ = answer.send(call.await) };
         scene.spawn(executor, scene.clock.task(rest).boxed());
@@ -297,28 +287,18 @@ impl Scene {
     }
 
     /// Moves the clock by hours now and then, or ahead of the sleeps.
-    async fn storm(scene: Arc<Self>) {
+    async fn disturb(scene: Arc<Self>) {
         let mut rng = Rng::with_seed(scene.seed);
         while scene.left.load(Acquire) > 1 {
             scene.clock.sleep(TICK * rng.u32(10..200)).await;
             let hours = Duration::from_secs(3600 * rng.u64(1..5));
             if rng.bool() {
                 scene.clock.advance(hours);
-                scene.tally.add(Deed::Jump, 1);
+                scene.tally.add(Covered::Jump, 1);
             } else {
-                scene.fleet.ships[2].timer.suspend(hours);
-                scene.tally.add(Deed::Suspend, 1);
+                scene.wrappers.suspend(hours);
+                scene.tally.add(Covered::Suspend, 1);
             }
         }
-    }
-
-    fn count(&self, script: &Script, shared_sleeps: bool) {
-        let sleeps = match shared_sleeps {
-            true => Deed::SharedSleeps,
-            false => Deed::OwnSleeps,
-        };
-        self.tally.add(sleeps, 1);
-        let clones = script.clones && !script.orphaned;
-        self.tally.add(Deed::Cloned, usize::from(clones));
     }
 }

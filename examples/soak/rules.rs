@@ -20,15 +20,25 @@ pub struct Rules {
     pub max_retry_after: Duration,
     pub stream_idle: Duration,
     pub retries_streams: bool,
-    /// Whether its budget may run dry.
-    pub scarce: bool,
+    /// What its retries are paid from.
+    pub budget: Budget,
+}
+
+/// A retry budget.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Budget {
+    /// One for all, which never runs dry.
+    Ample,
+    /// One that may run dry.
+    Scarce,
+    None,
 }
 
 impl Rules {
-    /// Rules at random; in a calm without jitter, or nobody could tell when a call ends.
-    pub fn draw(rng: &mut Rng, calm: bool) -> Self {
+    /// Rules at random; without jitter where calls are `predicted`.
+    pub fn draw(rng: &mut Rng, predicted: bool, budget: Budget) -> Self {
         let jitter = match rng.u8(..3) {
-            _ if calm => Jitter::None,
+            _ if predicted => Jitter::None,
             0 => Jitter::None,
             1 => Jitter::Equal,
             _ => Jitter::Full,
@@ -49,7 +59,7 @@ impl Rules {
             max_retry_after: 4 * SECOND,
             stream_idle: TICK * rng.u32(21..60),
             retries_streams: rng.bool(),
-            scarce: false,
+            budget,
         }
     }
 
@@ -68,11 +78,16 @@ impl Rules {
             .retry(retried)
     }
 
+    /// Whether a call is of those that are retried.
+    pub fn retries(&self, streams: bool) -> bool {
+        !streams || self.retries_streams
+    }
+
     /// The most attempts that a call may make.
     pub fn limit(&self, streams: bool) -> usize {
-        match streams && !self.retries_streams {
-            true => 1,
-            false => 1 + self.max_retries as usize,
+        match self.retries(streams) {
+            true => 1 + self.max_retries as usize,
+            false => 1,
         }
     }
 
@@ -119,7 +134,7 @@ mod tests {
             timeout: 2 * SECOND,
             deadline: 5 * SECOND,
             jitter: Jitter::Equal,
-            ..Rules::draw(&mut Rng::with_seed(1), true)
+            ..Rules::draw(&mut Rng::with_seed(1), true, Budget::None)
         }
     }
 

@@ -2,11 +2,7 @@
 //! has to be kept and a failure can be repeated.
 
 use fastrand::Rng;
-use futures::future::BoxFuture;
 use std::time::Duration;
-
-/// What the executors run.
-pub type Task = BoxFuture<'static, ()>;
 
 /// All times are multiples of it, so that many things happen at one instant.
 pub const TICK: Duration = Duration::from_millis(50);
@@ -18,7 +14,7 @@ pub const SLOW: Duration = Duration::from_secs(8);
 pub struct Script {
     pub streams: bool,
     /// When its caller drops it, counted from its first poll.
-    pub dropped: Option<Drop>,
+    pub cancel: Option<Cancel>,
     /// Whether it goes on on another executor after its first poll.
     pub hops: bool,
     /// Whether it is made by a clone of a wrapper.
@@ -36,7 +32,7 @@ pub struct Script {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Drop {
+pub enum Cancel {
     Unpolled,
     /// At this time, wherever the call is then.
     After(Duration),
@@ -86,7 +82,7 @@ impl Script {
         let streams = one_in(rng, 4);
         Self {
             streams,
-            dropped: Drop::draw(rng, streams),
+            cancel: Cancel::draw(rng, streams),
             hops: one_in(rng, 8),
             clones: one_in(rng, 8),
             orphaned: one_in(rng, if streams { 4 } else { 64 }),
@@ -103,7 +99,7 @@ impl Script {
     }
 }
 
-impl Drop {
+impl Cancel {
     fn draw(rng: &mut Rng, streams: bool) -> Option<Self> {
         match rng.u8(..24) {
             0 => Some(Self::Unpolled),

@@ -2,20 +2,21 @@
 
 use crate::{
     allocator::{Heap, heap},
-    caller::{Caller, End, Outcome, Signs},
+    caller::{End, Outcome, Signs},
     client::Client,
     consumer::Finish,
     flaky_server::{Fault as Flaw, FlakyServer, REPLY, Setup},
-    judge::Court,
+    judge::Judge,
+    leftovers,
     log::{How, Log},
-    patience::{until, until_none},
-    rules::Rules,
-    script::{Drop, Script, mix},
+    patience::until,
+    rules::{Budget, Rules},
+    script::{Cancel, Script, mix},
     tally::Tally,
     verify::Fault,
-    watched::Watched,
+    wrapped::Wrapped,
 };
-use crabllm_retry::{AsyncIoTimer, FuturesTimer, Instant, Jitter, Retrying, Timer, vendor};
+use crabllm_retry::{AsyncIoTimer, FuturesTimer, Instant, Jitter, Timer, vendor};
 use fastrand::Rng;
 use futures::{
     FutureExt, StreamExt,
@@ -24,7 +25,6 @@ use futures::{
 };
 use std::{
     fs, io, iter,
-    mem::drop,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -36,14 +36,15 @@ use std::{
 /// How many calls are under way at once.
 const IN_FLIGHT: usize = 100;
 /// How many calls a round makes, at most.
-const CALLS: usize = 20_000;
+const MAX_CALLS: usize = 20_000;
 /// How long a round begins calls.
-const ROUND: Duration = Duration::from_secs(10);
+const ROUND_TIME: Duration = Duration::from_secs(10);
 /// How long a call may take: several times what its policy allows.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What may be left on the heap in the end. libcurl's memory is not counted.
 const TOLERANCE: i64 = 64 << 10;
 const MS: Duration = Duration::from_millis(1);
+const PLACE: &str = "a round over sockets";
 
 const SIGNS: Signs = Signs {
     numbered: false,
@@ -66,21 +67,19 @@ pub fn soak(seed: u64, time: Duration, tally: &Arc<Tally>) -> io::Result<String>
         io::Result::Ok(())
     };
     // With the first one comes what lives as long as the process.
-    round(ROUND.min(time / 4))?;
+    round(ROUND_TIME.min(time / 4))?;
     let before = threads();
     let mut result = Ok(());
     let Heap { live_bytes, .. } = heap(|| {
         while result.is_ok() && tally.is_clean() && start.elapsed() < time {
-            result = round(ROUND.min(time.saturating_sub(start.elapsed())));
+            result = round(ROUND_TIME.min(time.saturating_sub(start.elapsed())));
             until(|| threads() <= before);
         }
     });
     result?;
     let after = threads();
     tally.demand_none(after.saturating_sub(before), "thread", "the process");
-    tally.demand(live_bytes <= TOLERANCE, "a heap as it was before", || {
-        format!("{live_bytes} bytes more")
-    });
+    leftovers::check_heap(live_bytes, TOLERANCE, tally);
     Ok(format!(
         "{requests} requests in {rounds} rounds, {unreachable} more that found no server, \
          {after} threads and {live_bytes} bytes left"
@@ -97,7 +96,6 @@ struct Round {
     server: FlakyServer,
     client: Client,
     log: Arc<Log>,
-    rules: Rules,
     end: Instant,
     next: AtomicUsize,
     tally: Arc<Tally>,
@@ -115,8 +113,7 @@ impl Round {
             seed,
             server,
             client,
-            log: Arc::new(Log::new(CALLS, now)),
-            rules: rules(),
+            log: Arc::new(Log::new(MAX_CALLS, now)),
             end: now + time,
             next: AtomicUsize::new(0),
             tally: tally.clone(),
@@ -143,60 +140,34 @@ impl Round {
 
     /// Makes half of the calls, with a wrapper of their own.
     async fn crew<T: Timer + Clone>(&self, timer: T) {
-        let log = self.log.clone();
-        let watched = Watched {
-            inner: self.client.clone(),
-            timer: timer.clone(),
-            log: self.log.clone(),
-            hint: SIGNS.hint,
-        };
-        let wrapper = Retrying::with_timer(watched, timer.clone())
-            .policy(self.rules.policy())
-            .retry_after(SIGNS.hint)
-            .observe(move |event| log.observe(event));
-        let wrapper = Arc::new(wrapper);
+        let (client, log) = (self.client.clone(), self.log.clone());
+        let wrapped = &Wrapped::new(client, rules(), timer, log, SIGNS, None);
         let numbers = iter::from_fn(|| {
             let call = self.next.fetch_add(1, Relaxed);
-            (call < CALLS && Instant::now() < self.end).then_some(call)
+            (call < MAX_CALLS && Instant::now() < self.end).then_some(call)
         });
-        let calls = stream::iter(numbers).for_each_concurrent(IN_FLIGHT / 2, |call| {
-            let script = script(self.seed, call);
-            let caller = Caller {
-                wrapper: match script.orphaned {
-                    true => Arc::new((*wrapper).clone().timer(timer.clone())),
-                    false => wrapper.clone(),
-                },
-                timer: timer.clone(),
-                log: self.log.clone(),
-                script,
-                call,
-                signs: SIGNS,
-            };
-            self.call(caller)
-        });
+        let calls = stream::iter(numbers)
+            .for_each_concurrent(IN_FLIGHT / 2, |call| self.call(wrapped, call));
         calls.await;
     }
 
-    async fn call<P, T>(&self, caller: Caller<P, T>)
-    where
-        P: crabllm_retry::crabllm_core_0_0_19::Provider + 'static,
-        T: Timer + Clone,
-    {
-        let (script, call) = (caller.script.clone(), caller.call);
+    async fn call<T: Timer + Clone>(&self, wrapped: &Wrapped<Client, T>, call: usize) {
+        let script = script(self.seed, call);
+        let caller = wrapped.caller(call, script.clone());
         let patience = smol::Timer::after(PATIENCE);
         let Either::Left((outcome, _)) = select(caller.run().boxed(), patience).await else {
             let seen = format!("call {call} goes on over sockets");
             return self.tally.fault(Fault::Lost, "an end in time", &seen);
         };
         self.check_text(&outcome);
-        let court = Court {
-            rules: &self.rules,
+        let judge = Judge {
+            rules: &wrapped.rules,
             log: &self.log,
-            exactly: false,
+            predicted: false,
             tally: &self.tally,
-            place: "a round over sockets",
+            place: PLACE,
         };
-        court.judge(call, &script, &outcome);
+        judge.judge(call, &script, &outcome);
     }
 
     fn check_text(&self, outcome: &Outcome) {
@@ -217,10 +188,7 @@ impl Round {
             tally,
             ..
         } = self;
-        let place = "a round over sockets";
-        tally.demand_none(until_none(|| log.bells()), "waker", place);
-        let alive = || log.alive.load(Relaxed);
-        tally.demand_none(until_none(alive), "future or stream", place);
+        leftovers::check_calls(&log, &tally, PLACE);
         let (attempts, abandoned) = attempts(&log);
         let sent = client.sent();
         tally.demand(sent == attempts, "a request for each attempt", || {
@@ -237,8 +205,7 @@ impl Round {
         });
         let requests = server.requests();
         drop((client, server));
-        let users = || Arc::strong_count(&log) - 1;
-        tally.demand_none(until_none(users), "user of the log", place);
+        leftovers::check_wrappers(&log, &tally, PLACE);
         (requests, unreachable)
     }
 }
@@ -265,14 +232,14 @@ fn rules() -> Rules {
         max_retry_after: 2000 * MS,
         stream_idle: 200 * MS,
         retries_streams: true,
-        scarce: false,
+        budget: Budget::None,
     }
 }
 
 /// A script in the server's measure of time, which is shorter.
 fn script(seed: u64, call: usize) -> Script {
     let mut script = Script::of(seed, call);
-    if let Some(Drop::After(time)) = &mut script.dropped {
+    if let Some(Cancel::After(time)) = &mut script.cancel {
         *time /= 4;
     }
     script.slow = false;

@@ -1,6 +1,6 @@
-//! What was tried, and what went wrong.
+//! How often what was covered, and what went wrong.
 
-use crate::verify::Fault;
+use crate::{covered::Covered, verify::Fault};
 use std::{
     fmt::Write,
     mem,
@@ -13,86 +13,10 @@ use std::{
 /// How many faults are described; all are counted.
 const DESCRIBED: usize = 20;
 
-macro_rules! deeds {
-    ($($deed:ident: $what:literal,)*) => {
-        /// What a soak must have tried.
-        #[derive(Clone, Copy, Debug)]
-        pub enum Deed {
-            $($deed,)*
-        }
-
-        impl Deed {
-            const WHAT: &[&str] = &[$($what,)*];
-            pub const ALL: &[Self] = &[$(Self::$deed,)*];
-        }
-    };
-}
-
-deeds! {
-    Answered: "calls answered at their first attempt",
-    AnsweredLater: "calls answered after retries",
-    Failed: "calls that failed",
-    Retry: "retries",
-    Timeout: "attempts that timed out",
-    NotTransient: "gave up: not transient",
-    NotRetried: "gave up: a stream that is not retried",
-    Exhausted: "gave up: retries used up",
-    RetryAfterTooLong: "gave up: asked to wait too long",
-    Deadline: "gave up: deadline",
-    Budget: "gave up: budget",
-    DroppedUnpolled: "dropped before the first poll",
-    DroppedInAttempt: "dropped in an attempt",
-    DroppedInDelay: "dropped in a delay",
-    DroppedOpen: "dropped with an open stream",
-    ProviderPanic: "panics of an attempt",
-    StreamPanic: "panics of an open stream",
-    ObserverPanic: "panics of an observer",
-    Hop: "hops to another executor in mid-call",
-    Jump: "jumps of the clock by hours",
-    Suspend: "suspends: the clock ahead of the sleeps",
-    OwnSleeps: "calls with sleeps of their own",
-    SharedSleeps: "calls with shared sleeps",
-    Cloned: "calls of a clone",
-    Orphan: "streams that outlived their wrapper",
-    StreamEnded: "streams read to their end",
-    StreamFailed: "streams that failed on the way",
-    StreamStalled: "streams that stalled",
-    Item: "items of streams",
-    Slow: "streams of a slow consumer",
-    Exact: "calls that went as predicted, to the nanosecond",
-    Replayed: "calls against a replayed budget",
-    Conserved: "shared budgets that were conserved",
-    Executors: "pairs of executors",
-}
-
-impl Deed {
-    /// What can be tried over real sockets.
-    pub const OVER_SOCKETS: &[Self] = &[
-        Self::Answered,
-        Self::AnsweredLater,
-        Self::Failed,
-        Self::Retry,
-        Self::Timeout,
-        Self::NotTransient,
-        Self::Exhausted,
-        Self::RetryAfterTooLong,
-        Self::DroppedUnpolled,
-        Self::DroppedInAttempt,
-        Self::DroppedInDelay,
-        Self::DroppedOpen,
-        Self::ObserverPanic,
-        Self::Orphan,
-        Self::StreamEnded,
-        Self::StreamFailed,
-        Self::StreamStalled,
-        Self::Item,
-    ];
-}
-
 /// The counts of a soak.
 pub struct Tally {
     pub calls: AtomicU64,
-    deeds: [AtomicU64; Deed::WHAT.len()],
+    covered: [AtomicU64; Covered::ALL.len()],
     lost: AtomicU64,
     double: AtomicU64,
     leaked: AtomicU64,
@@ -105,7 +29,7 @@ impl Default for Tally {
     fn default() -> Self {
         Self {
             calls: AtomicU64::new(0),
-            deeds: [const { AtomicU64::new(0) }; Deed::WHAT.len()],
+            covered: [const { AtomicU64::new(0) }; Covered::ALL.len()],
             lost: AtomicU64::new(0),
             double: AtomicU64::new(0),
             leaked: AtomicU64::new(0),
@@ -117,8 +41,8 @@ impl Default for Tally {
 }
 
 impl Tally {
-    pub fn add(&self, deed: Deed, n: usize) {
-        self.deeds[deed as usize].fetch_add(n as u64, Relaxed);
+    pub fn add(&self, covered: Covered, n: usize) {
+        self.covered[covered as usize].fetch_add(n as u64, Relaxed);
     }
 
     /// Counts a fault, and keeps what was expected and seen of the first ones.
@@ -148,16 +72,16 @@ impl Tally {
         }
     }
 
-    /// Demands that all of this was tried.
-    pub fn demand_deeds(&self, deeds: &[Deed]) {
-        for &deed in deeds {
-            let expected = format!("some {}", Deed::WHAT[deed as usize]);
-            self.demand(self.count(deed) > 0, &expected, || "none".into());
+    /// Demands that all of this was covered.
+    pub fn demand_covered(&self, all: &[Covered]) {
+        for &covered in all {
+            let expected = format!("some {}", covered.what());
+            self.demand(self.count(covered) > 0, &expected, || "none".into());
         }
     }
 
-    /// Adds what went wrong elsewhere.
-    pub fn add_faults(&self, other: &Self) {
+    /// Adds the calls of another tally, and what went wrong with them.
+    pub fn add_calls(&self, other: &Self) {
         for (count, more) in self.counts().into_iter().zip(other.counts()) {
             count.fetch_add(more.load(Relaxed), Relaxed);
         }
@@ -170,12 +94,12 @@ impl Tally {
         faults.iter().all(|count| count.load(Relaxed) == 0)
     }
 
-    /// How often each of these was tried.
-    pub fn table(&self, deeds: &[Deed]) -> String {
+    /// How often each of these was covered.
+    pub fn table(&self, all: &[Covered]) -> String {
         let mut text = String::new();
-        for &deed in deeds {
-            let count = self.count(deed);
-            _ = writeln!(text, "{count:>10}  {}", Deed::WHAT[deed as usize]);
+        for &covered in all {
+            let count = self.count(covered);
+            _ = writeln!(text, "{count:>10}  {}", covered.what());
         }
         text
     }
@@ -186,12 +110,17 @@ impl Tally {
         for description in &*self.descriptions() {
             _ = writeln!(text, "{description}");
         }
-        let [calls, lost, double, leaked, early, _broken] =
+        let [calls, lost, double, leaked, early, broken] =
             self.counts().map(|count| count.load(Relaxed));
-        _ = writeln!(
+        _ = write!(
             text,
             "calls={calls} lost={lost} double={double} leaked={leaked} early={early}"
         );
+        // Scripts read the line of a good run, which is of these five.
+        if broken > 0 {
+            _ = write!(text, " broken={broken}");
+        }
+        text.push('\n');
         text
     }
 
@@ -207,8 +136,8 @@ impl Tally {
         ]
     }
 
-    fn count(&self, deed: Deed) -> u64 {
-        self.deeds[deed as usize].load(Relaxed)
+    fn count(&self, covered: Covered) -> u64 {
+        self.covered[covered as usize].load(Relaxed)
     }
 
     fn describe(&self, expected: &str, seen: &str) {
@@ -221,5 +150,36 @@ impl Tally {
     fn descriptions(&self) -> MutexGuard<'_, Vec<String>> {
         let descriptions = self.descriptions.lock();
         descriptions.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_of_a_good_run_has_five_counts() {
+        let tally = Tally::default();
+        assert_eq!(
+            tally.verdict(),
+            "calls=0 lost=0 double=0 leaked=0 early=0\n"
+        );
+    }
+
+    #[test]
+    fn no_fault_goes_without_a_count_in_the_last_line() {
+        for (fault, count) in [
+            (Fault::Lost, "lost=1"),
+            (Fault::Double, "double=1"),
+            (Fault::Early, "early=1"),
+            (Fault::Broken, "broken=1"),
+        ] {
+            let tally = Tally::default();
+            tally.fault(fault, "another", "this");
+            assert!(!tally.is_clean());
+            let verdict = tally.verdict();
+            let last = verdict.lines().last().unwrap_or_default();
+            assert!(last.split(' ').any(|it| it == count), "{last}");
+        }
     }
 }

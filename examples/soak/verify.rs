@@ -5,8 +5,8 @@ use crate::{
     consumer::Finish,
     log::{Attempt, How, Record, Refusal, Told},
     predict::predict,
-    rules::Rules,
-    script::{Drop, FlowEnd, Script},
+    rules::{Budget, Rules},
+    script::{Cancel, FlowEnd, Script},
 };
 use crabllm_retry::GiveUpReason;
 use std::time::Duration;
@@ -14,9 +14,10 @@ use std::time::Duration;
 /// What is wrong with a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It has not the end that its attempts demand.
+    /// It never ended, or with other attempts, another result, other events or at another time than
+    /// its script and the contract demand.
     Lost,
-    /// There is an attempt after an answer, or one too many.
+    /// There is an attempt after an answer or one too many, or a poll after the end.
     Double,
     /// A timeout or a retry came before its time.
     Early,
@@ -36,7 +37,7 @@ pub struct Case<'a> {
 pub type Found = (Fault, &'static str);
 
 impl Case<'_> {
-    /// What must hold in all weathers.
+    /// What must hold whatever happens.
     pub fn check(&self) -> Result<(), Found> {
         if self.record.attempts.len() > self.rules.limit(self.script.streams) {
             return Err((Fault::Double, "no more attempts than the policy allows"));
@@ -50,14 +51,14 @@ impl Case<'_> {
     }
 
     /// What must hold besides where the scripts are all that happens.
-    pub fn check_exactly(&self) -> Result<(), Found> {
+    pub fn check_predicted(&self) -> Result<(), Found> {
         let Outcome { began, ended, .. } = *self.outcome;
         let prediction = predict(self.script, self.rules);
-        let limit = match self.script.dropped {
-            Some(Drop::Unpolled) => return Ok(()),
+        let limit = match self.script.cancel {
+            Some(Cancel::Unpolled) => return Ok(()),
             // How far a call without delays comes in no time is its executor's business.
-            Some(Drop::After(Duration::ZERO)) => return Ok(()),
-            Some(Drop::After(limit)) => limit,
+            Some(Cancel::After(Duration::ZERO)) => return Ok(()),
+            Some(Cancel::After(limit)) => limit,
             _ => Duration::MAX,
         };
         let expected = prediction.attempts.into_iter();
@@ -106,7 +107,7 @@ impl Case<'_> {
 
     fn check_timeouts(&self) -> Result<(), Found> {
         let Outcome { began, end, .. } = self.outcome;
-        let dropped = match end {
+        let cancelled = match end {
             End::Cancelled => self.record.untold(),
             _ => None,
         };
@@ -114,7 +115,7 @@ impl Case<'_> {
             let Some((ended, how)) = attempt.ended else {
                 return Err((Fault::Broken, "no attempt outlives its call"));
             };
-            if how != How::Abandoned || dropped == Some(number) {
+            if how != How::Abandoned || cancelled == Some(number) {
                 continue;
             }
             // The first attempt begins with its call.
@@ -149,7 +150,7 @@ impl Case<'_> {
                 matches!(how, Some(How::Abandoned)) || how == Some(How::Failed(*refusal))
             }
             End::Failed(refusal) => how == Some(How::Failed(*refusal)),
-            End::Cancelled => self.script.dropped.is_some(),
+            End::Cancelled => self.script.cancel.is_some(),
             End::Panicked => {
                 let told = self.record.told.len().checked_sub(1);
                 let by_stream = self.record.open && self.script.flow.end == FlowEnd::Panic;
@@ -205,14 +206,17 @@ impl Case<'_> {
         let elapsed = self.outcome.ended - self.outcome.began;
         match why {
             GiveUpReason::NotTransient => !refusal.transient,
-            GiveUpReason::NotRetried => script.streams && !rules.retries_streams,
-            GiveUpReason::Exhausted => attempts == rules.limit(script.streams),
+            GiveUpReason::NotRetried => !rules.retries(script.streams),
+            GiveUpReason::Exhausted => {
+                rules.retries(script.streams) && attempts == rules.limit(script.streams)
+            }
             GiveUpReason::RetryAfterTooLong => refusal.wait > rules.max_retry_after,
             GiveUpReason::Deadline => {
                 let delay = rules.longest_delay(attempts - 1, refusal.wait);
-                elapsed >= rules.deadline || rules.too_late(elapsed, delay)
+                let struck = !rules.deadline.is_zero() && elapsed >= rules.deadline;
+                struck || rules.too_late(elapsed, delay)
             }
-            GiveUpReason::Budget => rules.scarce,
+            GiveUpReason::Budget => rules.budget == Budget::Scarce,
             _ => false,
         }
     }
@@ -220,13 +224,13 @@ impl Case<'_> {
     fn check_flow(&self, items: usize, finish: Finish) -> Result<(), Found> {
         let flow = self.script.flow;
         let right = match flow.end {
-            _ if finish == Finish::Dropped => true,
+            _ if finish == Finish::Cancelled => true,
             FlowEnd::Finish => finish == Finish::Ended,
             FlowEnd::Fail => finish == Finish::Failed,
             FlowEnd::Hang => finish == Finish::Stalled,
             FlowEnd::Panic => false,
         };
-        match right && (items == flow.items || finish == Finish::Dropped) {
+        match right && (items == flow.items || finish == Finish::Cancelled) {
             true => Ok(()),
             false => Err((Fault::Lost, "all items of a stream, and its end")),
         }
@@ -277,10 +281,10 @@ mod tests {
                     max_retry_after: 4000 * MS,
                     stream_idle: 1000 * MS,
                     retries_streams: true,
-                    scarce: false,
+                    budget: Budget::None,
                 },
                 script: Script {
-                    dropped: None,
+                    cancel: None,
                     ..Script::of(1, 1)
                 },
                 record: Record {
@@ -365,10 +369,28 @@ mod tests {
             GiveUpReason::Exhausted,
             GiveUpReason::NotTransient,
             GiveUpReason::Budget,
+            GiveUpReason::NotRetried,
             GiveUpReason::RetryAfterTooLong,
+            GiveUpReason::Deadline,
         ] {
             assert_eq!(give_up(why), Some(Fault::Lost), "{why}");
         }
+    }
+
+    #[test]
+    fn a_stream_that_is_not_retried_gives_up_for_that_alone() {
+        let give_up = |why| {
+            Sample::with(|it| {
+                it.rules.retries_streams = false;
+                it.script.streams = true;
+                it.record.attempts.remove(0);
+                it.record.attempts.truncate(1);
+                it.record.told = vec![Told::GaveUp(why)];
+                it.outcome.end = End::Failed(Refusal::TIMEOUT);
+            })
+        };
+        assert_eq!(give_up(GiveUpReason::NotRetried), None);
+        assert_eq!(give_up(GiveUpReason::Exhausted), Some(Fault::Lost));
     }
 
     #[test]

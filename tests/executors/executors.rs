@@ -1,7 +1,6 @@
 //! The executors under test. Each runs the script to its end, and beside it
 //! the tasks that the script spawns.
 
-use crate::script::Task;
 use futures::{
     FutureExt, StreamExt,
     channel::mpsc::UnboundedReceiver,
@@ -18,11 +17,12 @@ use std::{
     thread,
 };
 
-pub type Script = Task;
+/// What an executor runs.
+pub type Task = BoxFuture<'static, ()>;
 pub type Tasks = UnboundedReceiver<Task>;
-pub type Run = fn(Script, Tasks);
+pub type Run = fn(Task, Tasks);
 
-pub fn smol_global(script: Script, mut tasks: Tasks) {
+pub fn smol_global(script: Task, mut tasks: Tasks) {
     smol::spawn(async move {
         while let Some(task) = tasks.next().await {
             smol::spawn(task).detach();
@@ -32,7 +32,7 @@ pub fn smol_global(script: Script, mut tasks: Tasks) {
     smol::block_on(smol::spawn(script));
 }
 
-pub fn smol_local(script: Script, mut tasks: Tasks) {
+pub fn smol_local(script: Task, mut tasks: Tasks) {
     let executor = Rc::new(smol::LocalExecutor::new());
     let spawner = executor.clone();
     let spawning = executor.spawn(async move {
@@ -47,7 +47,7 @@ pub fn smol_local(script: Script, mut tasks: Tasks) {
     }));
 }
 
-pub fn async_std(script: Script, mut tasks: Tasks) {
+pub fn async_std(script: Task, mut tasks: Tasks) {
     async_std::task::spawn(async move {
         while let Some(task) = tasks.next().await {
             async_std::task::spawn(task);
@@ -56,18 +56,18 @@ pub fn async_std(script: Script, mut tasks: Tasks) {
     async_std::task::block_on(async_std::task::spawn(script));
 }
 
-pub fn tokio_current_thread_without_drivers(script: Script, tasks: Tasks) {
+pub fn tokio_current_thread_without_drivers(script: Task, tasks: Tasks) {
     tokio(tokio::runtime::Builder::new_current_thread(), script, tasks);
 }
 
-pub fn tokio_multi_thread(script: Script, tasks: Tasks) {
+pub fn tokio_multi_thread(script: Task, tasks: Tasks) {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(2);
     tokio(builder, script, tasks);
 }
 
 /// A runtime whose timers and sockets are off.
-fn tokio(mut builder: tokio::runtime::Builder, script: Script, mut tasks: Tasks) {
+fn tokio(mut builder: tokio::runtime::Builder, script: Task, mut tasks: Tasks) {
     let runtime = builder.build().unwrap();
     runtime.spawn(async move {
         while let Some(task) = tasks.next().await {
@@ -77,11 +77,11 @@ fn tokio(mut builder: tokio::runtime::Builder, script: Script, mut tasks: Tasks)
     runtime.block_on(runtime.spawn(script)).unwrap();
 }
 
-pub fn futures_block_on(script: Script, tasks: Tasks) {
+pub fn futures_block_on(script: Task, tasks: Tasks) {
     futures::executor::block_on(together(script, tasks));
 }
 
-pub fn futures_local_pool(script: Script, mut tasks: Tasks) {
+pub fn futures_local_pool(script: Task, mut tasks: Tasks) {
     let mut pool = LocalPool::new();
     let spawner = pool.spawner();
     let spawning = spawner.clone();
@@ -96,7 +96,7 @@ pub fn futures_local_pool(script: Script, mut tasks: Tasks) {
     pool.run_until(script);
 }
 
-pub fn futures_thread_pool(script: Script, mut tasks: Tasks) {
+pub fn futures_thread_pool(script: Task, mut tasks: Tasks) {
     let pool = ThreadPool::builder().pool_size(2).create().unwrap();
     let spawning = pool.clone();
     pool.spawn_ok(async move {
@@ -107,11 +107,11 @@ pub fn futures_thread_pool(script: Script, mut tasks: Tasks) {
     futures::executor::block_on(pool.spawn_with_handle(script).unwrap());
 }
 
-pub fn pollster(script: Script, tasks: Tasks) {
+pub fn pollster(script: Task, tasks: Tasks) {
     pollster::block_on(together(script, tasks));
 }
 
-pub fn async_executor_on_own_threads(script: Script, mut tasks: Tasks) {
+pub fn async_executor_on_own_threads(script: Task, mut tasks: Tasks) {
     let executor = Arc::new(async_executor::Executor::new());
     let spawner = executor.clone();
     let (stop, stopped) = smol::channel::bounded::<()>(1);
@@ -133,7 +133,7 @@ pub fn async_executor_on_own_threads(script: Script, mut tasks: Tasks) {
     });
 }
 
-pub fn another_executor_at_every_wake(script: Script, tasks: Tasks) {
+pub fn another_executor_at_every_wake(script: Task, tasks: Tasks) {
     let mut whole = together(script, tasks);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
@@ -171,7 +171,7 @@ async fn until_woken(future: &mut BoxFuture<'static, ()>) -> bool {
 }
 
 /// Script and tasks as one future, for executors that take only one.
-fn together(script: Script, tasks: Tasks) -> BoxFuture<'static, ()> {
-    let tasks = tasks.for_each_concurrent(None, identity::<BoxFuture<'static, ()>>);
+fn together(script: Task, tasks: Tasks) -> BoxFuture<'static, ()> {
+    let tasks = tasks.for_each_concurrent(None, identity::<Task>);
     join(script, tasks).map(drop).boxed()
 }

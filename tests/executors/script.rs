@@ -17,9 +17,6 @@ use std::{
     time::Duration,
 };
 
-/// A task of the script.
-pub type Task = BoxFuture<'static, ()>;
-
 /// What happened, and how many units after the script began.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Line {
@@ -104,7 +101,7 @@ pub trait Clock: Clone + Send + Sync + 'static {
     fn elapsed(&self) -> Duration;
 
     /// Lets the clock know of a task.
-    fn watch(&self, task: Task) -> Task {
+    fn watch(&self, task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
         task
     }
 }
@@ -116,7 +113,7 @@ impl Clock for VirtualTimer {
         self.elapsed()
     }
 
-    fn watch(&self, task: Task) -> Task {
+    fn watch(&self, task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
         self.task(task).boxed()
     }
 }
@@ -141,10 +138,10 @@ impl Clock for Real {
 
 /// The script, to be run to its end.
 pub struct Play {
-    pub script: Task,
+    pub script: BoxFuture<'static, ()>,
 
     /// The tasks that it spawns, to be run beside it.
-    pub tasks: UnboundedReceiver<Task>,
+    pub tasks: UnboundedReceiver<BoxFuture<'static, ()>>,
 
     pub trace: Trace,
 }
@@ -182,7 +179,7 @@ impl Trace {
 struct Stage<C, T> {
     clock: C,
     timer: T,
-    spawner: UnboundedSender<Task>,
+    spawner: UnboundedSender<BoxFuture<'static, ()>>,
     trace: Trace,
 }
 
