@@ -21,6 +21,7 @@ use crabllm_retry::{
 use flaky_server::{Fault, FlakyServer};
 use futures::{StreamExt, future::join_all};
 use std::{
+    collections::HashMap,
     process::ExitCode,
     sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
@@ -58,10 +59,14 @@ async fn run() -> Result<(), Error> {
         .map_err(|error| Error::Config(format!("cannot start a server: {error}")))?;
 
     let client = make_client();
+    // One wrapper for each provider: its calls share it, and so the one sleep behind all timeouts.
+    let providers: HashMap<_, _> = ["openai", "anthropic"]
+        .map(|dialect| (dialect, provider(&client, dialect, server.base_url())))
+        .into();
     let start = Instant::now();
     let calls = CALLS.iter().enumerate();
     let calls = calls.map(async |(index, &(dialect, streams, _))| {
-        let provider = provider(&client, dialect, server.base_url());
+        let provider = &providers[dialect];
         let request = ChatCompletionRequest {
             model: name(index),
             messages: vec![Message::user("What is patience?")],
@@ -69,7 +74,7 @@ async fn run() -> Result<(), Error> {
             ..ChatCompletionRequest::default()
         };
         let reply = if streams {
-            read(&provider, &request).await?
+            read(provider, &request).await?
         } else {
             let answer = provider.chat_completion(&request).await?;
             answer.content().unwrap_or_default().to_owned()

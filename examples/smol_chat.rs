@@ -31,8 +31,9 @@ mod timeline;
 mod wire;
 
 use args::{Args, variable};
+use clap::Parser;
 use client::Client;
-use console::{arguments, eprint, print};
+use console::{eprint, print};
 use crabllm_retry::{
     Operations, Policy, Retrying,
     crabllm_core_0_0_19::{ChatCompletionRequest, Error, Provider},
@@ -44,7 +45,6 @@ use history::Recorder;
 use output::{describe, one_line};
 use std::{
     collections::BTreeMap,
-    num::NonZeroUsize,
     process::ExitCode,
     sync::mpsc,
     time::{Duration, Instant},
@@ -72,11 +72,7 @@ const SCRIPTS: [(bool, &[Fault]); 8] = [
 ];
 
 fn main() -> ExitCode {
-    let args: Args = match arguments() {
-        Ok(args) => args,
-        Err(code) => return code,
-    };
-    let chat = match Chat::new(args) {
+    let chat = match Chat::new(Args::parse()) {
         Ok(chat) => chat,
         Err(error) => {
             eprint(&format!("error: {}", describe(&error)));
@@ -95,8 +91,7 @@ fn main() -> ExitCode {
 struct Chat {
     args: Args,
     calls: usize,
-    client: Client,
-    policy: Policy,
+    provider: Retrying<Client>,
     server: Option<FlakyServer>,
     model: String,
 }
@@ -112,7 +107,7 @@ impl Chat {
     fn new(args: Args) -> Result<Self, Error> {
         let url = variable("OPENAI_BASE_URL");
         let default_calls = if url.is_some() { 1 } else { SCRIPTS.len() };
-        let calls = args.calls.map_or(default_calls, NonZeroUsize::get);
+        let calls = args.calls.unwrap_or(default_calls);
         let mut policy = Policy::default().max_retries(args.max_retries);
         let (url, key, server) = if let Some(url) = url {
             (url, variable("OPENAI_API_KEY"), None)
@@ -133,21 +128,27 @@ impl Chat {
         if args.retry_streams || server.is_some() {
             policy = policy.retry(Operations::CHAT | Operations::STREAMS);
         }
+        let client = Client::new(&url, key.as_deref())?;
         Ok(Self {
-            client: Client::new(&url, key.as_deref())?,
+            provider: Retrying::new(client)
+                .policy(policy)
+                .retry_after(vendor::retry_after),
             model: args.model(),
             args,
             calls,
-            policy,
             server,
         })
+    }
+
+    fn client(&self) -> &Client {
+        self.provider.get_ref()
     }
 
     /// Makes all calls.
     async fn run(&self, epoch: Instant) -> Vec<Outcome> {
         let mut outcomes: Vec<_> = stream::iter(0..self.calls)
             .map(|index| self.call(index, epoch))
-            .buffer_unordered(self.args.concurrency.get())
+            .buffer_unordered(self.args.concurrency)
             .collect()
             .await;
         outcomes.sort_by_key(|outcome| outcome.index);
@@ -160,10 +161,10 @@ impl Chat {
         let (log, steps) = mpsc::channel();
         let recorder = Recorder { epoch, start, log };
         let observer = recorder.clone();
-        let provider = Retrying::new(self.client.clone())
-            .policy(self.policy.clone())
-            .retry_after(vendor::retry_after)
-            .observe(move |event| observer.event(event));
+        // An observer of this call alone. A clone shares the rest: the one sleep behind all
+        // timeouts, and the budget where there is one. A wrapper made here would share neither.
+        let provider = self.provider.clone();
+        let provider = provider.observe(move |event| observer.event(event));
 
         let user = self.server.is_some().then(|| user(index));
         let request = wire::question(&self.model, &self.args.prompt, user);
@@ -222,7 +223,7 @@ impl Chat {
             self.calls,
             replies.len(),
             self.calls - replies.len(),
-            self.client.sent(),
+            self.client().sent(),
             elapsed.as_millis(),
         ));
     }
@@ -230,7 +231,7 @@ impl Chat {
     fn print_timeline(&self, histories: &[history::Call]) {
         let server = match &self.server {
             Some(server) => format!("a flaky server, which got {} requests", server.requests()),
-            None => one_line(self.client.authority()),
+            None => one_line(self.client().authority()),
         };
         let plural = if self.calls == 1 { "" } else { "s" };
         let picture = timeline::draw(histories, output::columns(), output::colored());

@@ -1,7 +1,7 @@
 //! The command line and the environment.
 
-use clap::Parser;
-use std::{env, num::NonZeroUsize, time::Duration};
+use clap::{Parser, builder::RangedU64ValueParser};
+use std::{env, ops::RangeInclusive, time::Duration};
 
 /// Ask an OpenAI-compatible server, patiently, and draw what became of each call.
 ///
@@ -19,11 +19,11 @@ pub struct Args {
     #[arg(long)]
     pub stream: bool,
     /// How many times to ask [default: 1, or once for each script of the flaky server]
-    #[arg(long, value_name = "N")]
-    pub calls: Option<NonZeroUsize>,
+    #[arg(long, value_name = "N", value_parser = count(1..=100_000))]
+    pub calls: Option<usize>,
     /// How many calls may be under way at once
-    #[arg(long, value_name = "K", default_value = "8")]
-    pub concurrency: NonZeroUsize,
+    #[arg(long, value_name = "K", default_value = "8", value_parser = count(1..=1_000))]
+    pub concurrency: usize,
     /// How many times to retry a call
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub max_retries: u32,
@@ -52,6 +52,10 @@ impl Args {
 /// The value of an environment variable, unless it is empty.
 pub fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn count(range: RangeInclusive<u64>) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(range)
 }
 
 fn seconds(argument: &str) -> Result<Duration, String> {

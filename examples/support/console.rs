@@ -1,5 +1,7 @@
 //! What a program says to whom has started it, and is told.
 
+#![allow(dead_code, reason = "each program uses its own part")]
+
 use clap::Parser;
 use std::{
     io::{self, Write},
