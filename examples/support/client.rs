@@ -165,7 +165,8 @@ impl Answer {
         Ok(body)
     }
 
-    /// The pieces of the body as they arrive.
+    /// The pieces of the body as they arrive. The connection is kept only where they are read to
+    /// the end: a stream that is dropped takes it along.
     fn pieces(self) -> impl Stream<Item = io::Result<io::Cursor<Vec<u8>>>> {
         stream::try_unfold(self, async |mut answer| {
             let mut piece = vec![0; 8192];

@@ -7,7 +7,7 @@ use crabllm_retry::crabllm_core_0_0_19::{
     ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, Choice, ContentBlock,
     Error, FinishReason, Message, Role, Usage,
 };
-use futures::{Stream, StreamExt, stream};
+use futures::{FutureExt, Stream, StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use sse_stream::SseByteStream;
 use std::{error, io};
@@ -158,7 +158,12 @@ pub fn chunks<B: AsRef<[u8]> + Send>(
         while let Some(event) = events.next().await {
             let event = event.map_err(|error| broke_off(&error))?;
             match event.data.as_deref() {
-                Some("[DONE]") => return Ok(None),
+                Some("[DONE]") => {
+                    // The end of the body is here by now more often than not, and whoever reads to
+                    // there can use the connection again. It is not worth a wait.
+                    _ = events.next().now_or_never();
+                    return Ok(None);
+                }
                 Some(data) => {
                     let chunk: ChatCompletionChunk = serde_json::from_str(data)?;
                     finished |= chunk.finish_reason().is_some();
@@ -177,6 +182,7 @@ pub fn chunks<B: AsRef<[u8]> + Send>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::task::Poll;
 
     fn read(body: &str) -> Vec<Result<String, Error>> {
         // One byte at a time, so that nothing depends on where the pieces of a body end.
@@ -207,6 +213,19 @@ mod tests {
             let texts: Result<Vec<_>, _> = read(&body).into_iter().collect();
             assert_eq!(texts.unwrap(), ["hi", "bye"]);
         }
+    }
+
+    #[test]
+    fn a_body_that_ends_at_done_is_read_to_its_end() {
+        let mut ended = false;
+        let done = stream::iter([Ok(io::Cursor::new("data: [DONE]\n\n"))]);
+        let end = stream::poll_fn(|_| {
+            ended = true;
+            Poll::Ready(None)
+        });
+        let chunks = chunks(done.chain(end)).collect::<Vec<_>>();
+        assert!(futures::executor::block_on(chunks).is_empty());
+        assert!(ended);
     }
 
     #[test]
