@@ -10,7 +10,11 @@ use crabllm_retry::{
     crabllm_core_0_0_19::{Error, Provider},
 };
 use futures::future::FutureExt;
-use std::{pin::pin, time::Duration};
+use std::{
+    pin::pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 #[test]
 fn a_call_that_is_ready_at_once_makes_no_timer() {
@@ -74,6 +78,44 @@ fn a_timeout_drops_the_attempt_before_the_delay() {
     assert!(scene.scripted.attempts()[0].cancelled);
     assert_eq!(scene.sleeps.asked(), [30 * SECOND, SECOND]);
     assert_eq!(scene.clock.sleeping(), 1, "the delay alone");
+}
+
+#[test]
+fn a_timed_out_attempt_and_its_timer_are_gone_before_anyone_is_asked_or_told() {
+    let hanging = || Scene::by_hand([Step::hang().after(1000 * SECOND)]);
+    for scene in [hanging(), hanging().shareable()] {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let [by_retry_if, by_retry_after, by_observer] = [(); 3].map(|()| {
+            let (log, clock, scripted) = (log.clone(), scene.clock.clone(), scene.scripted.clone());
+            move || {
+                let cancelled = scripted.attempts()[0].cancelled;
+                log.lock().unwrap().push((cancelled, clock.sleeping()));
+            }
+        });
+        let scene = scene.set(|r| {
+            r.max_retries(0)
+                .retry_if(move |_| {
+                    by_retry_if();
+                    true
+                })
+                .retry_after(move |_| {
+                    by_retry_after();
+                    None
+                })
+                .observe(move |_| by_observer())
+        });
+        let request = request();
+        let mut call = pin!(scene.retrying.chat_completion(&request));
+        assert!(poll_once(&mut call).is_pending());
+        assert_eq!(
+            scene.clock.sleeping(),
+            2,
+            "the attempt's own and the timeout"
+        );
+        scene.clock.advance(30 * SECOND);
+        assert!(poll_once(&mut call).is_ready());
+        assert_eq!(*log.lock().unwrap(), [(true, 0); 3]);
+    }
 }
 
 #[test]

@@ -17,36 +17,72 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Wake, Waker},
+    time::Duration,
 };
 
-#[test]
-fn dropping_a_call_in_an_attempt_drops_the_attempt_and_its_timer() {
-    let scene = Scene::by_hand([Step::hang()]);
-    assert!(
-        scene
-            .retrying
-            .chat_completion(&request())
-            .now_or_never()
-            .is_none()
-    );
-    assert!(scene.scripted.attempts()[0].cancelled);
-    assert_eq!(scene.sleeps.asked().len(), 1);
+/// A scene for a timer whose sleeps are one call's each, and one for a timer
+/// whose sleeps may be shared.
+fn scenes<const N: usize>(script: [Step; N]) -> [Scene; 2] {
+    let scene = || Scene::by_hand(script.clone());
+    [scene(), scene().shareable()]
+}
+
+/// A task that nobody polls.
+struct Task;
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {}
+}
+
+/// Polls a future, which has to wait, and drops it: then it has let go of the
+/// task that polled it.
+fn drop_waiting(future: impl Future) {
+    let task = Arc::new(Task);
+    let known = || Arc::strong_count(&task) > 1;
+    let waiting = {
+        let waker = Waker::from(task.clone());
+        let mut future = Box::pin(future);
+        assert!(
+            future
+                .as_mut()
+                .poll(&mut Context::from_waker(&waker))
+                .is_pending()
+        );
+        future
+    };
+    assert!(known(), "it will be woken");
+    drop(waiting);
+    assert!(!known());
+}
+
+/// Asserts that no sleep is left, but one that calls shared for up to its time.
+fn assert_no_sleep_outlasts(scene: &Scene, time: Duration) {
+    let shared = usize::from(scene.sleeps.is_shareable());
+    assert!(scene.clock.sleeping() <= shared);
+    scene.clock.advance(time);
     assert_eq!(scene.clock.sleeping(), 0);
 }
 
 #[test]
+fn dropping_a_call_in_an_attempt_drops_the_attempt_and_its_timer() {
+    for scene in scenes([(); 3].map(|()| Step::hang().after(1000 * SECOND))) {
+        for attempt in 0..3 {
+            drop_waiting(scene.retrying.chat_completion(&request()));
+            assert!(scene.scripted.attempts()[attempt].cancelled);
+        }
+        assert_no_sleep_outlasts(&scene, 30 * SECOND);
+    }
+}
+
+#[test]
 fn dropping_a_call_in_a_delay_drops_the_delay() {
-    let scene = Scene::by_hand([Step::status(503)]);
-    assert!(
-        scene
-            .retrying
-            .chat_completion(&request())
-            .now_or_never()
-            .is_none()
-    );
-    assert_eq!(scene.sleeps.asked(), [SECOND]);
-    assert_eq!(scene.clock.sleeping(), 0);
-    assert_eq!(scene.attempts(), 1);
+    for scene in scenes([Step::status(503)]) {
+        drop_waiting(scene.retrying.chat_completion(&request()));
+        assert_eq!(scene.sleeps.asked(), [SECOND]);
+        assert_eq!(scene.clock.sleeping(), 0);
+        assert_eq!(scene.attempts(), 1);
+    }
 }
 
 #[test]
@@ -61,27 +97,34 @@ fn a_call_that_is_polled_after_its_end_makes_no_other_attempt() {
 
 #[test]
 fn dropping_a_stream_drops_the_inner_stream_and_the_bound() {
-    let scene = Scene::by_hand([Step::stream([Step::ok().after(SECOND)])]);
-    let mut items = block_on(scene.retrying.chat_completion_stream(&request())).unwrap();
-    assert!(items.next().now_or_never().is_none());
-    assert_eq!(scene.clock.sleeping(), 2, "the item's and the bound's");
-    drop(items);
-    assert_eq!(scene.clock.sleeping(), 0);
+    for scene in scenes([Step::stream([Step::ok().after(1000 * SECOND)])]) {
+        let mut items = block_on(scene.retrying.chat_completion_stream(&request())).unwrap();
+        drop_waiting(async move { items.next().await });
+        assert_eq!(scene.sleeps.asked(), [90 * SECOND]);
+        assert_no_sleep_outlasts(&scene, 90 * SECOND);
+    }
 }
 
 #[test]
 fn a_panic_passes_through_and_leaves_other_calls_working() {
-    let scene = Scene::new([Step::ok().after(2 * SECOND), Step::panic().after(SECOND)]);
-    let request = request();
-    let mut earlier = pin!(scene.retrying.chat_completion(&request));
-    assert!(poll_once(&mut earlier).is_pending());
+    for scene in scenes([Step::ok().after(2 * SECOND), Step::panic().after(SECOND)]) {
+        let request = request();
+        let mut earlier = pin!(scene.retrying.chat_completion(&request));
+        assert!(poll_once(&mut earlier).is_pending());
 
-    let panicking = AssertUnwindSafe(scene.retrying.chat_completion(&request)).catch_unwind();
-    assert!(block_on(panicking).is_err());
+        let mut panicking = AssertUnwindSafe(scene.retrying.chat_completion(&request))
+            .catch_unwind()
+            .boxed();
+        assert!(poll_once(&mut panicking).is_pending());
+        scene.clock.advance(SECOND);
+        assert!(matches!(panicking.now_or_never(), Some(Err(_))));
 
-    assert!(block_on(earlier).is_ok());
-    assert!(block_on(scene.retrying.chat_completion(&request)).is_ok());
-    assert_eq!(scene.clock.sleeping(), 0);
+        scene.clock.advance(SECOND);
+        assert!(matches!(earlier.now_or_never(), Some(Ok(_))));
+        let later = scene.retrying.chat_completion(&request).now_or_never();
+        assert!(matches!(later, Some(Ok(_))));
+        assert_no_sleep_outlasts(&scene, 28 * SECOND);
+    }
 }
 
 /// A wrapper with a bit of everything, and how often its observer was told.
@@ -133,17 +176,20 @@ fn another_timer_leaves_everything_else_as_it_was() {
 
 #[test]
 fn clones_and_other_timers_go_on_with_the_same_seed() {
-    let drawn = |change: fn(Wrapper) -> Wrapper| {
-        let scene = Scene::new((0..4).map(|_| Step::status(503)))
-            .set(|r| change(r.policy(Policy::default()).seed(7)));
+    let drawn = |change: fn(Wrapper, Sleeps) -> Wrapper| {
+        let scene = Scene::new((0..4).map(|_| Step::status(503)));
+        let sleeps = scene.sleeps.clone();
+        let scene = scene.set(|r| change(r.policy(Policy::default()).seed(7), sleeps));
         assert!(block_on(scene.retrying.clone().chat_completion(&request())).is_err());
         let first = scene.sleeps.asked();
         assert!(block_on(scene.retrying.chat_completion(&request())).is_ok());
         (first, scene.sleeps.asked())
     };
-    let (first, all) = drawn(|r| r);
+    let (first, all) = drawn(|r, _| r);
     assert_ne!(first[0], all[2], "the clone has moved the sequence on");
-    assert_eq!((first, all), drawn(|r| r.clone()));
+    let expected = (first, all);
+    assert_eq!(drawn(|r, _| r.clone()), expected);
+    assert_eq!(drawn(|r, sleeps| r.timer(sleeps)), expected);
 }
 
 #[test]

@@ -14,7 +14,7 @@ mod common;
 #[path = "common/random.rs"]
 mod random;
 
-use common::{Shareable, block_on};
+use common::{Sleeps, block_on};
 use crabllm_retry::{
     Instant, Operation, Operations, Policy, Retrying, Scripted, ScriptedAttempt, Step, Timer,
     VirtualTimer,
@@ -259,7 +259,7 @@ fn random_scripts_come_to_the_same() {
         // With a sleep for each call, and with one for all.
         let (clock, other) = (VirtualTimer::new(), VirtualTimer::new());
         let own = case.run_ours(&clock, clock.clone());
-        let shared = case.run_ours(&other, Shareable(other.clone()));
+        let shared = case.run_ours(&other, Sleeps::by(&other).shareable());
         [own, shared].iter().try_for_each(|ours| {
             agree(&case, ours, &upstreams)
                 .map_err(|error| TestCaseError::fail(format!("{error}\n{ours:?}\n{upstreams:?}")))

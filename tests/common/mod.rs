@@ -48,6 +48,7 @@ impl Timer for Shareable {
 pub struct Sleeps {
     pub clock: VirtualTimer,
     asked: Arc<Mutex<Vec<Duration>>>,
+    shareable: bool,
 }
 
 impl Sleeps {
@@ -55,6 +56,15 @@ impl Sleeps {
         Self {
             clock: clock.clone(),
             asked: Arc::default(),
+            shareable: false,
+        }
+    }
+
+    /// The same, but its sleeps may be shared, as those of the real timers are.
+    pub fn shareable(self) -> Self {
+        Self {
+            shareable: true,
+            ..self
         }
     }
 
@@ -73,6 +83,10 @@ impl Timer for Sleeps {
 
     fn now(&self) -> Instant {
         self.clock.now()
+    }
+
+    fn is_shareable(&self) -> bool {
+        self.shareable
     }
 }
 
@@ -108,6 +122,13 @@ impl Scene {
             sleeps,
             retrying,
         }
+    }
+
+    /// The same with a timer whose sleeps may be shared.
+    pub fn shareable(mut self) -> Self {
+        self.sleeps = self.sleeps.shareable();
+        self.retrying = self.retrying.timer(self.sleeps.clone());
+        self
     }
 
     /// Changes the wrapper.
