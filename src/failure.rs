@@ -61,9 +61,57 @@ impl dyn Failure {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::fmt;
+
+    /// A failure that says of itself what it is told to.
+    #[derive(Clone, Debug, Default)]
+    pub(crate) struct Fake {
+        pub(crate) transient: bool,
+        pub(crate) unimplemented: bool,
+        pub(crate) status: Option<u16>,
+        pub(crate) body: Option<String>,
+        pub(crate) retry_after: Option<Duration>,
+    }
+
+    impl fmt::Display for Fake {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("fake")
+        }
+    }
+
+    impl Error for Fake {}
+
+    impl Failure for Fake {
+        fn timeout() -> Self {
+            Self::default()
+        }
+
+        fn is_transient(&self) -> bool {
+            self.transient
+        }
+
+        fn timed_out(&self) -> bool {
+            false
+        }
+
+        fn is_not_implemented(&self) -> bool {
+            self.unimplemented
+        }
+
+        fn status(&self) -> Option<u16> {
+            self.status
+        }
+
+        fn body(&self) -> Option<&str> {
+            self.body.as_deref()
+        }
+
+        fn retry_after(&self) -> Option<Duration> {
+            self.retry_after
+        }
+    }
 
     /// A failure that says no more than it must.
     #[derive(Debug)]

@@ -66,72 +66,31 @@ impl fmt::Debug for Hooks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::tests::Fake;
 
-    /// An error that says of itself what it is told to.
-    #[derive(Debug)]
-    struct Fake {
-        transient: bool,
-        implemented: bool,
-        retry_after: Option<Duration>,
-    }
-
-    impl fmt::Display for Fake {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("fake")
-        }
-    }
-
-    impl std::error::Error for Fake {}
-
-    impl Failure for Fake {
-        fn timeout() -> Self {
-            FAKE
-        }
-
-        fn is_transient(&self) -> bool {
-            self.transient
-        }
-
-        fn timed_out(&self) -> bool {
-            false
-        }
-
-        fn is_not_implemented(&self) -> bool {
-            !self.implemented
-        }
-
-        fn retry_after(&self) -> Option<Duration> {
-            self.retry_after
-        }
-    }
-
-    const FAKE: Fake = Fake {
-        transient: true,
-        implemented: true,
-        retry_after: None,
-    };
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
     fn the_users_word_on_what_is_transient_replaces_the_errors() {
-        let permanent = || Fake {
-            transient: false,
-            ..FAKE
+        let transient = Fake {
+            transient: true,
+            ..Fake::default()
         };
+        let permanent = Fake::default();
         let plain = Hooks::default();
-        assert!(plain.is_transient(&FAKE));
-        assert!(!plain.is_transient(&permanent()));
+        assert!(plain.is_transient(&transient));
+        assert!(!plain.is_transient(&permanent));
 
         let reversed = Hooks {
             retry_if: Some(Arc::new(|error| !error.is_transient())),
             ..Hooks::default()
         };
-        assert!(!reversed.is_transient(&FAKE));
-        assert!(reversed.is_transient(&permanent()));
+        assert!(!reversed.is_transient(&transient));
+        assert!(reversed.is_transient(&permanent));
 
         let missing = Fake {
-            implemented: false,
-            ..permanent()
+            unimplemented: true,
+            ..permanent
         };
         assert!(!reversed.is_transient(&missing));
     }
@@ -140,7 +99,7 @@ mod tests {
     fn the_users_word_on_the_wait_goes_before_the_errors() {
         let asking = |retry_after| Fake {
             retry_after,
-            ..FAKE
+            ..Fake::default()
         };
         let told = |word: Option<Duration>| Hooks {
             retry_after: Some(Arc::new(move |_| word)),
@@ -151,5 +110,18 @@ mod tests {
         assert_eq!(told(None).retry_after(&own), Some(SECOND));
         assert_eq!(told(Some(2 * SECOND)).retry_after(&own), Some(2 * SECOND));
         assert_eq!(told(None).retry_after(&asking(None)), None);
+    }
+
+    #[test]
+    fn hooks_are_shown_by_whether_they_are_there() {
+        let mut hooks = Hooks {
+            retry_if: Some(Arc::new(|_| true)),
+            ..Hooks::default()
+        };
+        hooks.observe(|_| {});
+        assert_eq!(
+            format!("{hooks:?}"),
+            "Hooks { retry_if: true, retry_after: false, observer: true }"
+        );
     }
 }

@@ -158,59 +158,13 @@ fn in_text(body: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::tests::Fake;
     use proptest::prelude::*;
-    use std::fmt;
-
-    #[derive(Debug, Default)]
-    struct Answer {
-        status: Option<u16>,
-        body: Option<String>,
-        transient: bool,
-        retry_after: Option<Duration>,
-    }
-
-    impl fmt::Display for Answer {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("answer")
-        }
-    }
-
-    impl std::error::Error for Answer {}
-
-    impl Failure for Answer {
-        fn timeout() -> Self {
-            Self::default()
-        }
-
-        fn is_transient(&self) -> bool {
-            self.transient
-        }
-
-        fn timed_out(&self) -> bool {
-            false
-        }
-
-        fn is_not_implemented(&self) -> bool {
-            false
-        }
-
-        fn status(&self) -> Option<u16> {
-            self.status
-        }
-
-        fn body(&self) -> Option<&str> {
-            self.body.as_deref()
-        }
-
-        fn retry_after(&self) -> Option<Duration> {
-            self.retry_after
-        }
-    }
 
     fn asked(body: impl Into<String>) -> Option<Duration> {
-        retry_after(&Answer {
+        retry_after(&Fake {
             body: Some(body.into()),
-            ..Answer::default()
+            ..Fake::default()
         })
     }
 
@@ -221,10 +175,10 @@ mod tests {
     #[test]
     fn three_statuses_more_are_transient() {
         let transient = |transient, status| {
-            is_transient(&Answer {
+            is_transient(&Fake {
                 transient,
                 status,
-                ..Answer::default()
+                ..Fake::default()
             })
         };
         let added = (0..1000).filter(|status| transient(false, Some(*status)));
@@ -415,16 +369,16 @@ mod tests {
 
     #[test]
     fn what_the_error_says_without_its_body_counts_too() {
-        let answer = |body: &str, seconds| Answer {
+        let answer = |body: &str, seconds| Fake {
             body: Some(body.into()),
             retry_after: Some(Duration::from_secs(seconds)),
-            ..Answer::default()
+            ..Fake::default()
         };
         let body = "Please try again in 5s";
         assert_eq!(retry_after(&answer(body, 4)), millis(5000));
         assert_eq!(retry_after(&answer(body, 6)), millis(6000));
         assert_eq!(retry_after(&answer("", 6)), millis(6000));
-        assert_eq!(retry_after(&Answer::default()), None);
+        assert_eq!(retry_after(&Fake::default()), None);
     }
 
     #[test]

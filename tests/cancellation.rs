@@ -193,6 +193,19 @@ fn clones_and_other_timers_go_on_with_the_same_seed() {
 }
 
 #[test]
+fn a_timer_in_an_arc_is_that_timer() {
+    let clock = VirtualTimer::manual();
+    for sleeps in [Sleeps::by(&clock), Sleeps::by(&clock).shareable()] {
+        let in_an_arc = Arc::new(sleeps.clone());
+        assert_eq!(in_an_arc.is_shareable(), sleeps.is_shareable());
+        clock.advance(SECOND);
+        assert_eq!(in_an_arc.now(), clock.now());
+        drop(in_an_arc.sleep(2 * SECOND));
+        assert_eq!(sleeps.asked(), [2 * SECOND]);
+    }
+}
+
+#[test]
 fn a_stream_outlives_its_wrapper_and_its_request() {
     let items = {
         let scene = Scene::new([Step::stream([Step::ok().after(SECOND)])]);
