@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_stays_within_its_bounds_and_reaches_both_halves() {
+    fn jitter_stays_within_its_bounds_and_comes_near_both() {
         let mut rng = fastrand::Rng::with_seed(1);
         for (jitter, lowest) in [(Jitter::Equal, 500), (Jitter::Full, 0)] {
             let backoff = Backoff::exponential(1000 * MS, 1000 * MS).jitter(jitter);
@@ -228,6 +228,27 @@ mod tests {
                 "{first:?}"
             );
             assert!(980 * MS < last && last <= 1000 * MS, "{last:?}");
+        }
+    }
+
+    #[test]
+    fn jitter_draws_uniformly() {
+        const BINS: usize = 10;
+        const DRAWS: usize = 100_000;
+        let mut rng = fastrand::Rng::with_seed(1);
+        for (jitter, lowest) in [(Jitter::Equal, 500 * MS), (Jitter::Full, Duration::ZERO)] {
+            let backoff = Backoff::exponential(1000 * MS, 1000 * MS).jitter(jitter);
+            let width = (1000 * MS - lowest).as_nanos() / BINS as u128;
+            let mut counts = [0_usize; BINS];
+            for _ in 0..DRAWS {
+                let above = (backoff.draw(0, &mut rng) - lowest).as_nanos();
+                // The highest of all is the one that would be in a bin of its own.
+                let bin = (above / width) as usize;
+                counts[bin.min(BINS - 1)] += 1;
+            }
+            let even = DRAWS / BINS;
+            let is_even = |count: &usize| count.abs_diff(even) < even / 20;
+            assert!(counts.iter().all(is_even), "{jitter:?}: {counts:?}");
         }
     }
 
