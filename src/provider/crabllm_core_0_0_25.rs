@@ -259,3 +259,55 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
         self.open(GeminiGenerateContentStreamRaw, model, silent, start)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_errors_of_missing_methods_are_taken_for_such() {
+        assert!(Error::not_implemented("embedding").is_not_implemented());
+        assert!(Error::Unsupported("images".into()).is_not_implemented());
+        let text = || "provider method 'x' not implemented".to_owned();
+        for other in [
+            Error::Timeout,
+            Error::Config(text()),
+            Error::Network(text()),
+            Error::Decode(text()),
+            Error::Encode(text()),
+            Error::Invalid(text()),
+            Error::Routing(text()),
+            Error::Internal(text()),
+            Error::Provider {
+                status: 501,
+                body: text(),
+                retry_after: None,
+            },
+        ] {
+            assert!(!other.is_not_implemented(), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_error_tells_what_the_server_answered() {
+        let seven = Some(Duration::from_secs(7));
+        let error = Error::Provider {
+            status: 429,
+            body: "slow down".into(),
+            retry_after: seven,
+        };
+        let told = |error: &dyn Failure| {
+            let body = error.body().map(str::to_owned);
+            (error.status(), body, error.retry_after())
+        };
+        assert_eq!(told(&error), (Some(429), Some("slow down".into()), seven));
+        assert_eq!(told(&Error::Timeout), (None, None, None));
+    }
+
+    #[test]
+    fn the_error_of_a_timeout_is_a_transient_timeout() {
+        let error = <Error as Failure>::timeout();
+        assert!(error.timed_out() && Failure::is_transient(&error));
+        assert!(!Error::Network("lost".into()).timed_out());
+    }
+}
