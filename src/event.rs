@@ -138,11 +138,20 @@ mod tests {
 
     #[test]
     fn reasons_are_told_in_words() {
-        for (shown, expected) in [
-            (DelaySource::RetryAfter.to_string(), "asked by the server"),
-            (GiveUpReason::Exhausted.to_string(), "no retry left"),
+        use DelaySource::*;
+        use GiveUpReason::*;
+        let words = [Backoff, RetryAfter].map(|why| why.to_string());
+        assert_eq!(words, ["backoff", "asked by the server"]);
+
+        for (why, words) in [
+            (NotTransient, "not transient"),
+            (NotRetried, "the operation is not retried"),
+            (Exhausted, "no retry left"),
+            (RetryAfterTooLong, "asked to wait too long"),
+            (Deadline, "no time left before the deadline"),
+            (Budget, "no retry left in the budget"),
         ] {
-            assert_eq!(shown, expected);
+            assert_eq!(why.to_string(), words);
         }
     }
 }

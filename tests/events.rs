@@ -4,10 +4,10 @@
 
 mod common;
 
-use common::{SECOND, Scene, block_on, plain, request};
+use common::{SECOND, Scene, block_on, given_up, plain, request};
 use crabllm_retry::{
-    Event, Instant, Operations, RetryBudget, Retrying, Scripted, Step, Timer, VirtualSleep,
-    VirtualTimer, crabllm_core_0_0_19::Provider,
+    Event, Instant, Retrying, Scripted, Step, Timer, VirtualSleep, VirtualTimer,
+    crabllm_core_0_0_19::Provider,
 };
 use std::{
     sync::{
@@ -90,27 +90,10 @@ fn a_delay_that_the_server_chose_is_told_as_such() {
 
 #[test]
 fn giving_up_is_told_with_the_reason() {
-    let failing = || Scene::new([Step::status(503)]);
-    for (scene, why) in [
-        (Scene::new([Step::invalid()]), "NotTransient"),
-        (failing().set(|r| r.max_retries(0)), "Exhausted"),
-        (
-            failing().set(|r| r.policy(plain().retry(Operations::NONE))),
-            "NotRetried",
-        ),
-        (
-            failing().set(|r| r.retry_after(|_| Some(61 * SECOND))),
-            "RetryAfterTooLong",
-        ),
-        (
-            failing().set(|r| r.policy(plain().deadline(SECOND / 2))),
-            "Deadline",
-        ),
-        (failing().set(|r| r.budget(RetryBudget::new(13))), "Budget"),
-    ] {
+    for (scene, why) in given_up() {
         let told = told(scene);
         assert_eq!(told.len(), 1, "{told:?}");
-        assert!(told[0].ends_with(why), "{told:?}");
+        assert!(told[0].ends_with(&format!(", {why:?}")), "{told:?}");
     }
 }
 
@@ -127,7 +110,7 @@ fn observers_are_told_in_the_order_in_which_they_were_added() {
 }
 
 #[test]
-fn the_clock_is_read_only_for_observers_and_deadlines() {
+fn where_each_call_sleeps_by_itself_the_clock_is_read_only_for_observers_and_deadlines() {
     #[derive(Clone)]
     struct CountedClock(VirtualTimer, Arc<AtomicUsize>);
 
@@ -144,14 +127,17 @@ fn the_clock_is_read_only_for_observers_and_deadlines() {
         }
     }
 
-    let clock = VirtualTimer::new();
-    let script = [Step::status(503), Step::hang(), Step::ok().after(SECOND)];
-    let provider = Scripted::new(clock.clone(), script);
-    let counted = CountedClock(clock, Arc::default());
-    let retrying = Retrying::with_timer(provider, counted.clone());
-    block_on(retrying.chat_completion(&request())).unwrap();
-    assert_eq!(counted.1.load(Ordering::Relaxed), 0);
-
-    block_on(retrying.observe(|_| {}).chat_completion(&request())).unwrap();
-    assert!(counted.1.load(Ordering::Relaxed) > 0);
+    type Counted = Retrying<Scripted<VirtualTimer>, CountedClock>;
+    let reads = |change: fn(Counted) -> Counted| {
+        let clock = VirtualTimer::new();
+        let script = [Step::status(503), Step::hang(), Step::ok().after(SECOND)];
+        let provider = Scripted::new(clock.clone(), script);
+        let counted = CountedClock(clock, Arc::default());
+        let retrying = change(Retrying::with_timer(provider, counted.clone()));
+        block_on(retrying.chat_completion(&request())).unwrap();
+        counted.1.load(Ordering::Relaxed)
+    };
+    assert_eq!(reads(|r| r), 0);
+    assert!(reads(|r| r.observe(|_| {})) > 0);
+    assert!(reads(|r| r.policy(plain().deadline(1000 * SECOND))) > 0);
 }

@@ -4,8 +4,8 @@
 
 mod common;
 
-use common::{SECOND, Scene, block_on, plain, request};
-use crabllm_retry::{Operations, RetryBudget, Step, crabllm_core_0_0_19::Provider, trace};
+use common::{SECOND, Scene, block_on, given_up, request};
+use crabllm_retry::{GiveUpReason, Step, crabllm_core_0_0_19::Provider, trace};
 use futures::StreamExt;
 use std::{
     fmt,
@@ -168,30 +168,15 @@ fn a_call_that_runs_out_of_retries_is_an_error() {
 }
 
 #[test]
-fn giving_up_on_what_is_transient_is_an_error() {
-    let failing = || Scene::new([Step::status(503)]);
-    for (scene, why) in [
-        (failing().set(|r| r.max_retries(0)), "no retry left"),
-        (
-            failing().set(|r| r.policy(plain().retry(Operations::NONE))),
-            "the operation is not retried",
-        ),
-        (
-            failing().set(|r| r.retry_after(|_| Some(61 * SECOND))),
-            "asked to wait too long",
-        ),
-        (
-            failing().set(|r| r.policy(plain().deadline(SECOND / 2))),
-            "no time left before the deadline",
-        ),
-        (
-            failing().set(|r| r.budget(RetryBudget::new(13))),
-            "no retry left in the budget",
-        ),
-    ] {
+fn giving_up_is_an_error_but_on_what_is_not_transient() {
+    for (scene, why) in given_up() {
         let traced = traced_chat(scene);
-        assert_eq!(traced[0], "ERROR crabllm_retry: call failed", "{why}");
-        assert_eq!(traced[9], format!("  crabllm_retry.why = {why}"));
+        let level = match why {
+            GiveUpReason::NotTransient => "WARN",
+            _ => "ERROR",
+        };
+        assert_eq!(traced[0], format!("{level} crabllm_retry: call failed"));
+        assert_eq!(traced[9..], [format!("  crabllm_retry.why = {why}")]);
     }
 }
 

@@ -8,7 +8,8 @@ use crabllm_retry::crabllm_core_0_0_19::{
     json,
 };
 use crabllm_retry::{
-    Backoff, Instant, Jitter, Policy, Retrying, Scripted, Step, Timer, VirtualSleep, VirtualTimer,
+    Backoff, GiveUpReason, Instant, Jitter, Operations, Policy, RetryBudget, Retrying, Scripted,
+    Step, Timer, VirtualSleep, VirtualTimer,
 };
 use std::{
     sync::{
@@ -140,6 +141,31 @@ impl Scene {
     pub fn attempts(&self) -> usize {
         self.scripted.attempts().len()
     }
+}
+
+/// A call that is given up for each of the reasons there are, after one attempt.
+pub fn given_up() -> [(Scene, GiveUpReason); 6] {
+    let failing = || Scene::new([Step::status(503)]);
+    [
+        (Scene::new([Step::status(400)]), GiveUpReason::NotTransient),
+        (
+            failing().set(|r| r.policy(plain().retry(Operations::NONE))),
+            GiveUpReason::NotRetried,
+        ),
+        (failing().set(|r| r.max_retries(0)), GiveUpReason::Exhausted),
+        (
+            failing().set(|r| r.retry_after(|_| Some(61 * SECOND))),
+            GiveUpReason::RetryAfterTooLong,
+        ),
+        (
+            failing().set(|r| r.policy(plain().deadline(SECOND / 2))),
+            GiveUpReason::Deadline,
+        ),
+        (
+            failing().set(|r| r.budget(RetryBudget::new(13))),
+            GiveUpReason::Budget,
+        ),
+    ]
 }
 
 /// The default policy with delays of exactly 1, 2, 4, … seconds.
