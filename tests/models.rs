@@ -4,14 +4,13 @@
 
 mod common;
 
-use common::{SECOND, Scene, block_on, exactly, plain, poll_once, request};
+use common::{SECOND, Scene, Wrapper, block_on, exactly, plain, request};
 use crabllm_retry::{
-    Event, Policy, Step,
-    crabllm_core_0_0_19::{Error, Provider, ProviderConfig},
+    Event, Operations, Policy, Step,
+    crabllm_core_0_0_19::{Provider, ProviderConfig},
 };
 use futures::StreamExt;
 use std::{
-    pin::pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -22,25 +21,40 @@ fn failing() -> Scene {
 
 #[test]
 fn every_part_of_a_models_policy_counts() {
-    let own = Policy::default()
-        .max_retries(1)
-        .backoff(exactly(7 * SECOND))
-        .timeout(5 * SECOND);
-    let scene = Scene::new([Step::hang(), Step::hang()]).set(|r| r.policy_for("m", own));
-    let result = block_on(scene.retrying.chat_completion(&request()));
-    assert!(matches!(result, Err(Error::Timeout)));
-    assert_eq!(scene.sleeps.asked(), [5 * SECOND, 7 * SECOND, 5 * SECOND]);
-}
-
-#[test]
-fn a_models_stream_has_the_silence_of_its_policy() {
-    let own = plain().stream_idle(3 * SECOND);
-    let scene = Scene::by_hand([Step::stream([Step::hang()])]).set(|r| r.policy_for("m", own));
-    let request = request();
-    let mut stream = block_on(scene.retrying.chat_completion_stream(&request)).unwrap();
-    let mut next = pin!(stream.next());
-    assert!(poll_once(&mut next).is_pending());
-    assert_eq!(scene.sleeps.asked(), [3 * SECOND]);
+    // A call that is throttled, hangs and succeeds, and a stream that stalls.
+    let sleeps = |change: &dyn Fn(Wrapper) -> Wrapper| {
+        let script = [
+            Step::status(429),
+            Step::hang(),
+            Step::ok(),
+            Step::stream([Step::hang()]),
+        ];
+        let scene = Scene::new(script)
+            .set(|r| change(r).retry_after(|error| error.is_throttling().then_some(2 * SECOND)));
+        let _ = block_on(scene.retrying.chat_completion(&request()));
+        if let Ok(items) = block_on(scene.retrying.chat_completion_stream(&request())) {
+            block_on(items.count());
+        }
+        scene.sleeps.asked()
+    };
+    for own in [
+        plain().max_retries(0),
+        plain().timeout(7 * SECOND),
+        plain().deadline(20 * SECOND),
+        plain().backoff(exactly(7 * SECOND)),
+        plain().throttle_backoff(exactly(7 * SECOND)),
+        plain().max_retry_after(SECOND),
+        plain().stream_idle(7 * SECOND),
+        plain().retry(Operations::NONE),
+    ] {
+        let expected = sleeps(&|r| r.policy(own.clone()));
+        assert_eq!(
+            sleeps(&|r| r.policy_for("m", own.clone())),
+            expected,
+            "{own:?}"
+        );
+        assert_ne!(sleeps(&|r| r), expected, "{own:?} makes a difference");
+    }
 }
 
 #[test]

@@ -62,12 +62,18 @@ fn there_is_no_sleep_after_the_last_attempt() {
 
 #[test]
 fn an_error_that_is_not_transient_is_returned_at_once_and_unchanged() {
-    for script in [Step::invalid(), Step::status(400), Step::status(529)] {
-        let scene = Scene::new([script]);
+    for step in [
+        Step::invalid(),
+        Step::status_with_body(400, "why"),
+        Step::status_with_body(529, "why not"),
+    ] {
+        let scene = Scene::new([step.clone(), step]);
         let error = block_on(scene.retrying.chat_completion(&request())).unwrap_err();
-        assert!(!error.is_transient(), "{error}");
         assert_eq!(scene.attempts(), 1);
         assert!(scene.sleeps.asked().is_empty());
+
+        let own = block_on(scene.scripted.chat_completion(&request())).unwrap_err();
+        assert_eq!(format!("{error:?}"), format!("{own:?}"));
     }
 }
 
