@@ -91,7 +91,8 @@ mod wrappers;
 
 use allocator::{Heap, heap};
 use args::Args;
-use console::{arguments, eprint, print};
+use clap::Parser;
+use console::{eprint, print};
 use covered::Covered;
 use round::{EXECUTORS, Round, Stuck};
 use std::{ops::Range, process::ExitCode, sync::Arc, time::Instant};
@@ -106,10 +107,7 @@ const REPLAYED: usize = 5000;
 const TOLERANCE: i64 = 4 << 10;
 
 fn main() -> ExitCode {
-    let args: Args = match arguments() {
-        Ok(args) => args,
-        Err(code) => return code,
-    };
+    let args = Args::parse();
     let tally = Arc::<Tally>::default();
     let result = in_virtual_time(&args, &tally).and_then(|()| over_sockets(&args, &tally));
     if let Err(error) = result {
