@@ -19,6 +19,8 @@
 mod args;
 #[path = "retry_storm/chart.rs"]
 mod chart;
+#[path = "support/console.rs"]
+mod console;
 #[path = "retry_storm/contender.rs"]
 mod contender;
 #[path = "retry_storm/figures.rs"]
@@ -36,23 +38,26 @@ mod table;
 
 use args::Args;
 use clap::Parser;
+use console::{eprint, print};
 use contender::Contender;
-use std::{
-    error::Error,
-    io::{Write, stdout},
-};
+use std::{fs, process::ExitCode};
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
     let args = Args::parse();
     let scenario = args.scenario();
     let contenders = Contender::all();
     let records = simulation::run_all(&contenders, &scenario);
-    chart::draw(&args.svg, &contenders, &records, &scenario)?;
-    let table = table::write(&contenders, &records, &scenario);
-    writeln!(
-        stdout(),
-        "{table}\nAttempts per second: {}",
-        args.svg.display()
-    )?;
-    Ok(())
+    print(&table::write(&contenders, &records, &scenario));
+    let chart = chart::draw(&contenders, &records, &scenario);
+    let path = args.svg.display();
+    match chart.and_then(|svg| Ok(fs::write(&args.svg, svg)?)) {
+        Ok(()) => {
+            print(&format!("\nAttempts per second: {path}\n"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprint(&format!("error: {path}: {error}"));
+            ExitCode::FAILURE
+        }
+    }
 }

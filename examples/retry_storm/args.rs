@@ -1,8 +1,8 @@
 //! The command line.
 
 use crate::scenario::Scenario;
-use clap::Parser;
-use std::{num::NonZeroUsize, path::PathBuf};
+use clap::{Parser, builder::RangedU64ValueParser};
+use std::path::PathBuf;
 
 /// Simulate an outage and what four retry policies make of it.
 #[derive(Parser)]
@@ -14,8 +14,13 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// How many callers there are, at most 100 in a process
-    #[arg(long, value_name = "N", default_value = "10000")]
-    callers: NonZeroUsize,
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "10000",
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..=100_000),
+    )]
+    callers: usize,
     /// What a request that is rejected costs the server, in requests that it could have served
     #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = share)]
     rejection_cost: f64,
@@ -25,7 +30,7 @@ impl Args {
     /// What to simulate.
     pub fn scenario(&self) -> Scenario {
         Scenario {
-            callers: self.callers.get(),
+            callers: self.callers,
             rejection_cost: self.rejection_cost,
             seed: self.seed,
         }

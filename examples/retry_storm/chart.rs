@@ -6,7 +6,7 @@ use crate::{
     scenario::Scenario,
 };
 use plotters::prelude::*;
-use std::{error::Error, path::Path, time::Duration};
+use std::{error::Error, time::Duration};
 
 /// Width and height, in pixels.
 const SIZE: (u32, u32) = (800, 400);
@@ -25,13 +25,12 @@ const LINES: [(RGBColor, u32); 4] = [
 const GREY: RGBColor = RGBColor(90, 90, 90);
 const SHADE: RGBColor = RGBColor(240, 228, 228);
 
-/// Draws the chart into a file.
+/// Draws the chart, as an SVG.
 pub fn draw(
-    path: &Path,
     contenders: &[Contender],
     records: &[Record],
     scenario: &Scenario,
-) -> Result<(), Box<dyn Error>> {
+) -> Result<String, Box<dyn Error>> {
     let lines: Vec<_> = records.iter().map(attempts_per_second).collect();
     let points = lines.iter().flatten().map(|&(_, attempts)| attempts);
     let top = points.fold(scenario.capacity(), f64::max) * 1.1;
@@ -41,7 +40,8 @@ pub fn draw(
         Scenario::OUTAGE.end.as_secs_f64(),
     );
 
-    let area = SVGBackend::new(path, SIZE).into_drawing_area();
+    let mut svg = String::new();
+    let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&area)
         .margin(12)
@@ -85,7 +85,8 @@ pub fn draw(
         .border_style(BLACK.mix(0.2))
         .draw()?;
     area.present()?;
-    Ok(())
+    drop((chart, area));
+    Ok(svg)
 }
 
 /// The attempts in each second, at the middle of it.

@@ -139,13 +139,8 @@ impl Bucket {
 
 fn response(request: &ChatCompletionRequest) -> ChatCompletionResponse {
     ChatCompletionResponse {
-        id: String::new(),
-        object: String::new(),
-        created: 0,
         model: request.model.clone(),
-        choices: Vec::new(),
-        usage: None,
-        system_fingerprint: None,
+        ..ChatCompletionResponse::default()
     }
 }
 

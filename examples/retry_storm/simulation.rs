@@ -8,7 +8,6 @@ use crabllm_retry::{
 use fastrand::Rng;
 use futures::{FutureExt, StreamExt, executor::block_on, stream};
 use std::{
-    mem,
     ops::Range,
     sync::{Arc, Mutex},
     thread,
@@ -55,7 +54,7 @@ pub fn run(contender: &Contender, scenario: &Scenario) -> Record {
         });
     // All calls are one task to the clock: it moves when all of them wait.
     block_on(clock.task(calls));
-    mem::replace(&mut record.lock().unwrap(), Record::new())
+    record.lock().unwrap().clone()
 }
 
 /// When each call begins and who makes it: every caller once a period, at its own time in it.

@@ -35,6 +35,7 @@ pub fn write(contenders: &[Contender], records: &[Record], scenario: &Scenario) 
     }
     text.push_str(
         "\n\
+        policy          those of crabllm-core and OpenAI's library are played by this crate's engine\n\
         attempts/call   in the outage\n\
         worst second    the same in the worst second of all\n\
         recovery        from the end of the outage until 99 % of new calls succeed for good\n\
