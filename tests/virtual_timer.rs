@@ -116,11 +116,13 @@ fn whoever_makes_or_drops_sleeps_holds_the_clock() {
 }
 
 #[test]
-fn a_clock_and_its_sleeps_show_their_times() {
+fn clocks_sleeps_and_tasks_can_be_shown() {
     let timer = VirtualTimer::manual();
     timer.advance(SECOND);
     let sleep = timer.sleep(SECOND);
     assert_eq!(format!("{sleep:?}"), "VirtualSleep { deadline: 2s, .. }");
+    let task = timer.task(pending::<()>());
+    assert_eq!(format!("{task:?}"), "VirtualTask { .. }");
     assert_eq!(
         format!("{timer:?}"),
         "VirtualTimer { elapsed: 1s, sleeping: 1 }"
