@@ -202,8 +202,8 @@ async fn serve(listener: &Async<TcpListener>, executor: &LocalExecutor<'_>, stat
 struct Connection {
     stream: Async<TcpStream>,
     received: Vec<u8>,
-    /// What the answer to the current request says to whom has sent it.
-    header: &'static str,
+    /// Whether a web page has sent the current request, whose answer is then the last one.
+    for_page: bool,
 }
 
 impl Connection {
@@ -213,22 +213,20 @@ impl Connection {
         Self {
             stream,
             received: Vec::new(),
-            header: "",
+            for_page: false,
         }
     }
 
     /// Answers requests until the client closes the connection, or a fault does, or the client is a
     /// web page.
     async fn run(mut self, state: &State) -> io::Result<()> {
-        while self.header.is_empty()
+        while !self.for_page
             && let Some(request) = self.request().await?
         {
             if let Some(answer) = pages::answer(state, &request) {
                 return self.stream.write_all(&answer).await;
             }
-            if request.from_page {
-                self.header = FOR_PAGES;
-            }
+            self.for_page = request.from_page;
             state.requests.fetch_add(1, Ordering::Relaxed);
             Timer::after(state.thinking).await;
             let Some(dialect) = Dialect::of(&request.path) else {
@@ -297,11 +295,15 @@ impl Connection {
 
     fn answer(&self, status: u16, header: &str, body: &Value) -> String {
         let body = body.to_string();
-        let (length, for_sender) = (body.len(), self.header);
+        let (length, for_page) = (body.len(), self.headers_for_page());
         format!(
             "HTTP/1.1 {status} \r\ncontent-type: application/json\r\n\
-             content-length: {length}\r\n{for_sender}{header}\r\n{body}"
+             content-length: {length}\r\n{for_page}{header}\r\n{body}"
         )
+    }
+
+    fn headers_for_page(&self) -> &'static str {
+        if self.for_page { FOR_PAGES } else { "" }
     }
 
     async fn reply(
@@ -334,7 +336,7 @@ impl Connection {
         let head = format!(
             "HTTP/1.1 200 \r\ncontent-type: text/event-stream\r\n{}\
              transfer-encoding: chunked\r\n\r\n",
-            self.header
+            self.headers_for_page()
         );
         self.stream.write_all(head.as_bytes()).await?;
         for event in events {

@@ -52,13 +52,15 @@ pub fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> io::Result<()> {
+    let port = args.port;
     let server = FlakyServer::start_with(Setup {
         thinking: THINKING,
         newcomers: Some(script),
         files: files(args)?,
-        port: args.port,
+        port,
         ..Setup::default()
-    })?;
+    })
+    .map_err(|error| io::Error::other(format!("port {port}: {error}")))?;
     let mut out = io::stdout();
     writeln!(out, "{}", server.page())?;
     out.flush()?;
@@ -68,14 +70,12 @@ fn run(args: &Args) -> io::Result<()> {
 }
 
 /// The script of a message: the page names each by its number, and something new for each
-/// conversation, as in `2 of 1763900000000`.
+/// conversation, as in `2 of 1763900000000`. Whoever has no number has no script.
 fn script(caller: &str) -> Vec<Fault> {
-    let number = caller
-        .split(' ')
-        .next()
-        .and_then(|number| number.parse().ok());
-    let number: usize = number.unwrap_or(SCRIPTS.len());
-    SCRIPTS[number.saturating_sub(1) % SCRIPTS.len()].to_vec()
+    let number = caller.split(' ').next().and_then(|it| it.parse().ok());
+    number.map_or_else(Vec::new, |number: usize| {
+        SCRIPTS[number.saturating_sub(1) % SCRIPTS.len()].to_vec()
+    })
 }
 
 fn files(args: &Args) -> io::Result<HashMap<String, File>> {
