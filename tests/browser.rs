@@ -2,7 +2,11 @@
 //! Node as well, whose are much the same.
 
 #![cfg(all(target_family = "wasm", target_os = "unknown"))]
-#![cfg(all(feature = "crabllm-core-0_0_19", feature = "futures-timer"))]
+#![cfg(all(
+    feature = "crabllm-core-0_0_19",
+    feature = "futures-timer",
+    feature = "test-util"
+))]
 
 mod common;
 

@@ -1,6 +1,11 @@
 //! Dropping, sharing, moving and panicking.
 
-#![cfg(all(feature = "crabllm-core-0_0_19", feature = "futures-timer"))]
+#![cfg(all(
+    feature = "async-io",
+    feature = "crabllm-core-0_0_19",
+    feature = "futures-timer",
+    feature = "test-util"
+))]
 
 mod common;
 

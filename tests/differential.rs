@@ -7,7 +7,11 @@
 //!
 //! `DIFFERENTIAL_SEED` and `DIFFERENTIAL_CASES` choose other scripts and more.
 
-#![cfg(all(feature = "crabllm-core-0_0_25", feature = "futures-timer"))]
+#![cfg(all(
+    feature = "crabllm-core-0_0_25",
+    feature = "futures-timer",
+    feature = "test-util"
+))]
 
 #[path = "common/mod.rs"]
 mod common;

@@ -1,6 +1,6 @@
 //! Policies for single models, and policies from a configuration.
 
-#![cfg(feature = "crabllm-core-0_0_19")]
+#![cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))]
 
 mod common;
 

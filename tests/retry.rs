@@ -1,6 +1,6 @@
 //! Which failures are retried, how often, and after which delays.
 
-#![cfg(feature = "crabllm-core-0_0_19")]
+#![cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))]
 
 mod common;
 

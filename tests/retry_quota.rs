@@ -1,7 +1,7 @@
 //! The cases by which the AWS SDKs specify the retry quota of their standard
 //! mode, with the same names.
 
-#![cfg(feature = "crabllm-core-0_0_19")]
+#![cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))]
 
 mod common;
 

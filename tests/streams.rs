@@ -1,6 +1,6 @@
 //! Open streams.
 
-#![cfg(feature = "crabllm-core-0_0_19")]
+#![cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))]
 
 mod common;
 

@@ -1,6 +1,10 @@
 //! What `trace` makes of events.
 
-#![cfg(all(feature = "crabllm-core-0_0_19", feature = "tracing"))]
+#![cfg(all(
+    feature = "crabllm-core-0_0_19",
+    feature = "test-util",
+    feature = "tracing"
+))]
 
 mod common;
 

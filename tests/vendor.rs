@@ -1,6 +1,6 @@
 //! What the hooks of `vendor` change about a call.
 
-#![cfg(feature = "crabllm-core-0_0_19")]
+#![cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))]
 
 mod common;
 

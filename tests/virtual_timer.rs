@@ -1,5 +1,7 @@
 //! The clock that stands still until nobody has anything else to do.
 
+#![cfg(feature = "test-util")]
+
 use crabllm_retry::{Timer, VirtualSleep, VirtualTimer};
 use futures::{
     FutureExt, StreamExt,

@@ -1,7 +1,11 @@
 //! User code that was written against crabllm-core's own `Retrying` compiles
 //! and behaves the same with this crate's, with nothing changed but the import.
 
-#![cfg(all(feature = "crabllm-core-0_0_25", feature = "futures-timer"))]
+#![cfg(all(
+    feature = "crabllm-core-0_0_25",
+    feature = "futures-timer",
+    feature = "test-util"
+))]
 
 use crabllm_retry::{
     FuturesTimer, Scripted, Step,

@@ -7,6 +7,7 @@
 //!
 //! `MODEL_SEED` and `MODEL_CASES` choose other cases and more.
 
+#![cfg(feature = "test-util")]
 #![cfg(any(feature = "crabllm-core-0_0_19", feature = "crabllm-core-0_0_25"))]
 #![cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 

@@ -1,6 +1,7 @@
 //! Every method of the trait, in each release: forwarded, and classed as the
 //! contract says.
 
+#![cfg(feature = "test-util")]
 #![cfg(any(feature = "crabllm-core-0_0_19", feature = "crabllm-core-0_0_25"))]
 
 #[path = "../common/mod.rs"]

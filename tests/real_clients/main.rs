@@ -4,6 +4,7 @@
 //! Each claim is checked for every method of every client, all at once. What the server counts
 //! is the proof of what was sent.
 
+#![cfg(feature = "async-io")]
 #![cfg(any(feature = "crabllm-core-0_0_19", feature = "crabllm-core-0_0_25"))]
 
 mod answer;
