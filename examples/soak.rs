@@ -111,7 +111,7 @@ fn main() -> ExitCode {
     let tally = Arc::<Tally>::default();
     let result = in_virtual_time(&args, &tally).and_then(|()| over_sockets(&args, &tally));
     if let Err(error) = result {
-        tally.demand(false, "a soak to its end", || error);
+        tally.end_early(&error);
     }
     print(&tally.verdict());
     ExitCode::from(u8::from(!tally.is_clean()))

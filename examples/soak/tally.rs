@@ -72,6 +72,15 @@ impl Tally {
         }
     }
 
+    /// Says why a soak has not come to its end, which is a fault of its own where there is no other.
+    pub fn end_early(&self, why: &str) {
+        let expected = "a soak to its end";
+        match self.is_clean() {
+            true => self.fault(Fault::Broken, expected, why),
+            false => self.describe(expected, why),
+        }
+    }
+
     /// Demands that all of this was covered.
     pub fn demand_covered(&self, all: &[Covered]) {
         for &covered in all {

@@ -95,13 +95,16 @@ impl Wrappers {
     }
 }
 
-/// A budget that is half full: a retry has paid the other half.
+/// A budget that is half full: one retry has paid the other half.
 fn ample() -> RetryBudget {
     let budget = budget::budget(2 * HALF);
     let clock = VirtualTimer::manual();
-    let down = Scripted::new(clock.clone(), [(); 9].map(|()| Step::status(503)));
+    // The policy allows no second retry, and the second error none either: a wrapper at fault
+    // would pay all, and each call be at odds with the budget rather than with the fault.
+    let steps = [Step::status(503), Step::status(400)];
+    let provider = Scripted::new(clock.clone(), steps);
     let at_once = Backoff::exponential(Duration::ZERO, Duration::ZERO);
-    let spender = Retrying::with_timer(down, clock)
+    let spender = Retrying::with_timer(provider, clock)
         .policy(Policy::default().max_retries(1).backoff(at_once))
         .budget(budget.clone().cost(HALF));
     let request = question("m", "", None);
