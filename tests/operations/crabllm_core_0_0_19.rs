@@ -2,7 +2,7 @@
 
 use crate::{
     methods::crabllm_core_0_0_19::ThisRelease,
-    recorder::{Recorded, Recorder, Speaks},
+    recorder::{Dialect, Recorded, Recorder, Speaks},
 };
 use bytes::Bytes;
 use crabllm_retry::crabllm_core_0_0_19::{

@@ -3,7 +3,7 @@
 use crate::{
     common::{SECOND, Scene, block_on},
     methods::crabllm_core_0_0_25::{ThisRelease, chat},
-    recorder::{Recorded, Recorder, Speaks},
+    recorder::{Dialect, Recorded, Recorder, Speaks},
 };
 use bytes::Bytes;
 use crabllm_retry::{

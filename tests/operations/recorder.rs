@@ -41,10 +41,12 @@ impl Recorder {
     }
 }
 
+/// A method that says whether a provider speaks a dialect, and its name.
+pub type Dialect = (&'static str, fn(&Recorded) -> bool);
+
 /// A release whose providers say which dialects they speak.
 pub trait Speaks {
-    /// The methods that say so, by their names.
-    const DIALECTS: &'static [(&'static str, fn(&Recorded) -> bool)];
+    const DIALECTS: &'static [Dialect];
 }
 
 /// Makes a provider of [`Recorder`]: after each method stands what is written
@@ -73,7 +75,7 @@ macro_rules! recorder {
         }
 
         impl Speaks for ThisRelease {
-            const DIALECTS: &'static [(&'static str, fn(&Recorded) -> bool)] =
+            const DIALECTS: &'static [Dialect] =
                 &[$((stringify!($dialect), Recorded::$dialect)),*];
         }
     };
