@@ -54,11 +54,11 @@ fn predict(case: &Case, seen: &[Account]) -> Vec<Account> {
 }
 
 /// The delay that jitter has drawn, as far as an event shows it: that of a retry
-/// is told; one that would have reached past the deadline was a long one; and of
-/// any other it does not matter how long it was. No failure, no delay.
+/// is told; one that would have reached past the deadline was long; for any other
+/// failure it does not matter, and a success has none.
 ///
-/// The model takes it for what it is told only within the bounds of the jitter.
-/// So if the library has left these, the model says something else than it.
+/// [`predict`] brings it within the bounds of the jitter. So where the library
+/// has drawn beyond them, the model tells of another delay, and the case fails.
 fn wished(told: &What) -> Option<Duration> {
     match told {
         What::Retry {
