@@ -1,5 +1,4 @@
-//! Deadlines in their order: a doubly linked chain in a slab, and a tree beside
-//! it.
+//! Deadlines in their order: a few chains in a slab, and a tree.
 
 use crate::Instant;
 use std::{collections::BTreeSet, mem, task::Waker};
@@ -8,10 +7,10 @@ use std::{collections::BTreeSet, mem, task::Waker};
 ///
 /// Entries stay where they are in `entries` and are linked by their positions,
 /// so memory is given back only when none is there. Deadlines of one length come
-/// in their order, so each is appended to the chain at its tail, or put a few
-/// places before it where two threads have met. A deadline that is much earlier
-/// than the tail is of another length: it is a stray, and finds its place in a
-/// tree, or else it would walk past all the longer ones.
+/// in their order, so each is appended to a chain. One that is earlier than the
+/// last of a chain is of another length, or has met another thread, and is
+/// appended to the next chain; where there are more lengths than chains, it is a
+/// stray and finds its place in a tree.
 #[derive(Debug)]
 pub(super) struct List {
     entries: Vec<Entry>,
@@ -22,11 +21,17 @@ pub(super) struct List {
     /// The free entry that was freed last.
     free: Position,
 
+    chains: [Chain; CHAINS],
+
+    /// The deadlines that are in no chain, and where they are.
+    strays: BTreeSet<(Instant, Position)>,
+}
+
+/// Deadlines of which none is earlier than the one before.
+#[derive(Clone, Copy, Debug)]
+struct Chain {
     head: Position,
     tail: Position,
-
-    /// The deadlines that are not in the chain, and where they are.
-    strays: BTreeSet<(Instant, Position)>,
 }
 
 #[derive(Debug)]
@@ -36,7 +41,7 @@ struct Entry {
     /// `None` once the deadline has expired, and in a free entry.
     waker: Option<Waker>,
 
-    /// [`STRAY`] where the entry is not in the chain.
+    /// [`STRAY`] where the entry is in no chain.
     before: Position,
 
     /// In a free entry, the one that was freed before.
@@ -48,11 +53,12 @@ type Position = u32;
 /// Where there is no entry.
 const NONE: Position = Position::MAX;
 
-/// What is before an entry that is not in the chain.
+/// What is before an entry that is in no chain.
 const STRAY: Position = NONE - 1;
 
-/// How many places before the tail a deadline may find its place in the chain.
-const NEAR: usize = 8;
+/// As many as a wrapper has timeouts of different lengths, most often, and one
+/// for threads that meet.
+const CHAINS: usize = 4;
 
 /// The number of entries that an empty list always keeps.
 const SPARE: usize = 64;
@@ -77,8 +83,10 @@ impl List {
             entries: Vec::new(),
             taken: 0,
             free: NONE,
-            head: NONE,
-            tail: NONE,
+            chains: [Chain {
+                head: NONE,
+                tail: NONE,
+            }; CHAINS],
             strays: BTreeSet::new(),
         }
     }
@@ -92,16 +100,16 @@ impl List {
     /// more.
     #[inline]
     pub(super) fn insert(&mut self, deadline: Instant, waker: Waker) -> Option<Key> {
-        let place = self.place(deadline);
-        let (before, after) = place.unwrap_or((STRAY, NONE));
+        let chain = self.chain_for(deadline);
+        let before = chain.map_or(STRAY, |chain| self.chains[chain].tail);
         let key = self.take(Entry {
             deadline,
             waker: Some(waker),
             before,
-            after,
+            after: NONE,
         })?;
-        match place {
-            Some((before, after)) => self.link(before, after, key, key),
+        match chain {
+            Some(chain) => self.append(chain, before, key),
             None => self.stray(deadline, key),
         }
         Some(Key(key))
@@ -163,25 +171,29 @@ impl List {
     }
 
     fn earliest(&self) -> Option<(Instant, Position)> {
-        let head = self.get(self.head).map(|head| (head.deadline, self.head));
-        let stray = self.strays.first().copied();
-        head.into_iter().chain(stray).min()
+        let heads = self.chains.iter().filter_map(|&Chain { head, .. }| {
+            let deadline = self.get(head)?.deadline;
+            Some((deadline, head))
+        });
+        heads.chain(self.strays.first().copied()).min()
     }
 
-    /// Between which entries of the chain a deadline belongs, behind all that
-    /// are not later, if that is near the tail.
+    /// The first chain whose last deadline is not later than this one.
     #[inline]
-    fn place(&self, deadline: Instant) -> Option<(Position, Position)> {
-        let (mut before, mut after) = (self.tail, NONE);
-        for _ in 0..=NEAR {
-            match self.get(before) {
-                Some(entry) if entry.deadline > deadline => {
-                    after = mem::replace(&mut before, entry.before);
-                }
-                _ => return Some((before, after)),
-            }
+    fn chain_for(&self, deadline: Instant) -> Option<usize> {
+        self.chains.iter().position(|chain| {
+            let last = self.get(chain.tail);
+            last.is_none_or(|last| last.deadline <= deadline)
+        })
+    }
+
+    #[inline]
+    fn append(&mut self, chain: usize, last: Position, position: Position) {
+        self.chains[chain].tail = position;
+        match self.get_mut(last) {
+            Some(last) => last.after = position,
+            None => self.chains[chain].head = position,
         }
-        None
     }
 
     #[cold]
@@ -212,32 +224,27 @@ impl List {
         Some(position)
     }
 
-    /// Takes an entry out of the chain or the tree, if it is in there.
+    /// Takes an entry out of its chain or the tree, if it is in there.
     #[inline]
     fn unlink(&mut self, position: Position) -> Option<Waker> {
         let entry = self.get_mut(position)?;
         let waker = entry.waker.take()?;
-        let (before, after) = (entry.before, entry.after);
+        let (deadline, before, after) = (entry.deadline, entry.before, entry.after);
         if before == STRAY {
-            let deadline = entry.deadline;
             self.strays.remove(&(deadline, position));
-        } else {
-            self.link(before, after, after, before);
+            return Some(waker);
+        }
+        if let Some(entry) = self.get_mut(before) {
+            entry.after = after;
+        } else if let Some(chain) = self.chains.iter_mut().find(|it| it.head == position) {
+            chain.head = after;
+        }
+        if let Some(entry) = self.get_mut(after) {
+            entry.before = before;
+        } else if let Some(chain) = self.chains.iter_mut().find(|it| it.tail == position) {
+            chain.tail = before;
         }
         Some(waker)
-    }
-
-    /// Has `next` follow the entry `before`, and `previous` precede `after`.
-    #[inline]
-    fn link(&mut self, before: Position, after: Position, next: Position, previous: Position) {
-        match self.get_mut(before) {
-            Some(entry) => entry.after = next,
-            None => self.head = next,
-        }
-        match self.get_mut(after) {
-            Some(entry) => entry.before = previous,
-            None => self.tail = previous,
-        }
     }
 
     #[inline]
@@ -269,8 +276,8 @@ mod tests {
         list.insert(at(nanos), waker).unwrap()
     }
 
-    /// The deadlines of the chain from head to tail, after a walk both ways.
-    fn order(list: &List) -> Vec<Instant> {
+    /// The deadlines of a chain from head to tail, after a walk both ways.
+    fn links(list: &List, chain: Chain) -> Vec<Instant> {
         let walk = |mut position: Position, forward: bool| {
             let mut deadlines = Vec::new();
             while let Some(entry) = list.get(position) {
@@ -279,11 +286,21 @@ mod tests {
             }
             deadlines
         };
-        let mut backward = walk(list.tail, false);
+        let mut backward = walk(chain.tail, false);
         backward.reverse();
-        let forward = walk(list.head, true);
+        let forward = walk(chain.head, true);
         assert_eq!(forward, backward);
+        assert!(forward.is_sorted());
         forward
+    }
+
+    /// All deadlines, the earliest first.
+    fn order(list: &List) -> Vec<Instant> {
+        let chains = list.chains.iter().flat_map(|&chain| links(list, chain));
+        let strays = list.strays.iter().map(|&(deadline, _)| deadline);
+        let mut deadlines: Vec<_> = chains.chain(strays).collect();
+        deadlines.sort();
+        deadlines
     }
 
     #[test]
@@ -297,20 +314,35 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_far_from_the_tail_walks_past_a_few_only() {
+    fn as_many_chains_are_used_as_there_are_lengths() {
         let mut list = List::new();
-        let long = NEAR as u64 + 10;
-        for nanos in 10..=long {
-            insert(&mut list, nanos, noop_waker());
+        for now in 0..10 {
+            for length in [300, 60, 30] {
+                insert(&mut list, now + length, noop_waker());
+            }
         }
-        insert(&mut list, 10, noop_waker());
-        let stray = insert(&mut list, 9, noop_waker());
-        assert_eq!(order(&list).len(), NEAR + 2);
-        assert_eq!(list.strays.len(), 1);
-        assert_eq!(list.first(), Some(at(9)));
-        list.remove(&stray);
+        let lengths = list.chains.map(|chain| links(&list, chain).len());
+        assert_eq!(lengths, [10, 10, 10, 0]);
         assert!(list.strays.is_empty());
+        assert_eq!(list.first(), Some(at(30)));
+    }
+
+    #[test]
+    fn a_deadline_for_which_there_is_no_chain_has_its_place_all_the_same() {
+        let mut list = List::new();
+        let nanos = 10..16;
+        let mut keys: Vec<_> = nanos
+            .clone()
+            .rev()
+            .map(|nanos| insert(&mut list, nanos, noop_waker()))
+            .collect();
+        assert_eq!(list.strays.len(), 6 - CHAINS);
+        assert_eq!(order(&list), nanos.map(at).collect::<Vec<_>>());
         assert_eq!(list.first(), Some(at(10)));
+        list.remove(&keys.remove(5));
+        assert_eq!(list.first(), Some(at(11)));
+        assert!(list.expire(at(11)).is_some());
+        assert!(list.strays.is_empty());
     }
 
     /// What happens to a list, each with a number that says to which entry, or
@@ -358,7 +390,7 @@ mod tests {
                 let first = waiting.map(|(nanos, _)| at(*nanos)).min();
                 while list.expire(at(expired)).is_some() {}
                 prop_assert_eq!(list.first(), first);
-                prop_assert!(order(&list).is_sorted());
+                prop_assert_eq!(order(&list).first().copied(), first);
                 prop_assert_eq!(list.taken, entries.len());
             }
         }
