@@ -4,11 +4,11 @@
 //! all: the answer comes first. Making one of the timer crate's for each call
 //! costs more than the rest of the call: an allocation, and a wake of the thread
 //! or reactor that keeps the timers. But a sleep for the first deadline of many
-//! serves them all. And since nearly all calls of a wrapper have the same
-//! timeout, their deadlines pass in the order in which they were set, so that
-//! keeping them in order costs nothing. Only a deadline of another length, such
-//! as that of an attempt which is cut to the deadline of its call, has to find
-//! its place.
+//! serves them all. And since the calls of a wrapper have few different timeouts,
+//! the deadlines of each length pass in the order in which they were set, so that
+//! keeping them in order costs next to nothing. Only where there are many lengths,
+//! such as those of attempts that are cut to the deadlines of their calls, has one
+//! to find its place.
 //!
 //! # How it goes
 //!

@@ -11,6 +11,7 @@ use loom::{
     sync::Mutex,
     thread::{self, JoinHandle},
 };
+use std::time::Duration;
 
 const TICK: Duration = Duration::from_secs(1);
 
