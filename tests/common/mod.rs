@@ -24,26 +24,6 @@ pub use futures::executor::block_on;
 
 pub const SECOND: Duration = Duration::from_secs(1);
 
-/// A virtual clock whose sleeps may be shared, as those of the real timers are.
-#[derive(Clone, Debug)]
-pub struct Shareable(pub VirtualTimer);
-
-impl Timer for Shareable {
-    type Sleep = VirtualSleep;
-
-    fn sleep(&self, duration: Duration) -> VirtualSleep {
-        self.0.sleep(duration)
-    }
-
-    fn now(&self) -> Instant {
-        self.0.now()
-    }
-
-    fn is_shareable(&self) -> bool {
-        true
-    }
-}
-
 /// A virtual clock that writes down the sleeps it is asked for.
 #[derive(Clone, Debug)]
 pub struct Sleeps {

@@ -3,7 +3,15 @@
 //! In virtual time the trace is that of `script::EXPECTED`, to the nanosecond.
 //! In real time the same things happen in the same order, and none too early.
 
-#![cfg(all(feature = "crabllm-core-0_0_19", feature = "futures-timer"))]
+#![cfg(all(
+    feature = "crabllm-core-0_0_19",
+    feature = "futures-timer",
+    feature = "test-util",
+    any(
+        feature = "async-io",
+        all(target_family = "wasm", target_os = "unknown")
+    )
+))]
 
 #[path = "../common/mod.rs"]
 mod common;

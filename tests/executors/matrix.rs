@@ -1,7 +1,7 @@
 //! The executors of a machine, each with all timers.
 
 use crate::{
-    common,
+    common::Sleeps,
     executors::{Run, futures_block_on},
     script::{self, Clock, Real, assert_in_real_time, assert_in_virtual_time},
 };
@@ -30,7 +30,7 @@ fn in_virtual_time(run: Run) {
 
 /// As the real timers do it, but to the nanosecond.
 fn in_virtual_time_that_is_shared(run: Run) {
-    in_virtual_time_with(run, common::Shareable);
+    in_virtual_time_with(run, |clock| Sleeps::by(&clock).shareable());
 }
 
 fn in_virtual_time_by_closure(run: Run) {

@@ -1,7 +1,7 @@
 //! The executor of a web page, with all timers. It runs in Node as well.
 
 use crate::{
-    common,
+    common::Sleeps,
     script::{Clock, Line, Play, Real, assert_in_real_time, assert_in_virtual_time},
 };
 use crabllm_retry::{FuturesTimer, Timer, VirtualTimer};
@@ -39,7 +39,7 @@ async fn in_virtual_time() {
 
 #[wasm_bindgen_test]
 async fn in_virtual_time_that_is_shared() {
-    in_virtual_time_with(common::Shareable).await;
+    in_virtual_time_with(|clock| Sleeps::by(&clock).shareable()).await;
 }
 
 #[wasm_bindgen_test]
