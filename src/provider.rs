@@ -77,3 +77,25 @@ impl<P, T: Timer> Retrying<P, T> {
         }
     }
 }
+
+#[cfg(all(test, feature = "test-util"))]
+mod tests {
+    use super::*;
+    use crate::VirtualTimer;
+
+    #[test]
+    fn the_last_attempt_gets_the_raw_body_itself() {
+        let retrying = Retrying::with_timer((), VirtualTimer::manual());
+        for (operation, expected) in [
+            (Operation::ChatCompletionRaw, &[false, false, true][..]),
+            (Operation::ChatCompletionStreamRaw, &[true]),
+        ] {
+            let raw_body = Bytes::from(b"{}".to_vec());
+            let mut body = retrying.bodies(operation, None, raw_body);
+            for itself in expected {
+                let body = body();
+                assert_eq!((&*body, body.is_unique()), (&b"{}"[..], *itself));
+            }
+        }
+    }
+}

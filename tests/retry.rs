@@ -4,22 +4,18 @@
 
 mod common;
 
-use bytes::Bytes;
 use common::{Bare, SECOND, Scene, block_on, exactly, plain, request, status};
 use crabllm_retry::{
     Backoff, Event, Failure, Jitter, Operations, Policy, RetryBudget, Retrying, Scripted, Step,
     Timer, VirtualTimer,
-    crabllm_core_0_0_19::{
-        BoxStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse,
-        EmbeddingInput, EmbeddingRequest, Error, Provider,
-    },
+    crabllm_core_0_0_19::{EmbeddingInput, EmbeddingRequest, Error, Provider},
 };
 use futures::StreamExt;
 use futures_test::task::new_count_waker;
 use std::{
     pin::pin,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     task::Context,
@@ -47,42 +43,6 @@ fn the_default_is_two_retries() {
     let scene = Scene::new(failures(10));
     assert!(block_on(scene.retrying.chat_completion(&request())).is_err());
     assert_eq!(scene.attempts(), 3);
-}
-
-#[test]
-fn the_last_attempt_gets_the_raw_body_itself() {
-    /// Writes down whose each body is, and fails.
-    #[derive(Default)]
-    struct Sole(Mutex<Vec<bool>>);
-
-    impl Provider for Sole {
-        async fn chat_completion(
-            &self,
-            _: &ChatCompletionRequest,
-        ) -> Result<ChatCompletionResponse, Error> {
-            Err(Error::not_implemented("chat_completion"))
-        }
-
-        async fn chat_completion_stream(
-            &self,
-            _: &ChatCompletionRequest,
-        ) -> Result<BoxStream<'static, Result<ChatCompletionChunk, Error>>, Error> {
-            Err(Error::not_implemented("chat_completion_stream"))
-        }
-
-        async fn chat_completion_raw(&self, _: &str, raw_body: Bytes) -> Result<Bytes, Error> {
-            self.0.lock().unwrap().push(raw_body.is_unique());
-            Err(Error::Timeout)
-        }
-    }
-
-    let retrying = Retrying::with_timer(Sole::default(), VirtualTimer::new());
-    let body = Bytes::from(b"{}".to_vec());
-    assert!(block_on(retrying.chat_completion_raw("m", body)).is_err());
-    assert_eq!(
-        retrying.into_inner().0.into_inner().unwrap(),
-        [false, false, true]
-    );
 }
 
 #[test]
