@@ -22,14 +22,8 @@ use std::{
 
 /// Everything that a call needs besides its provider.
 pub(crate) struct Engine<T> {
-    pub(crate) timer: Arc<T>,
-
-    /// The timeouts of the attempts under way.
-    pub(crate) timeouts: Arc<Deadlines<T>>,
-
-    /// The bounds of the open streams that wait for an item; apart from the
-    /// timeouts, since they are of another length.
-    pub(crate) idles: Arc<Deadlines<T>>,
+    /// The timer, and who waits for it: attempts, and open streams.
+    pub(crate) deadlines: Arc<Deadlines<T>>,
 
     pub(crate) policies: Policies,
     pub(crate) budget: Option<RetryBudget>,
@@ -40,9 +34,7 @@ pub(crate) struct Engine<T> {
 impl<T> Clone for Engine<T> {
     fn clone(&self) -> Self {
         Self {
-            timer: self.timer.clone(),
-            timeouts: self.timeouts.clone(),
-            idles: self.idles.clone(),
+            deadlines: self.deadlines.clone(),
             policies: self.policies.clone(),
             budget: self.budget.clone(),
             hooks: self.hooks.clone(),
@@ -53,16 +45,17 @@ impl<T> Clone for Engine<T> {
 
 impl<T: Timer> Engine<T> {
     pub(crate) fn new(timer: T) -> Self {
-        let timer = Arc::new(timer);
         Self {
-            timeouts: Deadlines::new(timer.clone()),
-            idles: Deadlines::new(timer.clone()),
-            timer,
+            deadlines: Deadlines::new(timer),
             policies: Policies::default(),
             budget: None,
             hooks: Hooks::default(),
             entropy: Entropy::default(),
         }
+    }
+
+    pub(crate) fn timer(&self) -> &T {
+        self.deadlines.timer()
     }
 
     /// Makes attempts with `start` until one succeeds or the policy gives up.
@@ -148,7 +141,7 @@ where
                     };
                     match progress.failed(&error) {
                         Some(delay) => {
-                            let delay = Sleep::new(&*progress.engine.timer, delay);
+                            let delay = Sleep::new(progress.engine.timer(), delay);
                             this.step.set(Step::Delay { delay });
                         }
                         None => return Poll::Ready(Err(error)),
@@ -207,13 +200,13 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
     fn begin(&mut self) {
         let first = self.retries == 0;
         if first && (self.engine.hooks.observer.is_some() || self.grant().deadline.is_some()) {
-            self.began = Some(self.engine.timer.now());
+            self.began = Some(self.engine.timer().now());
         }
     }
 
     fn elapsed(&self) -> Duration {
         self.began.map_or(Duration::ZERO, |began| {
-            self.engine.timer.now().saturating_duration_since(began)
+            self.engine.timer().now().saturating_duration_since(began)
         })
     }
 
@@ -223,7 +216,7 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         // The first attempt has to wait from the very poll in which the call
         // began. A deadline among others can be counted from there, which saves
         // a look at the clock; a sleep is counted from now.
-        let shareable = self.engine.timer.is_shareable();
+        let shareable = self.engine.timer().is_shareable();
         let now = self.began.filter(|_| self.retries == 0 && shareable);
         let elapsed = || match now {
             Some(_) => Duration::ZERO,
@@ -235,7 +228,7 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         let left = deadline.map(|deadline| deadline.saturating_sub(elapsed()));
         self.cut = left.is_some_and(|left| timeout.is_none_or(|timeout| left <= timeout));
         let bound = if self.cut { left } else { timeout };
-        Timeout::new(&self.engine.timeouts, bound, now)
+        Timeout::new(&*self.engine.deadlines, bound, now)
     }
 
     /// The error of an attempt whose timeout has passed.

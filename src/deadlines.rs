@@ -76,9 +76,9 @@ mod sync {
     };
 }
 
-/// The deadlines of the calls of one wrapper.
+/// The deadlines of the calls and the open streams of one wrapper.
 pub(crate) struct Deadlines<T> {
-    timer: Arc<T>,
+    timer: T,
     shared: Mutex<Shared>,
 
     /// The sleep for the armed deadline.
@@ -101,7 +101,7 @@ struct Shared {
 }
 
 impl<T: Timer> Deadlines<T> {
-    pub(crate) fn new(timer: Arc<T>) -> Arc<Self> {
+    pub(crate) fn new(timer: T) -> Arc<Self> {
         Arc::new_cyclic(|deadlines: &Weak<Self>| Self {
             timer,
             shared: Mutex::new(Shared {

@@ -122,8 +122,8 @@
 //! wait in a list, and the sleep is for the first of them. So only once a
 //! timeout, not once a call, there is an allocation and a wake of the thread
 //! that keeps the timers. Dropping a call takes its entry out at once; the
-//! shared sleep may run out for nobody. Open streams share another one
-//! likewise.
+//! shared sleep may run out for nobody. Open streams that wait are in that list
+//! too.
 //!
 //! There is no thread, task or global of this crate's own; the only threads are
 //! those of the timer crates: `futures-timer` keeps one helper for the process,

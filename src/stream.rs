@@ -42,7 +42,7 @@ impl<T: Timer> Engine<T> {
             Ok(Box::pin(IdleBounded {
                 items: Some(items),
                 wait: None,
-                idles: self.idles.clone(),
+                deadlines: self.deadlines.clone(),
                 idle: bound(self.policies.of(model).stream_idle),
                 stalled,
                 operation,
@@ -67,7 +67,7 @@ pin_project! {
         #[pin]
         wait: Option<Timeout<T, Arc<Deadlines<T>>>>,
 
-        idles: Arc<Deadlines<T>>,
+        deadlines: Arc<Deadlines<T>>,
         idle: Option<Duration>,
         stalled: fn() -> S,
 
@@ -98,7 +98,7 @@ impl<I, S, T: Timer> Stream for IdleBounded<I, S, T> {
         };
         if this.wait.is_none() {
             this.wait
-                .set(Some(Timeout::new(this.idles.clone(), Some(idle), None)));
+                .set(Some(Timeout::new(this.deadlines.clone(), Some(idle), None)));
         }
         if let Some(wait) = this.wait.as_mut().as_pin_mut() {
             ready!(wait.poll(cx));
@@ -128,7 +128,7 @@ mod tests {
         IdleBounded {
             items: Some(Box::pin(items)),
             wait: None,
-            idles: Deadlines::new(Arc::new(VirtualTimer::manual())),
+            deadlines: Deadlines::new(VirtualTimer::manual()),
             idle,
             stalled: || Error::Timeout,
             operation: Operation::ChatCompletionStream,

@@ -68,8 +68,8 @@ pub trait Timer: Send + Sync + 'static {
     /// each call that has to wait makes a sleep of its own.
     ///
     /// Where making a sleep is expensive, as it is for `FuturesTimer`, a wrapper
-    /// keeps one for the timeouts of all its calls, and one for the silence of
-    /// all its open streams. A timer that says yes promises that
+    /// keeps one for the timeouts of all its calls and the silence of all its open
+    /// streams. A timer that says yes promises that
     /// [`now`](Self::now) is the very clock that its sleeps follow; that
     /// [`sleep`](Self::sleep) may be called, and its sleeps be polled, on any
     /// thread, even while one of them wakes; that a sleep does not wake while it

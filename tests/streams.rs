@@ -4,13 +4,14 @@
 
 mod common;
 
-use common::{SECOND, Scene, block_on, plain, request};
+use common::{SECOND, Scene, block_on, plain, poll_once, request};
 use crabllm_retry::{
     Event, Operations, Step,
     crabllm_core_0_0_19::{BoxStream, ChatCompletionChunk, Error, Provider},
 };
 use futures::{FutureExt, StreamExt, stream};
 use std::{
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -51,6 +52,18 @@ fn items_and_errors_pass_through_in_order() {
         ["item", "503", "item", "config error: no such thing", "item"]
     );
     assert_eq!(scene.attempts(), 1);
+}
+
+#[test]
+fn streams_and_calls_wait_for_one_sleep_that_may_be_shared() {
+    let scene = Scene::by_hand([Step::stream([Step::hang()]), Step::hang()]).shareable();
+    let mut items = open(&scene);
+    assert!(items.next().now_or_never().is_none());
+    let request = request();
+    let mut call = pin!(scene.retrying.chat_completion(&request));
+    assert!(poll_once(&mut call).is_pending());
+    assert_eq!(scene.sleeps.asked(), [90 * SECOND, 30 * SECOND]);
+    assert_eq!(scene.clock.sleeping(), 1);
 }
 
 #[test]

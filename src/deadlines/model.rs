@@ -161,7 +161,7 @@ fn check(preemptions: usize, model: impl Fn(Clock, Arc<Deadlines<Clock>>) + Sync
     builder.preemption_bound = Some(preemptions);
     builder.check(move || {
         let clock = Clock::new();
-        let deadlines = Deadlines::new(Arc::new(clock.clone()));
+        let deadlines = Deadlines::new(clock.clone());
         model(clock.clone(), deadlines.clone());
         assert_eq!(deadlines.lock().list.first(), None, "a deadline is left");
         drop(deadlines);

@@ -58,7 +58,7 @@ impl Timer for Counted {
 
 fn deadlines() -> (Counted, Arc<Deadlines<Counted>>) {
     let timer = Counted::new();
-    (timer.clone(), Deadlines::new(Arc::new(timer)))
+    (timer.clone(), Deadlines::new(timer))
 }
 
 fn waiting<T: Timer>(deadlines: &Arc<Deadlines<T>>, duration: Duration) -> Wait<T> {
@@ -261,7 +261,7 @@ fn a_sleep_that_panics_is_replaced() {
     }
 
     let timer = Counted::new();
-    let deadlines = Deadlines::new(Arc::new(Panicking(timer.clone())));
+    let deadlines = Deadlines::new(Panicking(timer.clone()));
     let mut unlucky = waiting(&deadlines, SECOND);
     let polled = catch_unwind(AssertUnwindSafe(|| poll(&mut unlucky, &noop_waker())));
     assert!(polled.is_err());
@@ -275,8 +275,7 @@ fn a_sleep_that_panics_is_replaced() {
 #[test]
 fn two_wrappers_may_share_a_timer() {
     let timer = Counted::new();
-    let shared = Arc::new(timer.clone());
-    let waits = [1, 2].map(|n| armed(&Deadlines::new(shared.clone()), n * SECOND));
+    let waits = [1, 2].map(|n| armed(&Deadlines::new(timer.clone()), n * SECOND));
     timer.clock.advance(SECOND);
     assert_eq!(waits.each_ref().map(|(_, woken)| woken.get()), [1, 0]);
     timer.clock.advance(SECOND);
@@ -321,7 +320,7 @@ async fn receive(
 #[test]
 fn waits_that_move_between_threads_are_neither_lost_nor_early() {
     const WAITS: usize = 100_000;
-    let deadlines = Deadlines::new(Arc::new(FuturesTimer));
+    let deadlines = Deadlines::new(FuturesTimer);
     let (sender, receiver) = unbounded();
     let receiving = thread::spawn(|| block_on(receive(receiver, fastrand::Rng::with_seed(1))));
     let mut random = fastrand::Rng::with_seed(2);
