@@ -200,7 +200,7 @@ impl Policy {
         self
     }
 
-    /// Sets the longest wait that a server may ask for. Zero: none.
+    /// Sets the longest wait that a server may ask for. Zero: any wait is too long.
     pub fn max_retry_after(mut self, d: Duration) -> Self {
         self.max_retry_after = d;
         self
