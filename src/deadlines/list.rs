@@ -402,6 +402,7 @@ mod tests {
         let (first, first_count) = new_count_waker();
         insert(&mut list, 1, first);
         insert(&mut list, 1, noop_waker());
+        assert_eq!(links(&list, list.chains[0]), [at(1); 2]);
         list.expire(at(1)).unwrap().wake();
         assert_eq!(first_count.get(), 1);
     }
