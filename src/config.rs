@@ -150,9 +150,6 @@ impl<'de> Visitor<'de> for OperationsVisitor {
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<Operations, E> {
-        if name == "none" {
-            return Ok(Operations::NONE);
-        }
         if let Some((_, set)) = SETS.iter().find(|(known, _)| *known == name) {
             return Ok(*set);
         }
@@ -172,10 +169,11 @@ impl<'de> Visitor<'de> for OperationsVisitor {
 }
 
 /// The sets that have names, those that hold others first.
-const SETS: [(&str, Operations); 3] = [
+const SETS: [(&str, Operations); 4] = [
     ("all", Operations::ALL),
     ("chat", Operations::CHAT),
     ("streams", Operations::STREAMS),
+    ("none", Operations::NONE),
 ];
 
 impl Serialize for Operations {
