@@ -236,11 +236,6 @@ impl Measured {
         Some(quotient(&over, &under))
     }
 
-    /// The nanoseconds of a call of one side less those of the other's.
-    pub fn more(&self, side: Side, than: Side) -> f64 {
-        median(self.differences(side, than))
-    }
-
     /// The time of one side for each nanosecond of the other's.
     pub fn ratio(&self, side: Side, to: Side) -> f64 {
         quotient(&self.rows[side.0].samples, &self.rows[to.0].samples)

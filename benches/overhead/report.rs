@@ -4,14 +4,16 @@ use crate::paired::{Measured, Side};
 use std::collections::BTreeMap;
 
 /// The figures that end the output, in order.
-const FIGURES: [&str; 20] = [
-    "count ready_overhead_ns",
+const FIGURES: [&str; 19] = [
+    "ratio ready_vs_tokio_timeout",
     "ratio armed_vs_tokio_timeout",
+    "ratio armed_vs_floor",
     "ratio armed_vs_original",
     "ratio armed_vs_naive_futures_timer",
     "ratio armed_vs_naive_async_io",
     "ratio inflight_100k_vs_tokio",
     "ratio inflight_1m_vs_1k",
+    "ratio inflight_mixed_vs_alone",
     "ratio two_threads_vs_tokio",
     "count allocations_per_call",
     "count inflight_heap_bytes",
@@ -22,9 +24,6 @@ const FIGURES: [&str; 20] = [
     "count early",
     "count threads",
     "count crates",
-    "count ready_watched_more_ns",
-    "count armed_watched_more_ns",
-    "ratio inflight_mixed_vs_alone",
 ];
 
 /// Prints what is measured as it comes, and keeps the figures for the end.
