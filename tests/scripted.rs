@@ -50,14 +50,9 @@ fn what_is_left_of_the_script_is_shown() {
     let provider = Scripted::new(VirtualTimer::new(), [Step::status(503), Step::hang()]);
     assert!(block_on(provider.chat_completion(&request())).is_err());
     let shown = format!("{provider:?}");
-    assert!(
-        shown.contains("steps: [Step") && shown.contains("Hang"),
-        "{shown}"
-    );
-    assert!(
-        shown.contains("attempts: [ScriptedAttempt") && !shown.contains("503"),
-        "{shown}"
-    );
+    let (steps, attempts) = shown.split_once("attempts: ").unwrap();
+    assert!(steps.contains("Hang") && !steps.contains("503"), "{shown}");
+    assert!(attempts.starts_with("[ScriptedAttempt"), "{shown}");
 }
 
 #[test]
