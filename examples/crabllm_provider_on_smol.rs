@@ -106,7 +106,7 @@ fn provider(client: &HttpClient, dialect: &str, base_url: String) -> Retrying<Re
     let provider = RemoteProvider::new(dialect, &config, client.clone());
     let policy = Policy::default()
         .timeout(Duration::from_secs(1))
-        .retry(Operations::CHAT | Operations::STREAMS);
+        .also_retry(Operations::STREAMS);
     Retrying::new(provider).policy(policy).observe(|event| {
         if let Event::Retry {
             model: Some(model),

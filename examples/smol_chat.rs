@@ -126,7 +126,7 @@ impl Chat {
             policy = policy.stream_idle(idle);
         }
         if args.retry_streams || server.is_some() {
-            policy = policy.retry(Operations::CHAT | Operations::STREAMS);
+            policy = policy.also_retry(Operations::STREAMS);
         }
         let client = Client::new(&url, key.as_deref())?;
         Ok(Self {

@@ -1,23 +1,14 @@
 //! One attempt against its timeout.
 
-use futures::{
-    FutureExt,
-    future::{Fuse, ready},
-    select_biased,
-};
+use futures::future::{Select, select};
 use pin_project_lite::pin_project;
 use std::{
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll},
 };
 
 pin_project! {
-    /// A future and its timeout, which is made when the future first has to
-    /// wait: one that is ready at once makes no timer.
-    ///
-    /// It is polled in two steps, the future and then the race, so that the
-    /// answer stays where the future has put it: moving one of a few hundred
-    /// bytes costs as much as setting a deadline.
+    /// A future, and its timeout once there is one.
     pub(crate) struct Attempt<F, T> {
         #[pin]
         future: F,
@@ -25,12 +16,6 @@ pin_project! {
         #[pin]
         timeout: Option<T>,
     }
-}
-
-/// What ends an attempt.
-pub(crate) enum Winner {
-    Answer,
-    Timeout,
 }
 
 impl<F: Future, T: Future<Output = ()>> Attempt<F, T> {
@@ -41,43 +26,42 @@ impl<F: Future, T: Future<Output = ()>> Attempt<F, T> {
         }
     }
 
-    /// The first step: polls the future.
-    #[inline]
-    pub(crate) fn answer(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        self.project().future.poll(cx)
-    }
-
-    /// The second step: the race between an answer, if there is one, and the
-    /// timeout. Where both are there, the answer wins.
+    /// Races the future against its timeout. If both are ready, the future wins.
     ///
-    /// The order of `select_biased!` is that rule. What races for the answer is
-    /// the word that it is there, and the race lasts for one poll, since all that
-    /// outlasts it is kept here.
+    /// The race borrows the two, so it can be run anew in each poll.
     #[inline]
-    pub(crate) fn race(
+    pub(crate) fn race<M: FnMut() -> T + Unpin>(
         self: Pin<&mut Self>,
-        answered: bool,
-        make_timeout: impl FnOnce() -> T,
-        cx: &mut Context<'_>,
-    ) -> Poll<Winner> {
-        let mut timeout = self.project().timeout;
-        if timeout.is_none() && !answered {
-            timeout.set(Some(make_timeout()));
+        make_timeout: M,
+    ) -> Select<Pin<&mut F>, LazyTimeout<'_, T, M>> {
+        let this = self.project();
+        let timeout = LazyTimeout {
+            timeout: this.timeout,
+            make: make_timeout,
+        };
+        select(this.future, timeout)
+    }
+}
+
+/// A timeout that is made when it is first polled. `select` does so only if the
+/// future was found pending, so one that is ready at once makes no timer.
+pub(crate) struct LazyTimeout<'a, T, M> {
+    timeout: Pin<&'a mut Option<T>>,
+    make: M,
+}
+
+impl<T: Future<Output = ()>, M: FnMut() -> T + Unpin> Future for LazyTimeout<'_, T, M> {
+    type Output = ();
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { timeout, make } = &mut *self;
+        if timeout.is_none() {
+            timeout.set(Some(make()));
         }
-        let Some(timeout) = timeout.as_pin_mut() else {
-            return Poll::Ready(Winner::Answer);
-        };
-        let race = async {
-            let mut answer = match answered {
-                true => ready(()).fuse(),
-                false => Fuse::terminated(),
-            };
-            let mut timeout = timeout.fuse();
-            select_biased! {
-                () = answer => Winner::Answer,
-                () = timeout => Winner::Timeout,
-            }
-        };
-        pin!(race).poll(cx)
+        match timeout.as_mut().as_pin_mut() {
+            Some(timeout) => timeout.poll(cx),
+            None => Poll::Pending,
+        }
     }
 }

@@ -6,21 +6,23 @@
 //! can: while most calls succeed it stays full and retries are free, and in an
 //! outage it runs dry after a while, and calls fail with their first error.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 /// A bucket of tokens that retries are paid from.
 ///
-/// A retry takes its cost, and keeps it if the call is then dropped; a call
-/// that succeeds after retries gives back the cost of its last one; a call, of
-/// any operation, that succeeds on its first attempt adds one token; the bucket
-/// never holds more
-/// than its capacity, with which it starts. With too few tokens for a retry, a
-/// call returns its error instead. The rules and the default numbers (capacity
-/// 500, cost 14, 5 where throttled) are those of the AWS SDKs' standard retry
-/// mode.
+/// A retry takes its cost when it is decided, before its delay, and gives it back
+/// if its attempt never starts. A call that succeeds after retries gives back the
+/// cost of its last one; a call, of any operation, that succeeds on its first
+/// attempt adds one token; the bucket never holds more than its capacity, with
+/// which it starts. With too few tokens for a retry, a call returns its error
+/// instead. The rules and the default numbers (capacity 500, cost 14, 5 where
+/// throttled) are those of the AWS SDKs' standard retry mode.
 ///
 /// Clones share the tokens, and so do all wrappers that one budget is
 /// [given to](crate::Retrying::budget); the costs are each clone's own.
@@ -92,8 +94,8 @@ impl RetryBudget {
         self.tokens.load(Ordering::Relaxed)
     }
 
-    /// Takes the cost of a retry and says how much it was, or takes nothing.
-    pub(crate) fn take(&self, throttled: bool) -> Option<u32> {
+    /// Takes the cost of a retry, or takes nothing and returns `None`.
+    pub(crate) fn pay(&self, throttled: bool) -> Option<Payment<'_>> {
         let cost = if throttled {
             self.throttle_cost
         } else {
@@ -104,8 +106,8 @@ impl RetryBudget {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |tokens| {
                 tokens.checked_sub(cost)
             })
-            .is_ok()
-            .then_some(cost)
+            .ok()?;
+        Some(Payment { budget: self, cost })
     }
 
     /// Gives tokens back, up to the capacity.
@@ -126,24 +128,58 @@ impl Default for RetryBudget {
     }
 }
 
+/// The cost of a retry that has not started yet: dropped, it is given back.
+#[derive(Debug)]
+pub(crate) struct Payment<'a> {
+    budget: &'a RetryBudget,
+    cost: u32,
+}
+
+impl Payment<'_> {
+    /// Spends the cost, because the retry starts, and returns it.
+    pub(crate) fn spend(mut self) -> u32 {
+        mem::take(&mut self.cost)
+    }
+}
+
+impl Drop for Payment<'_> {
+    fn drop(&mut self) {
+        self.budget.give(self.cost);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Pays for a retry that starts.
+    fn spend(budget: &RetryBudget, throttled: bool) -> Option<u32> {
+        budget.pay(throttled).map(Payment::spend)
+    }
+
     #[test]
     fn a_retry_takes_its_cost_or_nothing() {
         let budget = RetryBudget::new(20);
-        assert_eq!(budget.take(false), Some(14));
-        assert_eq!(budget.take(false), None);
-        assert_eq!(budget.take(true), Some(5));
+        assert_eq!(spend(&budget, false), Some(14));
+        assert_eq!(spend(&budget, false), None);
+        assert_eq!(spend(&budget, true), Some(5));
         assert_eq!(budget.available(), 1);
+    }
+
+    #[test]
+    fn a_retry_that_does_not_start_gives_its_cost_back() {
+        let budget = RetryBudget::new(20);
+        let payment = budget.pay(false);
+        assert_eq!(budget.available(), 6);
+        drop(payment);
+        assert_eq!(budget.available(), 20);
     }
 
     #[test]
     fn the_costs_can_be_set() {
         let budget = RetryBudget::new(20).cost(3).throttle_cost(2);
-        assert_eq!(budget.take(false), Some(3));
-        assert_eq!(budget.take(true), Some(2));
+        assert_eq!(spend(&budget, false), Some(3));
+        assert_eq!(spend(&budget, true), Some(2));
         assert_eq!(budget.available(), 15);
     }
 
@@ -151,7 +187,7 @@ mod tests {
     fn tokens_never_exceed_the_capacity() {
         for capacity in [20, u32::MAX] {
             let budget = RetryBudget::new(capacity);
-            budget.take(false);
+            spend(&budget, false);
             budget.give(10);
             assert_eq!(budget.available(), capacity - 4);
             budget.give(10);
@@ -162,7 +198,7 @@ mod tests {
     #[test]
     fn clones_share_the_tokens() {
         let budget = RetryBudget::default();
-        budget.clone().take(false);
+        spend(&budget.clone(), false);
         assert_eq!(budget.available(), 486);
     }
 }

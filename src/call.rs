@@ -2,16 +2,17 @@
 
 use crate::{
     Event, Failure, GiveUpReason, Operation, Policy, RetryBudget, Timer,
-    attempt::{Attempt, Winner},
+    attempt::Attempt,
     backoff::Entropy,
+    budget::Payment,
     deadlines::Deadlines,
     decision::{Decision, Failed, Grant, decide},
     hooks::Hooks,
     policy::Policies,
-    timeout::Timeout,
-    timer::{Instant, Sleep},
+    timeout::Wait,
+    timer::Instant,
 };
-use futures::ready;
+use futures::{future::Either, ready};
 use pin_project_lite::pin_project;
 use std::{
     pin::Pin,
@@ -80,31 +81,39 @@ pin_project! {
     /// The attempts of a call, one after the other, and the delays between them.
     ///
     /// It is written out rather than an `async` block: that would keep twice as
-    /// much for each call, and move each answer four times.
-    struct Call<'e, 'm, T: Timer, S, F> {
+    /// much for each call, and move each answer more often.
+    struct Call<'e, 'm, T: Timer, S, F, E> {
         progress: Progress<'e, 'm, T>,
         start: S,
 
         #[pin]
-        step: Step<'e, T, F>,
+        step: Step<'e, T, F, E>,
     }
 }
 
 pin_project! {
     #[project = StepProjection]
-    enum Step<'e, T: Timer, F> {
-        // Before the next attempt, or the first.
+    #[project_replace = TakenStep]
+    enum Step<'e, T: Timer, F, E> {
+        // Before the first attempt.
         Start,
 
-        Attempt { #[pin] attempt: Attempt<F, Timeout<T, &'e Deadlines<T>>> },
-        Delay { #[pin] delay: Sleep<T::Sleep> },
+        Attempt { #[pin] attempt: Attempt<F, Wait<T, &'e Deadlines<T>>> },
+
+        // Before the next attempt, which is paid for.
+        Delay {
+            #[pin]
+            wait: Wait<T, &'e Deadlines<T>>,
+            error: E,
+            payment: Option<Payment<'e>>,
+        },
 
         // The caller has its answer, and no reason to poll again.
         Done,
     }
 }
 
-impl<T: Timer, S, F, O, E: Failure> Future for Call<'_, '_, T, S, F>
+impl<T: Timer, S, F, O, E: Failure> Future for Call<'_, '_, T, S, F, E>
 where
     S: FnMut() -> F,
     F: Future<Output = Result<O, E>>,
@@ -115,6 +124,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let progress = this.progress;
+        let mut failed_in_this_poll = false;
         loop {
             match this.step.as_mut().project() {
                 StepProjection::Start => {
@@ -122,34 +132,57 @@ where
                     let attempt = Attempt::new((this.start)());
                     this.step.set(Step::Attempt { attempt });
                 }
-                StepProjection::Attempt { mut attempt } => {
-                    let answer = attempt.as_mut().answer(cx);
-                    let timeout = || progress.timeout();
-                    let winner = ready!(attempt.race(answer.is_ready(), timeout, cx));
-                    // The attempt is dropped before anything else happens.
-                    this.step.set(Step::Done);
-                    let error = match winner {
-                        Winner::Timeout => progress.timed_out(),
-                        Winner::Answer => match answer {
-                            Poll::Ready(Err(error)) => error,
-                            // Where there is no answer, it does not win.
-                            Poll::Ready(Ok(_)) | Poll::Pending => {
-                                progress.succeeded();
-                                return answer;
-                            }
-                        },
+                StepProjection::Attempt { attempt } => {
+                    let mut race = attempt.race(|| progress.timeout());
+                    // Whatever wins, the attempt is dropped before anything else
+                    // happens.
+                    let error = match ready!(Pin::new(&mut race).poll(cx)) {
+                        Either::Left((Ok(answer), _)) => {
+                            this.step.set(Step::Done);
+                            progress.succeeded();
+                            return Poll::Ready(Ok(answer));
+                        }
+                        Either::Left((Err(error), _)) => {
+                            this.step.set(Step::Done);
+                            error
+                        }
+                        Either::Right(_) => {
+                            this.step.set(Step::Done);
+                            progress.timed_out()
+                        }
                     };
                     match progress.failed(&error) {
-                        Some(delay) => {
-                            let delay = Sleep::new(progress.engine.timer(), delay);
-                            this.step.set(Step::Delay { delay });
+                        Some((delay, payment)) => {
+                            let wait = Wait::new(&*progress.engine.deadlines, Some(delay));
+                            this.step.set(Step::Delay {
+                                wait,
+                                error,
+                                payment,
+                            });
+                            failed_in_this_poll = true;
                         }
                         None => return Poll::Ready(Err(error)),
                     }
                 }
-                StepProjection::Delay { delay } => {
-                    ready!(delay.poll(cx));
-                    this.step.set(Step::Start);
+                StepProjection::Delay { wait, .. } => {
+                    ready!(wait.poll(cx));
+                    // However short the delay, other tasks have their turn.
+                    if failed_in_this_poll {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    let taken = this.step.as_mut().project_replace(Step::Done);
+                    let TakenStep::Delay { error, payment, .. } = taken else {
+                        return Poll::Pending;
+                    };
+                    if progress.is_past_the_deadline() {
+                        drop(payment);
+                        progress.gave_up(&error, progress.elapsed(), GiveUpReason::Deadline);
+                        return Poll::Ready(Err(error));
+                    }
+                    progress.resume(payment);
+                    let attempt = Attempt::new((this.start)());
+                    this.step.set(Step::Attempt { attempt });
                 }
                 StepProjection::Done => return Poll::Pending,
             }
@@ -164,19 +197,19 @@ struct Progress<'e, 'm, T> {
     operation: Operation,
     model: Option<&'m str>,
 
-    /// The start of the first attempt, where somebody asks for the time since.
+    /// The start of the call, if an observer or a deadline needs it.
     began: Option<Instant>,
 
-    /// The retries made so far.
+    /// The retries that have started.
     retries: u32,
 
     /// What the last retry took from the budget.
     paid: u32,
 
-    /// Whether the timeout of this attempt was cut to what the deadline leaves.
-    cut: bool,
+    /// Whether the timeout of this attempt is what the deadline leaves.
+    capped_by_deadline: bool,
 
-    /// Whether an attempt that was cut has run out of time.
+    /// Whether the deadline has ended an attempt.
     struck: bool,
 }
 
@@ -190,18 +223,23 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
             began: None,
             retries: 0,
             paid: 0,
-            cut: false,
+            capped_by_deadline: false,
             struck: false,
         }
     }
 
-    /// Takes the time of the first attempt, if anybody will ask for it.
+    /// Records the start of the call if an observer or a deadline needs it.
     #[inline]
     fn begin(&mut self) {
-        let first = self.retries == 0;
-        if first && (self.engine.hooks.observer.is_some() || self.grant().deadline.is_some()) {
+        if self.engine.hooks.observer.is_some() || self.grant().deadline.is_some() {
             self.began = Some(self.engine.timer().now());
         }
+    }
+
+    /// Starts a retry: from here on its cost is spent.
+    fn resume(&mut self, payment: Option<Payment<'e>>) {
+        self.paid = payment.map_or(0, Payment::spend);
+        self.retries += 1;
     }
 
     fn elapsed(&self) -> Duration {
@@ -210,34 +248,35 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         })
     }
 
-    /// The timeout of the attempt that has to wait now, cut to what is left of
-    /// the deadline.
-    fn timeout(&mut self) -> Timeout<T, &'e Deadlines<T>> {
-        // The first attempt has to wait from the very poll in which the call
-        // began. A deadline among others can be counted from there, which saves
-        // a look at the clock; a sleep is counted from now.
-        let shareable = self.engine.timer().is_shareable();
-        let now = self.began.filter(|_| self.retries == 0 && shareable);
-        let elapsed = || match now {
-            Some(_) => Duration::ZERO,
-            None => self.elapsed(),
-        };
+    fn is_past_the_deadline(&self) -> bool {
+        let deadline = self.grant().deadline;
+        deadline.is_some_and(|deadline| self.elapsed() >= deadline)
+    }
+
+    /// The timeout of an attempt that was found pending now: at most what is left
+    /// of the deadline.
+    #[inline]
+    fn timeout(&mut self) -> Wait<T, &'e Deadlines<T>> {
         let Grant {
             timeout, deadline, ..
         } = self.grant();
-        let left = deadline.map(|deadline| deadline.saturating_sub(elapsed()));
-        self.cut = left.is_some_and(|left| timeout.is_none_or(|timeout| left <= timeout));
-        let bound = if self.cut { left } else { timeout };
-        Timeout::new(&*self.engine.deadlines, bound, now)
+        let left = deadline.map(|deadline| deadline.saturating_sub(self.elapsed()));
+        self.capped_by_deadline =
+            left.is_some_and(|left| timeout.is_none_or(|timeout| left <= timeout));
+        let bound = if self.capped_by_deadline {
+            left
+        } else {
+            timeout
+        };
+        Wait::new(&*self.engine.deadlines, bound)
     }
 
     /// The error of an attempt whose timeout has passed.
     fn timed_out<E: Failure>(&mut self) -> E {
-        self.struck = self.cut;
+        self.struck = self.capped_by_deadline;
         E::timeout()
     }
 
-    /// What the policy grants; cheaper to make anew than to keep.
     fn grant(&self) -> Grant {
         Grant::new(self.policy, self.operation)
     }
@@ -258,11 +297,15 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         });
     }
 
-    /// The delay before the next attempt, or `None` to return the error.
+    /// The delay before the next attempt and what that has cost, or `None` to
+    /// return the error.
     #[cold]
-    fn failed(&mut self, error: &dyn Failure) -> Option<Duration> {
+    fn failed(&mut self, error: &dyn Failure) -> Option<(Duration, Option<Payment<'e>>)> {
         let elapsed = self.elapsed();
-        match self.decide(error, elapsed) {
+        let throttled = error.is_throttling();
+        let decision = self.decide(error, throttled, elapsed);
+        let (decision, payment) = self.pay(decision, throttled);
+        match decision {
             Decision::Retry { delay, why } => {
                 self.engine.hooks.tell(|| Event::Retry {
                     operation: self.operation,
@@ -273,33 +316,29 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
                     error,
                     why,
                 });
-                self.retries += 1;
-                Some(delay)
+                Some((delay, payment))
             }
             Decision::GiveUp(why) => {
-                self.engine.hooks.tell(|| Event::GaveUp {
-                    operation: self.operation,
-                    model: self.model,
-                    attempt: self.attempt(),
-                    elapsed,
-                    error,
-                    why,
-                });
+                self.gave_up(error, elapsed, why);
                 None
             }
         }
     }
 
-    /// Decides, and pays for the retry where there is a budget.
-    fn decide(&mut self, error: &dyn Failure, elapsed: Duration) -> Decision {
-        let Engine {
-            budget,
-            hooks,
-            entropy,
-            ..
-        } = self.engine;
+    fn gave_up(&self, error: &dyn Failure, elapsed: Duration, why: GiveUpReason) {
+        self.engine.hooks.tell(|| Event::GaveUp {
+            operation: self.operation,
+            model: self.model,
+            attempt: self.attempt(),
+            elapsed,
+            error,
+            why,
+        });
+    }
+
+    fn decide(&self, error: &dyn Failure, throttled: bool, elapsed: Duration) -> Decision {
+        let Engine { hooks, entropy, .. } = self.engine;
         let transient = hooks.is_transient(error);
-        let throttled = error.is_throttling();
         let backoff = match &self.policy.throttle_backoff {
             Some(own) if throttled => own,
             _ => &self.policy.backoff,
@@ -313,13 +352,17 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
             struck: self.struck,
             drawn: backoff.draw(self.retries, &mut entropy.rng()),
         };
-        let decision = decide(&self.grant(), &failed);
-        if let (Decision::Retry { .. }, Some(budget)) = (&decision, budget) {
-            match budget.take(throttled) {
-                Some(cost) => self.paid = cost,
-                None => return Decision::GiveUp(GiveUpReason::Budget),
-            }
+        decide(&self.grant(), &failed)
+    }
+
+    /// Pays for a retry if there is a budget, which may refuse it.
+    fn pay(&self, decision: Decision, throttled: bool) -> (Decision, Option<Payment<'e>>) {
+        match (&decision, &self.engine.budget) {
+            (Decision::Retry { .. }, Some(budget)) => match budget.pay(throttled) {
+                Some(payment) => (decision, Some(payment)),
+                None => (Decision::GiveUp(GiveUpReason::Budget), None),
+            },
+            _ => (decision, None),
         }
-        decision
     }
 }

@@ -12,9 +12,9 @@
 //!
 //! # How it goes
 //!
-//! * A [`Wait`] puts the deadline of a call into the [`List`], with the waker of
-//!   its task, when it is first polled. Later polls see whether it has expired,
-//!   and bring the waker up to date. Dropping it takes the deadline out.
+//! * A [`Deadline`] enters the [`List`], with the waker of the task that waits for
+//!   it, when it is first polled. Later polls see whether it has expired or passed
+//!   by the timer's clock, and bring the waker up to date. Dropping it takes it out.
 //! * The *armed* deadline is the one that the one sleep is for. A deadline that
 //!   comes before it, or while nothing is armed, calls [`Deadlines::drive`].
 //! * The sleep is polled with a waker of its own, the alarm, which calls `drive`
@@ -43,7 +43,8 @@
 //! 4. *No user code runs under the list's lock.* Wakers are cloned, woken and
 //!    dropped outside of it, so they may make, poll and drop calls. The lock on
 //!    the sleep is that of the one thread that drives: the next one waits for it
-//!    while the last one returns, at most.
+//!    while the last one returns, at most. A waker that panics affects no other
+//!    call, and nothing unwinds into the timer crate, whose threads would end.
 //! 5. *Nothing is kept alive.* The alarm knows the deadlines weakly: when the
 //!    last wrapper and stream are gone, so is the sleep.
 
@@ -54,6 +55,7 @@ use list::{Found, Key, List};
 use std::{
     borrow::Borrow,
     marker::PhantomData,
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Arc, PoisonError, Weak},
@@ -118,15 +120,13 @@ impl<T: Timer> Deadlines<T> {
         &self.timer
     }
 
-    /// Sets a deadline, and arms it if it is the first.
+    /// Adds a deadline, and arms it if it is the first. Its key is stored before
+    /// the timer is asked for anything, which may panic.
     #[inline]
-    fn insert(&self, wait: &mut State, deadline: Instant, waker: Waker) {
+    fn insert(&self, key: &mut Option<Key>, deadline: Instant, waker: Waker) {
         let mut shared = self.lock();
-        let Some(key) = shared.list.insert(deadline, waker) else {
-            return;
-        };
-        *wait = State::Set(key);
-        let earlier = shared.armed.is_none_or(|armed| deadline < armed);
+        *key = shared.list.insert(deadline, waker);
+        let earlier = key.is_some() && shared.armed.is_none_or(|armed| deadline < armed);
         drop(shared);
         if earlier {
             self.drive();
@@ -207,8 +207,7 @@ impl<T: Timer> Deadlines<T> {
             match shared.list.expire(now) {
                 Some(waker) => {
                     drop(shared);
-                    // A waker that panics must not keep the others waiting.
-                    let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+                    contain_panics(|| waker.wake());
                 }
                 None => {
                     let first = shared.list.first()?;
@@ -263,60 +262,73 @@ impl<T: Timer> Wake for Alarm<T> {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if let Some(deadlines) = self.0.upgrade() {
-            deadlines.drive();
-        }
+        contain_panics(|| {
+            if let Some(deadlines) = self.0.upgrade() {
+                deadlines.drive();
+            }
+        });
     }
 }
 
-/// A wait for a deadline, which joins the others when it is first polled. An
+/// Runs code of others that must not unwind into whoever calls: neither its panic
+/// nor one of dropping that panic's payload gets out.
+fn contain_panics(f: impl FnOnce()) {
+    let Err(payload) = catch_unwind(AssertUnwindSafe(f)) else {
+        return;
+    };
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        mem::forget(second);
+    }
+}
+
+/// A moment that is waited for. It joins the others when it is first polled. An
 /// attempt borrows the deadlines, an open stream shares them: that is `D`.
-pub(crate) struct Wait<T: Timer, D: Borrow<Deadlines<T>> = Arc<Deadlines<T>>> {
+pub(crate) struct Deadline<T: Timer, D: Borrow<Deadlines<T>> = Arc<Deadlines<T>>> {
     deadlines: D,
-    state: State,
+    at: Instant,
+
+    /// `None` before the first poll.
+    key: Option<Key>,
+
     timer: PhantomData<fn() -> T>,
 }
 
-enum State {
-    /// Not polled yet.
-    New(Instant),
-
-    /// In the list, or expired.
-    Set(Key),
-}
-
-impl<T: Timer, D: Borrow<Deadlines<T>>> Wait<T, D> {
-    pub(crate) fn new(deadlines: D, deadline: Instant) -> Self {
+impl<T: Timer, D: Borrow<Deadlines<T>>> Deadline<T, D> {
+    pub(crate) fn new(deadlines: D, at: Instant) -> Self {
         Self {
             deadlines,
-            state: State::New(deadline),
+            at,
+            key: None,
             timer: PhantomData,
         }
     }
 }
 
-impl<T: Timer, D: Borrow<Deadlines<T>> + Unpin> Future for Wait<T, D> {
+impl<T: Timer, D: Borrow<Deadlines<T>> + Unpin> Future for Deadline<T, D> {
     type Output = ();
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.get_mut();
-        let deadlines = this.deadlines.borrow();
-        match &this.state {
-            State::Set(key) => deadlines.find(key, cx.waker()),
-            State::New(deadline) => {
-                let deadline = *deadline;
-                deadlines.insert(&mut this.state, deadline, cx.waker().clone());
-                Poll::Pending
-            }
+        let Self {
+            deadlines, at, key, ..
+        } = self.get_mut();
+        let deadlines: &Deadlines<T> = (*deadlines).borrow();
+        let Some(key) = key else {
+            deadlines.insert(key, *at, cx.waker().clone());
+            return Poll::Pending;
+        };
+        match deadlines.find(key, cx.waker()) {
+            // The thread that should have woken this task may be held up.
+            Poll::Pending if deadlines.timer.now() < *at => Poll::Pending,
+            _ => Poll::Ready(()),
         }
     }
 }
 
-impl<T: Timer, D: Borrow<Deadlines<T>>> Drop for Wait<T, D> {
+impl<T: Timer, D: Borrow<Deadlines<T>>> Drop for Deadline<T, D> {
     #[inline]
     fn drop(&mut self) {
-        if let State::Set(key) = &self.state {
+        if let Some(key) = &self.key {
             self.deadlines.borrow().cancel(key);
         }
     }

@@ -88,7 +88,7 @@ pub(crate) fn decide(grant: &Grant, failed: &Failed) -> Decision {
         _ => (failed.drawn, DelaySource::Backoff),
     };
     let end = failed.elapsed.saturating_add(delay);
-    if failed.struck || grant.deadline.is_some_and(|deadline| end > deadline) {
+    if failed.struck || grant.deadline.is_some_and(|deadline| end >= deadline) {
         return Decision::GiveUp(GiveUpReason::Deadline);
     }
     Decision::Retry { delay, why }
@@ -141,8 +141,9 @@ mod tests {
             ("asked for too much", Failed { retry_after: ra(secs(61)), ..FAILED }, GiveUp(RetryAfterTooLong)),
             ("asked for ever", Failed { retry_after: ra(Duration::MAX), ..FAILED }, GiveUp(RetryAfterTooLong)),
             ("asked, but not transient", Failed { retry_after: ra(secs(5)), transient: false, ..FAILED }, GiveUp(NotTransient)),
-            ("up to the deadline", Failed { elapsed: secs(99), ..FAILED }, backoff(secs(1))),
-            ("no delay, at the deadline", Failed { elapsed: secs(100), drawn: secs(0), ..FAILED }, backoff(secs(0))),
+            ("short of the deadline", Failed { elapsed: secs(98), ..FAILED }, backoff(secs(1))),
+            ("up to the deadline", Failed { elapsed: secs(99), ..FAILED }, GiveUp(Deadline)),
+            ("no delay, at the deadline", Failed { elapsed: secs(100), drawn: secs(0), ..FAILED }, GiveUp(Deadline)),
             ("past the deadline", Failed { elapsed: secs(100), ..FAILED }, GiveUp(Deadline)),
             ("no delay, the deadline struck", Failed { struck: true, drawn: secs(0), ..FAILED }, GiveUp(Deadline)),
             ("asked past the deadline", Failed { elapsed: secs(50), retry_after: ra(secs(51)), ..FAILED }, GiveUp(Deadline)),

@@ -89,7 +89,7 @@
 //!  │              ├── ready at once ─────────────────────────┐
 //!  │              │ pending                                  │
 //!  │              ▼                                          │
-//!  │         select_biased! { inner future, its timeout }    │
+//!  │         select(inner future, its timeout)               │
 //!  │              │                    │                     │
 //!  │              │ answer             │ timeout             │
 //!  │              ├────────────────────│─────────────────────┘

@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 ///     .max_retries(5)
 ///     .timeout(Duration::from_secs(120))
 ///     .backoff(Backoff::exponential(Duration::from_secs(1), Duration::from_secs(30)))
-///     .retry(Operations::CHAT | Operations::STREAMS);
+///     .also_retry(Operations::STREAMS);
 /// assert_eq!(patient.max_retries, 5);
 /// ```
 ///
@@ -71,10 +71,10 @@ pub struct Policy {
     pub timeout: Duration,
 
     /// How long the whole call may take from its first poll, attempts and
-    /// delays together; for a stream, until it is open. Attempts are cut to
-    /// what is left of it, and no delay reaches past it. It bounds every
-    /// operation, also one that is not retried and has no timeout. Default:
-    /// zero, no deadline.
+    /// delays together; for a stream, until it is open. An attempt gets at most
+    /// what is left of it, no delay reaches it, and no attempt starts at it or
+    /// after it. It bounds every operation, also one that is not retried and has
+    /// no timeout. Default: zero, no deadline.
     pub deadline: Duration,
 
     /// The delays between attempts. Default: [`Backoff::default`].
@@ -212,9 +212,22 @@ impl Policy {
         self
     }
 
-    /// Sets which operations are retried.
+    /// Sets which operations are retried: exactly these.
     pub fn retry(mut self, operations: Operations) -> Self {
         self.retry = operations;
+        self
+    }
+
+    /// Retries these operations too, besides those that are set.
+    ///
+    /// ```
+    /// use crabllm_retry::{Operations, Policy};
+    ///
+    /// let policy = Policy::default().also_retry(Operations::STREAMS);
+    /// assert_eq!(policy.retry, Operations::CHAT | Operations::STREAMS);
+    /// ```
+    pub fn also_retry(mut self, operations: Operations) -> Self {
+        self.retry |= operations;
         self
     }
 }

@@ -2,7 +2,9 @@
 
 #[cfg(feature = "futures-timer")]
 use crate::FuturesTimer;
-use crate::{Event, Failure, Policy, RetryBudget, Timer, backoff::Entropy, call::Engine};
+use crate::{
+    Backoff, Event, Failure, Operations, Policy, RetryBudget, Timer, backoff::Entropy, call::Engine,
+};
 use std::{fmt, mem, sync::Arc, time::Duration};
 
 /// A provider that retries what another provider fails at, and bounds how long
@@ -84,6 +86,45 @@ impl<P, T> Retrying<P, T> {
     /// item before it ends with a timeout. Default: 90 seconds. Zero: no bound.
     pub fn stream_idle(self, d: Duration) -> Self {
         self.amend(|policy| policy.stream_idle(d))
+    }
+
+    /// Sets how long the whole call may take from its first poll, attempts and
+    /// delays together; for a stream, until it is open. Default: zero, no
+    /// deadline. See [`Policy::deadline`].
+    pub fn deadline(self, d: Duration) -> Self {
+        self.amend(|policy| policy.deadline(d))
+    }
+
+    /// Sets the delays between attempts. Default: [`Backoff::default`].
+    pub fn backoff(self, b: Backoff) -> Self {
+        self.amend(|policy| policy.backoff(b))
+    }
+
+    /// Sets the delays after an attempt that was throttled (status 429).
+    /// Default: the same as after any other.
+    pub fn throttle_backoff(self, b: Backoff) -> Self {
+        self.amend(|policy| policy.throttle_backoff(b))
+    }
+
+    /// Sets which operations are retried: exactly these. Default:
+    /// [`Operations::CHAT`].
+    pub fn retry(self, operations: Operations) -> Self {
+        self.amend(|policy| policy.retry(operations))
+    }
+
+    /// Retries these operations too, besides those that are set.
+    ///
+    /// ```
+    /// # #[cfg(feature = "futures-timer")]
+    /// # fn wrap<P>(provider: P) -> crabllm_retry::Retrying<P> {
+    /// use crabllm_retry::{Operations, Retrying};
+    ///
+    /// // Chats, as by default, and the opening of streams.
+    /// Retrying::new(provider).also_retry(Operations::STREAMS)
+    /// # }
+    /// ```
+    pub fn also_retry(self, operations: Operations) -> Self {
+        self.amend(|policy| policy.also_retry(operations))
     }
 
     /// Sets the whole policy, in place of all that was set before, for every

@@ -5,7 +5,7 @@ mod crabllm_core_0_0_19;
 #[cfg(feature = "crabllm-core-0_0_25")]
 mod crabllm_core_0_0_25;
 
-use crate::{Instant, Operation, Timer, stream::BoxStream, timer::Sleep};
+use crate::{Instant, Operation, Timer, stream::BoxStream, timer::FOREVER};
 use futures::{StreamExt, stream};
 use std::{
     collections::VecDeque,
@@ -159,7 +159,7 @@ impl Step {
     /// Does what the step says; the steps are those of the opened stream.
     async fn run(self, timer: &impl Timer) -> Result<Vec<Step>, Fault> {
         if !self.after.is_zero() {
-            Sleep::new(timer, self.after).await;
+            timer.sleep(self.after.min(FOREVER)).await;
         }
         match self.outcome {
             Outcome::Succeed(items) => Ok(items),

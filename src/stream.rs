@@ -2,11 +2,12 @@
 
 use crate::{
     Event, Failure, Operation, Timer, call::Engine, deadlines::Deadlines, decision::bound,
-    hooks::Hooks, timeout::Timeout,
+    hooks::Hooks, timeout::Wait,
 };
 use futures::{Stream, ready};
 use pin_project_lite::pin_project;
 use std::{
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -42,6 +43,7 @@ impl<T: Timer> Engine<T> {
             Ok(Box::pin(IdleBounded {
                 items: Some(items),
                 wait: None,
+                overdue: false,
                 deadlines: self.deadlines.clone(),
                 idle: bound(self.policies.of(model).stream_idle),
                 stalled,
@@ -63,9 +65,12 @@ pin_project! {
         // `None` once it has ended.
         items: Option<BoxStream<Result<I, S>>>,
 
-        // The wait for the next item, from the moment when there is one.
+        // The wait for the next item, from the poll that found none.
         #[pin]
-        wait: Option<Timeout<T, Arc<Deadlines<T>>>>,
+        wait: Option<Wait<T, Arc<Deadlines<T>>>>,
+
+        // Whether the wait was already found to be over.
+        overdue: bool,
 
         deadlines: Arc<Deadlines<T>>,
         idle: Option<Duration>,
@@ -88,6 +93,7 @@ impl<I, S, T: Timer> Stream for IdleBounded<I, S, T> {
         };
         if let Poll::Ready(item) = items.as_mut().poll_next(cx) {
             this.wait.set(None);
+            *this.overdue = false;
             if item.is_none() {
                 *this.items = None;
             }
@@ -98,10 +104,16 @@ impl<I, S, T: Timer> Stream for IdleBounded<I, S, T> {
         };
         if this.wait.is_none() {
             this.wait
-                .set(Some(Timeout::new(this.deadlines.clone(), Some(idle), None)));
+                .set(Some(Wait::new(this.deadlines.clone(), Some(idle))));
         }
         if let Some(wait) = this.wait.as_mut().as_pin_mut() {
             ready!(wait.poll(cx));
+        }
+        // A consumer that was away may have to poll twice for an item that came in
+        // time, so the stream gets one more turn of the executor.
+        if !mem::replace(this.overdue, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         this.wait.set(None);
         *this.items = None;
@@ -128,6 +140,7 @@ mod tests {
         IdleBounded {
             items: Some(Box::pin(items)),
             wait: None,
+            overdue: false,
             deadlines: Deadlines::new(VirtualTimer::manual()),
             idle,
             stalled: || Error::Timeout,

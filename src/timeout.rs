@@ -1,10 +1,11 @@
-//! A bound on how long something may take.
+//! A wait for some time to pass.
 
 use crate::{
-    Instant, Timer,
-    deadlines::{Deadlines, Wait},
-    timer::Sleep,
+    Timer,
+    deadlines::{Deadline, Deadlines},
+    timer::FOREVER,
 };
+use futures::ready;
 use pin_project_lite::pin_project;
 use std::{
     borrow::Borrow,
@@ -14,49 +15,58 @@ use std::{
 };
 
 pin_project! {
-    /// A bound: none, a sleep of its own, or a deadline among others where the
-    /// timer allows that.
-    #[project = TimeoutProjection]
-    pub(crate) enum Timeout<T: Timer, D: Borrow<Deadlines<T>>> {
+    /// A timeout or a delay: a sleep of its own or, if the timer is shareable, a
+    /// deadline in the shared list. Once it is over it stays so.
+    #[project = WaitProjection]
+    pub(crate) enum Wait<T: Timer, D: Borrow<Deadlines<T>>> {
         Never,
-        Own { #[pin] sleep: Sleep<T::Sleep> },
-        Shared { wait: Wait<T, D> },
+        Own { #[pin] sleep: T::Sleep },
+        Shared { deadline: Deadline<T, D> },
+        Over,
     }
 }
 
-impl<T: Timer, D: Borrow<Deadlines<T>>> Timeout<T, D> {
-    /// Ends when `duration` has passed: never if there is none, and once the
-    /// executor's other tasks have had their turn if it is zero. To be polled at
-    /// once; `now` is the time, where it is known.
-    pub(crate) fn new(deadlines: D, duration: Option<Duration>, now: Option<Instant>) -> Self {
+impl<T: Timer, D: Borrow<Deadlines<T>>> Wait<T, D> {
+    /// Waits for `duration` from now. `None` never ends; zero is over at once and
+    /// makes no timer.
+    #[inline]
+    pub(crate) fn new(deadlines: D, duration: Option<Duration>) -> Self {
         let Some(duration) = duration else {
             return Self::Never;
         };
+        let duration = duration.min(FOREVER);
         let timer = deadlines.borrow().timer();
-        if duration.is_zero() || !timer.is_shareable() {
-            let sleep = Sleep::new(timer, duration);
+        if duration.is_zero() {
+            return Self::Over;
+        }
+        if !timer.is_shareable() {
+            let sleep = timer.sleep(duration);
             return Self::Own { sleep };
         }
-        let now = now.unwrap_or_else(|| timer.now());
-        match now.checked_add(duration) {
-            Some(deadline) => Self::Shared {
-                wait: Wait::new(deadlines, deadline),
+        match timer.now().checked_add(duration) {
+            Some(at) => Self::Shared {
+                deadline: Deadline::new(deadlines, at),
             },
-            // Beyond what an instant can hold, no deadline comes.
+            // Later than any instant.
             None => Self::Never,
         }
     }
 }
 
-impl<T: Timer, D: Borrow<Deadlines<T>> + Unpin> Future for Timeout<T, D> {
+impl<T: Timer, D: Borrow<Deadlines<T>> + Unpin> Future for Wait<T, D> {
     type Output = ();
 
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        match self.project() {
-            TimeoutProjection::Never => Poll::Pending,
-            TimeoutProjection::Own { sleep } => sleep.poll(cx),
-            TimeoutProjection::Shared { wait } => Pin::new(wait).poll(cx),
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match self.as_mut().project() {
+            WaitProjection::Never => Poll::Pending,
+            WaitProjection::Own { sleep } => {
+                ready!(sleep.poll(cx));
+                self.set(Self::Over);
+                Poll::Ready(())
+            }
+            WaitProjection::Shared { deadline } => Pin::new(deadline).poll(cx),
+            WaitProjection::Over => Poll::Ready(()),
         }
     }
 }

@@ -14,13 +14,7 @@ pub use futures_timer::{FuturesSleep, FuturesTimer};
 #[cfg(feature = "test-util")]
 pub use virtual_timer::{VirtualSleep, VirtualTask, VirtualTimer};
 
-use pin_project_lite::pin_project;
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 /// A moment of the clock: std's, but in a browser, which has no such clock, the
 /// one of the `web-time` crate.
@@ -44,10 +38,15 @@ pub use web_time::Instant;
 /// # }
 /// ```
 ///
-/// Its [`now`](Self::now) is the system's monotonic clock. Where sleeps follow
-/// another one, as tokio's do in a test that has paused time, a type that
-/// implements this trait says so; deadlines and what events tell of time go by
-/// `now`.
+/// The clock of such a timer is the system's monotonic one. If the sleeps follow
+/// another one, as tokio's do in a test that has paused time, implement this trait
+/// for a type of your own: deadlines and the times in events go by
+/// [`now`](Self::now).
+///
+/// The sleep of a closure is only polled, never compared with the clock, so it has
+/// the rules of its runtime. `tokio::time::sleep` takes part in tokio's cooperative
+/// scheduling: an inner future that uses up its task's budget in every poll starves
+/// it, and the attempt never times out. `FuturesTimer` does not have this fault.
 pub trait Timer: Send + Sync + 'static {
     /// The future of one sleep. Dropping it cancels the sleep.
     type Sleep: Future<Output = ()> + Send + 'static;
@@ -111,58 +110,6 @@ impl<T: Timer + ?Sized> Timer for Arc<T> {
 /// A hundred years: no timer is asked for more. Timer crates need not survive
 /// `now + Duration::MAX`.
 pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
-
-pin_project! {
-    /// A wait for a time, or for a turn of the executor's other tasks if that is
-    /// zero: then it makes no timer.
-    #[project = SleepProjection]
-    pub(crate) enum Sleep<S> {
-        Turn { turn: Yield },
-        Time { #[pin] sleep: S },
-    }
-}
-
-impl<S> Sleep<S> {
-    pub(crate) fn new(timer: &impl Timer<Sleep = S>, duration: Duration) -> Self {
-        if duration.is_zero() {
-            let turn = Yield::default();
-            Self::Turn { turn }
-        } else {
-            let sleep = timer.sleep(duration.min(FOREVER));
-            Self::Time { sleep }
-        }
-    }
-}
-
-impl<S: Future<Output = ()>> Future for Sleep<S> {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        match self.project() {
-            SleepProjection::Turn { turn } => Pin::new(turn).poll(cx),
-            SleepProjection::Time { sleep } => sleep.poll(cx),
-        }
-    }
-}
-
-/// Lets the executor's other tasks have a turn.
-#[derive(Default)]
-pub(crate) struct Yield {
-    yielded: bool,
-}
-
-impl Future for Yield {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.yielded {
-            return Poll::Ready(());
-        }
-        self.yielded = true;
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-}
 
 #[cfg(all(test, feature = "async-io", feature = "futures-timer"))]
 mod tests {

@@ -9,15 +9,17 @@
 
 mod common;
 
-use common::{SECOND, Scene, block_on, poll_once, request};
+use common::{SECOND, Scene, Sleeps, block_on, plain, poll_once, request};
 use crabllm_retry::{
-    Retrying, Step, Timer,
+    Instant, Operations, Retrying, Scripted, Step, Timer, VirtualTimer,
     crabllm_core_0_0_19::{Error, Provider},
 };
-use futures::future::FutureExt;
+use futures::{FutureExt, StreamExt};
 use std::{
+    future::{Pending, pending},
     pin::pin,
     sync::{Arc, Mutex},
+    task::Poll,
     time::Duration,
 };
 
@@ -131,6 +133,84 @@ fn every_attempt_has_the_whole_timeout() {
 }
 
 #[test]
+fn a_timeout_runs_from_the_poll_that_found_the_attempt_pending_whoever_looks() {
+    const MS: Duration = Duration::from_millis(1);
+    for shareable in [false, true] {
+        for (observed, deadline) in [(false, 0), (true, 0), (false, 1000)] {
+            let clock = VirtualTimer::new();
+            // The provider blocks for half a second, then answers after 20 ms.
+            let blocking = clock.clone();
+            let slow = move |duration| {
+                blocking.advance(500 * MS);
+                blocking.sleep(duration)
+            };
+            let sleeps = Sleeps::by(&clock);
+            let sleeps = if shareable {
+                sleeps.shareable()
+            } else {
+                sleeps
+            };
+            let provider = Scripted::new(slow, [Step::ok().after(20 * MS)]);
+            let mut retrying = Retrying::with_timer(provider, sleeps)
+                .timeout(400 * MS)
+                .deadline(deadline * SECOND);
+            if observed {
+                retrying = retrying.observe(|_| {});
+            }
+            let request = request();
+            let answer = clock.task(retrying.chat_completion(&request));
+            assert!(block_on(answer).is_ok());
+            assert_eq!(clock.elapsed(), 520 * MS);
+        }
+    }
+}
+
+/// A timer whose thread is held up: its sleeps wake nobody.
+#[derive(Clone)]
+struct HeldUp(VirtualTimer);
+
+impl Timer for HeldUp {
+    type Sleep = Pending<()>;
+
+    fn sleep(&self, _: Duration) -> Pending<()> {
+        pending()
+    }
+
+    fn now(&self) -> Instant {
+        self.0.now()
+    }
+
+    fn is_shareable(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn each_poll_looks_at_the_clock_of_a_shared_timer() {
+    let clock = VirtualTimer::manual();
+    let script = [Step::hang(), Step::stream([Step::hang()])];
+    let retrying =
+        Retrying::with_timer(Scripted::new(clock.clone(), script), HeldUp(clock.clone()))
+            .policy(plain().retry(Operations::STREAMS));
+    let request = request();
+    let mut call = pin!(retrying.chat_completion_stream(&request));
+    // An attempt of 30 seconds, a delay of one, and a silence of 90.
+    assert!(poll_once(&mut call).is_pending());
+    clock.advance(30 * SECOND);
+    assert!(poll_once(&mut call).is_pending());
+    assert!(retrying.get_ref().attempts()[0].cancelled);
+    clock.advance(SECOND);
+    let Poll::Ready(Ok(mut items)) = poll_once(&mut call) else {
+        panic!("the delay has passed");
+    };
+    assert!(items.next().now_or_never().is_none());
+    clock.advance(90 * SECOND);
+    assert!(items.next().now_or_never().is_none(), "one more turn");
+    let stalled = items.next().now_or_never();
+    assert!(matches!(stalled, Some(Some(Err(Error::Timeout)))));
+}
+
+#[test]
 fn a_zero_or_endless_timeout_makes_no_timer() {
     let century = 100 * 365 * 24 * 3600 * SECOND;
     for timeout in [Duration::ZERO, Duration::MAX, century] {
@@ -167,5 +247,5 @@ fn the_longest_timeouts_do_not_panic_on_real_timers() {
     }
     armed_and_dropped(FuturesTimer);
     armed_and_dropped(AsyncIoTimer);
-    armed_and_dropped(|duration| smol::Timer::after(duration).map(drop));
+    armed_and_dropped(|duration| FutureExt::map(smol::Timer::after(duration), drop));
 }

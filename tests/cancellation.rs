@@ -9,10 +9,10 @@
 
 mod common;
 
-use common::{SECOND, Scene, Sleeps, Wrapper, block_on, poll_once, request};
+use common::{SECOND, Scene, Sleeps, Wrapper, block_on, exactly, poll_once, request};
 use crabllm_retry::{
-    AsyncIoTimer, FuturesTimer, Policy, RetryBudget, Retrying, Scripted, Step, Timer, VirtualTimer,
-    crabllm_core_0_0_19::Provider,
+    AsyncIoTimer, Event, FuturesTimer, Policy, RetryBudget, Retrying, Scripted, Step, Timer,
+    VirtualTimer, crabllm_core_0_0_19::Provider,
 };
 use futures::{FutureExt, StreamExt};
 use std::{
@@ -85,9 +85,126 @@ fn dropping_a_call_in_a_delay_drops_the_delay() {
     for scene in scenes([Step::status(503)]) {
         drop_waiting(scene.retrying.chat_completion(&request()));
         assert_eq!(scene.sleeps.asked(), [SECOND]);
-        assert_eq!(scene.clock.sleeping(), 0);
         assert_eq!(scene.attempts(), 1);
+        assert_no_sleep_outlasts(&scene, SECOND);
     }
+}
+
+#[test]
+fn a_call_lets_go_of_its_task_whatever_it_waits_for() {
+    fn in_a_delay(timer: impl Timer) {
+        let provider = Scripted::new(VirtualTimer::manual(), [Step::status(503)]);
+        let retrying = Retrying::with_timer(provider, timer).backoff(exactly(SECOND));
+        drop_waiting(retrying.chat_completion(&request()));
+    }
+    in_a_delay(FuturesTimer);
+    in_a_delay(AsyncIoTimer);
+}
+
+#[test]
+fn a_retry_that_never_starts_gives_its_cost_back() {
+    let budget = RetryBudget::default();
+    let paid = budget.clone();
+    let failing = (0..35).map(|_| Step::status(503));
+    let scene = Scene::by_hand(failing).set(|r| r.budget(paid));
+    for _ in 0..35 {
+        let request = request();
+        let mut call = Box::pin(scene.retrying.chat_completion(&request));
+        assert!(poll_once(&mut call).is_pending());
+        assert_eq!(budget.available(), 500 - 14);
+        drop(call);
+        assert_eq!(budget.available(), 500);
+    }
+}
+
+#[test]
+fn an_observer_that_panics_at_a_retry_gives_its_cost_back() {
+    let budget = RetryBudget::new(100);
+    let paid = budget.clone();
+    let scene = Scene::new((0..5).map(|_| Step::status(503))).set(|r| {
+        r.budget(paid).observe(|event| {
+            assert!(!matches!(event, Event::Retry { .. }), "as it should");
+        })
+    });
+    for _ in 0..5 {
+        let request = request();
+        let call = AssertUnwindSafe(scene.retrying.chat_completion(&request));
+        assert!(block_on(call.catch_unwind()).is_err());
+    }
+    assert_eq!(budget.available(), 100);
+}
+
+#[test]
+fn a_retry_whose_attempt_panics_keeps_its_cost() {
+    let budget = RetryBudget::new(100);
+    let paid = budget.clone();
+    let scene = Scene::new([Step::status(503), Step::panic()]).set(|r| r.budget(paid));
+    let request = request();
+    let call = AssertUnwindSafe(scene.retrying.chat_completion(&request));
+    assert!(block_on(call.catch_unwind()).is_err());
+    assert_eq!(budget.available(), 86);
+}
+
+/// A waker that panics, when it wakes or when it is dropped.
+struct Panicking {
+    on_wake: bool,
+}
+
+impl Wake for Panicking {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        assert!(!self.on_wake, "as it should");
+    }
+}
+
+impl Drop for Panicking {
+    fn drop(&mut self) {
+        assert!(self.on_wake, "as it should");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_harms_no_timer() {
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Has such wakers wait in an attempt and in a delay, to its end and not.
+    fn harm(timer: impl Timer + Clone) {
+        let retrying = |script: [Step; 2]| {
+            Retrying::with_timer(Scripted::new(VirtualTimer::manual(), script), timer.clone())
+                .timeout(20 * MS)
+                .backoff(exactly(20 * MS))
+        };
+        let request = request();
+        for first in [Step::hang(), Step::status(503)] {
+            for on_wake in [true, false] {
+                let retrying = retrying([first.clone(), Step::hang()]);
+                let mut call = Box::pin(retrying.chat_completion(&request));
+                let polled = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                    let waker = Waker::from(Arc::new(Panicking { on_wake }));
+                    assert!(
+                        call.as_mut()
+                            .poll(&mut Context::from_waker(&waker))
+                            .is_pending()
+                    );
+                    drop(waker);
+                    if on_wake {
+                        std::thread::sleep(60 * MS);
+                    }
+                    drop(call);
+                }));
+                assert!(polled.is_ok() || !on_wake);
+            }
+        }
+        // Later calls find the timer at work.
+        let result =
+            block_on(retrying([Step::hang(), Step::status(503)]).chat_completion(&request));
+        assert!(result.is_ok());
+    }
+    harm(FuturesTimer);
+    harm(AsyncIoTimer);
 }
 
 #[test]

@@ -140,7 +140,7 @@ impl Case {
             .timeout(self.timeout)
             .max_retry_after(self.max_retry_after)
             .stream_idle(self.stream_idle)
-            .retry(Operations::CHAT | Operations::STREAMS);
+            .also_retry(Operations::STREAMS);
         let retrying = Retrying::with_timer(provider.clone(), timer).policy(policy);
         let result = block_on(clock.task(call(&retrying, self.streams)));
         Run::new(result, provider.attempts())

@@ -1,21 +1,25 @@
 //! Which failures are retried, how often, and after which delays.
 
-#![cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))]
+#![cfg(all(
+    feature = "crabllm-core-0_0_19",
+    feature = "futures-timer",
+    feature = "test-util"
+))]
 
 mod common;
 
-use common::{Bare, SECOND, Scene, block_on, exactly, plain, request, status};
+use common::{Bare, SECOND, Scene, block_on, exactly, plain, poll_once, request, status};
 use crabllm_retry::{
-    Backoff, Event, Failure, Jitter, Operations, Policy, RetryBudget, Retrying, Scripted, Step,
-    Timer, VirtualTimer,
+    Backoff, Event, Failure, FuturesTimer, GiveUpReason, Jitter, Operations, Policy, RetryBudget,
+    Retrying, Scripted, Step, Timer, VirtualTimer,
     crabllm_core_0_0_19::{EmbeddingInput, EmbeddingRequest, Error, Provider},
 };
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use futures_test::task::new_count_waker;
 use std::{
     pin::pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     task::Context,
@@ -156,6 +160,31 @@ fn a_zero_delay_yields_once_and_makes_no_timer() {
 }
 
 #[test]
+fn a_poll_makes_at_most_one_attempt_however_short_the_delay() {
+    fn polls(timer: impl Timer) {
+        const RETRIES: usize = 1000;
+        let provider = Scripted::new(VirtualTimer::manual(), failures(RETRIES));
+        const TICK: Duration = Duration::from_nanos(1);
+        let retrying = Retrying::with_timer(provider, timer)
+            .backoff(Backoff::exponential(TICK, TICK))
+            .max_retries(u32::MAX);
+        let request = request();
+        let mut call = pin!(retrying.chat_completion(&request));
+        let mut made = 0;
+        while poll_once(&mut call).is_pending() {
+            let now = retrying.get_ref().attempts().len();
+            assert!(now - made <= 1, "{} attempts in one poll", now - made);
+            made = now;
+        }
+        assert_eq!(retrying.get_ref().attempts().len(), 1 + RETRIES);
+    }
+    polls(|_| std::future::ready(()));
+    polls(FuturesTimer);
+    #[cfg(feature = "async-io")]
+    polls(crabllm_retry::AsyncIoTimer);
+}
+
+#[test]
 fn without_a_seed_every_call_draws_its_own_delays() {
     let drawn = || {
         let scene = Scene::new(failures(2)).set(|r| r.policy(Policy::default()));
@@ -280,9 +309,53 @@ mod deadline {
             status(block_on(scene.retrying.chat_completion(&request()))),
             Some(503)
         );
-        // At 0, 1 and 3 seconds; the next would be at 7.
-        assert_eq!(scene.attempts(), 3);
-        assert_eq!(scene.clock.elapsed(), 3 * SECOND);
+        // At 0 and 1 seconds; the next would be at 3.
+        assert_eq!(scene.attempts(), 2);
+        assert_eq!(scene.clock.elapsed(), SECOND);
+    }
+
+    #[test]
+    fn no_attempt_starts_after_it_however_late_a_delay_ends() {
+        for late in [4, 100] {
+            for shareable in [false, true] {
+                let mut scene = Scene::by_hand(failures(9));
+                if shareable {
+                    scene = scene.shareable();
+                }
+                let budget = RetryBudget::new(14);
+                let end = Arc::new(Mutex::new(None));
+                let (paid, left, told) = (budget.clone(), budget.clone(), end.clone());
+                let scene = scene.set(|r| {
+                    r.deadline(5 * SECOND).budget(paid).observe(move |event| {
+                        if let Event::GaveUp { why, attempt, .. } = event {
+                            *told.lock().unwrap() = Some((*why, *attempt, left.available()));
+                        }
+                    })
+                });
+                let request = request();
+                let mut call = pin!(scene.retrying.chat_completion(&request));
+                assert!(poll_once(&mut call).is_pending());
+                assert_eq!(budget.available(), 0);
+                // The delay of one second ends, but the executor is busy.
+                scene.clock.advance(SECOND);
+                scene.clock.advance(late * SECOND);
+                assert_eq!(status(call.now_or_never().unwrap()), Some(503));
+                assert_eq!(scene.attempts(), 1);
+                let end = end.lock().unwrap().unwrap();
+                assert_eq!(end, (GiveUpReason::Deadline, 1, 14));
+            }
+        }
+    }
+
+    #[test]
+    fn no_attempt_starts_at_it() {
+        let scene = Scene::new([Step::hang(), Step::status(503).after(SECOND)]).set(|r| {
+            let policy = plain().backoff(exactly(Duration::ZERO));
+            r.policy(policy.max_retries(u32::MAX).deadline(31 * SECOND))
+        });
+        let result = block_on(scene.retrying.chat_completion(&request()));
+        assert_eq!(status(result), Some(503));
+        assert_eq!(scene.attempts(), 2);
     }
 
     #[test]
@@ -429,6 +502,34 @@ mod budget {
         assert!(block_on(clone.chat_completion(&request())).is_ok());
         assert_eq!(budget.available(), 1);
     }
+}
+
+#[test]
+fn each_setter_of_a_policy_is_one_of_the_wrapper_too() {
+    let backoff = exactly(3 * SECOND);
+    let policy = Policy::default()
+        .max_retries(7)
+        .timeout(SECOND)
+        .deadline(2 * SECOND)
+        .backoff(backoff)
+        .throttle_backoff(exactly(4 * SECOND))
+        .max_retry_after(5 * SECOND)
+        .stream_idle(6 * SECOND)
+        .retry(Operations::EMBEDDING)
+        .also_retry(Operations::MODELS);
+    let retrying = Retrying::with_timer((), VirtualTimer::new())
+        .max_retries(7)
+        .timeout(SECOND)
+        .deadline(2 * SECOND)
+        .backoff(backoff)
+        .throttle_backoff(exactly(4 * SECOND))
+        .max_retry_after(5 * SECOND)
+        .stream_idle(6 * SECOND)
+        .retry(Operations::EMBEDDING)
+        .also_retry(Operations::MODELS);
+    assert_eq!(policy.retry, Operations::EMBEDDING | Operations::MODELS);
+    let shown = format!("{retrying:?}");
+    assert!(shown.contains(&format!("{policy:?}")), "{shown}");
 }
 
 #[test]

@@ -4,9 +4,9 @@
 
 mod common;
 
-use common::{SECOND, Scene, block_on, plain, poll_once, request};
+use common::{SECOND, Scene, Sleeps, Wrapper, block_on, plain, poll_once, request, yield_now};
 use crabllm_retry::{
-    Event, Operations, Step,
+    Event, Operations, Retrying, Scripted, Step, Timer, VirtualTimer,
     crabllm_core_0_0_19::{BoxStream, ChatCompletionChunk, Error, Provider},
 };
 use futures::{FutureExt, StreamExt, stream};
@@ -120,6 +120,37 @@ fn an_item_that_is_ready_wins_over_the_bound() {
 }
 
 #[test]
+fn a_consumer_that_was_away_gets_an_item_that_takes_two_polls() {
+    for shareable in [false, true] {
+        let clock = VirtualTimer::manual();
+        let inner = clock.clone();
+        let in_two_polls = move |duration| {
+            let sleep = inner.sleep(duration);
+            async move {
+                sleep.await;
+                yield_now().await;
+            }
+        };
+        let items = [SECOND, 90 * SECOND, SECOND].map(|latency| Step::ok().after(latency));
+        let provider = Scripted::new(in_two_polls, [Step::stream(items)]);
+        let sleeps = Sleeps::by(&clock);
+        let sleeps = if shareable {
+            sleeps.shareable()
+        } else {
+            sleeps
+        };
+        let retrying = Retrying::with_timer(provider, sleeps);
+        let mut items = block_on(retrying.chat_completion_stream(&request())).unwrap();
+        for _ in 0..3 {
+            assert!(items.next().now_or_never().is_none());
+            clock.advance(1000 * SECOND);
+            assert!(items.next().now_or_never().is_none(), "one more turn");
+            assert!(matches!(items.next().now_or_never(), Some(Some(Ok(_)))));
+        }
+    }
+}
+
+#[test]
 fn a_zero_or_endless_bound_is_none() {
     for idle in [Duration::ZERO, Duration::MAX] {
         let scene = Scene::by_hand([Step::stream([Step::hang()])]).set(|r| r.stream_idle(idle));
@@ -138,6 +169,7 @@ fn a_stall_drops_the_inner_stream_before_the_timeout_is_seen() {
     assert!(items.next().now_or_never().is_none());
     assert_eq!(scene.clock.sleeping(), 2, "the item's and the bound's");
     scene.clock.advance(90 * SECOND);
+    assert!(items.next().now_or_never().is_none(), "one more turn");
     assert!(matches!(
         items.next().now_or_never(),
         Some(Some(Err(Error::Timeout)))
@@ -180,9 +212,21 @@ fn an_opening_is_retried_only_if_asked_for() {
     assert!(block_on(scene.retrying.chat_completion_stream(&request())).is_err());
     assert_eq!(scene.attempts(), 1);
 
-    let scene = Scene::new(script()).set(|r| r.policy(plain().retry(Operations::STREAMS)));
+    let scene = Scene::new(script()).set(|r| r.also_retry(Operations::STREAMS));
     assert_eq!(rest(open(&scene)), ["item"]);
     assert_eq!(scene.attempts(), 3);
+}
+
+#[test]
+fn chats_are_retried_beside_streams_unless_streams_are_all_that_is_asked_for() {
+    for (set, attempts) in [
+        (Wrapper::also_retry as fn(_, _) -> _, 2),
+        (Wrapper::retry, 1),
+    ] {
+        let scene = Scene::new([Step::status(503)]).set(|r| set(r, Operations::STREAMS));
+        let _ = block_on(scene.retrying.chat_completion(&request()));
+        assert_eq!(scene.attempts(), attempts);
+    }
 }
 
 #[test]

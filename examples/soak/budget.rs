@@ -52,6 +52,7 @@ impl Model {
                 Told::GaveUp(_) | Told::Stalled => {}
             }
         }
+        self.tokens += never_started(record);
         Ok(())
     }
 }
@@ -69,7 +70,19 @@ pub fn balance(record: &Record) -> i64 {
         Told::Success => i64::from(given_back(&record.told[..number])),
         Told::GaveUp(_) | Told::Stalled => 0,
     };
-    record.told.iter().enumerate().map(change).sum()
+    let changes: i64 = record.told.iter().enumerate().map(change).sum();
+    changes + i64::from(never_started(record))
+}
+
+/// The cost of a retry that was announced and never started, or nothing.
+fn never_started(record: &Record) -> u32 {
+    let mut retries = record.told.iter().filter_map(|told| match *told {
+        Told::Retry { throttled } => Some(cost(throttled)),
+        _ => None,
+    });
+    retries
+        .nth(record.attempts.len().saturating_sub(1))
+        .unwrap_or(0)
 }
 
 /// What a call gives back that succeeds after these events.
@@ -83,12 +96,20 @@ fn given_back(earlier: &[Told]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::Attempt;
+    use std::time::Duration;
 
     const RETRY: Told = Told::Retry { throttled: false };
     const THROTTLED: Told = Told::Retry { throttled: true };
 
-    fn record(told: &[Told]) -> Record {
+    /// A call of so many attempts.
+    fn record(attempts: usize, told: &[Told]) -> Record {
+        let attempt = Attempt {
+            began: Duration::ZERO,
+            ended: None,
+        };
         Record {
+            attempts: vec![attempt; attempts],
             told: told.to_vec(),
             ..Record::default()
         }
@@ -96,19 +117,22 @@ mod tests {
 
     #[test]
     fn a_success_gives_back_the_last_retry_or_one() {
-        for (told, change) in [
-            (&[Told::Success][..], 1),
-            (&[RETRY, THROTTLED, Told::Success], -14),
-            (&[THROTTLED, RETRY, Told::Success], -5),
-            (&[RETRY], -14),
-            (&[RETRY, Told::Success, Told::Stalled], 0),
+        for (attempts, told, change) in [
+            (1, &[Told::Success][..], 1),
+            (3, &[RETRY, THROTTLED, Told::Success], -14),
+            (3, &[THROTTLED, RETRY, Told::Success], -5),
+            (2, &[RETRY], -14),
+            (1, &[RETRY], 0),
+            (2, &[RETRY, THROTTLED], -14),
+            (2, &[RETRY, Told::Success, Told::Stalled], 0),
         ] {
-            assert_eq!(balance(&record(told)), change, "{told:?}");
+            let record = record(attempts, told);
+            assert_eq!(balance(&record), change, "{told:?}");
             let mut model = Model {
                 tokens: 50,
                 capacity: 100,
             };
-            assert_eq!(model.replay(&record(told)), Ok(()));
+            assert_eq!(model.replay(&record), Ok(()));
             assert_eq!(i64::from(model.tokens), 50 + change, "{told:?}");
         }
     }
@@ -116,11 +140,11 @@ mod tests {
     #[test]
     fn a_budget_is_never_above_its_capacity_nor_overdrawn() {
         let mut model = Model::new(20);
-        assert_eq!(model.replay(&record(&[Told::Success])), Ok(()));
+        assert_eq!(model.replay(&record(1, &[Told::Success])), Ok(()));
         assert_eq!(model.tokens, 20);
-        assert!(model.replay(&record(&[RETRY, RETRY])).is_err());
+        assert!(model.replay(&record(3, &[RETRY, RETRY])).is_err());
         let mut full = Model::new(20);
-        let refused = record(&[Told::GaveUp(GiveUpReason::Budget)]);
+        let refused = record(1, &[Told::GaveUp(GiveUpReason::Budget)]);
         assert!(full.replay(&refused).is_err());
     }
 }

@@ -120,7 +120,7 @@ impl Rules {
 
     /// Whether the deadline does not leave the time for a delay.
     pub fn too_late(&self, elapsed: Duration, delay: Duration) -> bool {
-        !self.deadline.is_zero() && elapsed + delay > self.deadline
+        !self.deadline.is_zero() && elapsed + delay >= self.deadline
     }
 }
 
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(rules.bound(SECOND), (2 * SECOND, false));
         assert_eq!(rules.bound(4 * SECOND), (SECOND, true));
         assert_eq!(rules.bound(9 * SECOND), (Duration::ZERO, true));
-        assert!(!rules.too_late(4 * SECOND, SECOND));
-        assert!(rules.too_late(4 * SECOND, SECOND + TICK));
+        assert!(!rules.too_late(4 * SECOND, SECOND - TICK));
+        assert!(rules.too_late(4 * SECOND, SECOND));
     }
 }

@@ -173,8 +173,10 @@ impl Case<'_> {
             .filter(|told| matches!(told, Told::Retry { .. }));
         let (announced, made) = (announced.count(), self.record.attempts.len());
         let made = made.saturating_sub(1);
-        // What was announced is not made if the caller, or the observer, drops the call.
-        let cut = matches!(self.outcome.end, End::Cancelled | End::Panicked);
+        // A retry that was announced never starts if the caller or the observer drops
+        // the call, or if its delay ended too late for the deadline.
+        let late = told.last() == Some(&Told::GaveUp(GiveUpReason::Deadline));
+        let cut = late || matches!(self.outcome.end, End::Cancelled | End::Panicked);
         if announced != made && !(cut && announced == made + 1) {
             return Err((Fault::Broken, "an event for each retry"));
         }

@@ -199,7 +199,7 @@ impl Page {
     fn policy(&self) -> Policy {
         let policy = Policy::default()
             .max_retries(3)
-            .retry(Operations::CHAT | Operations::STREAMS);
+            .also_retry(Operations::STREAMS);
         if self.base_url.value() == own_server() {
             policy.timeout(TIMEOUT).stream_idle(TIMEOUT)
         } else {

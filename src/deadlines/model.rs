@@ -114,7 +114,7 @@ impl Drop for ClockSleep {
 
 /// A wait that is polled by a waker of its own.
 struct Waiter {
-    wait: Wait<Clock>,
+    wait: Deadline<Clock>,
     waker: Waker,
     woken: AwokenCount,
 
@@ -127,7 +127,7 @@ impl Waiter {
     fn new(deadlines: &Arc<Deadlines<Clock>>, ticks: u32) -> Self {
         let (waker, woken) = new_count_waker();
         Self {
-            wait: Wait::new(deadlines.clone(), deadlines.timer.now() + ticks * TICK),
+            wait: Deadline::new(deadlines.clone(), deadlines.timer.now() + ticks * TICK),
             waker,
             woken,
             since: deadlines.timer.now(),

@@ -61,19 +61,22 @@ fn deadlines() -> (Counted, Arc<Deadlines<Counted>>) {
     (timer.clone(), Deadlines::new(timer))
 }
 
-fn waiting<T: Timer>(deadlines: &Arc<Deadlines<T>>, duration: Duration) -> Wait<T> {
-    Wait::new(deadlines.clone(), deadlines.timer.now() + duration)
+fn waiting<T: Timer>(deadlines: &Arc<Deadlines<T>>, duration: Duration) -> Deadline<T> {
+    Deadline::new(deadlines.clone(), deadlines.timer.now() + duration)
 }
 
 /// A wait that has been polled once, and how often it has been woken.
-fn armed<T: Timer>(deadlines: &Arc<Deadlines<T>>, duration: Duration) -> (Wait<T>, AwokenCount) {
+fn armed<T: Timer>(
+    deadlines: &Arc<Deadlines<T>>,
+    duration: Duration,
+) -> (Deadline<T>, AwokenCount) {
     let mut wait = waiting(deadlines, duration);
     let (waker, woken) = new_count_waker();
     assert!(poll(&mut wait, &waker).is_pending());
     (wait, woken)
 }
 
-fn poll<T: Timer>(wait: &mut Wait<T>, waker: &Waker) -> Poll<()> {
+fn poll<T: Timer>(wait: &mut Deadline<T>, waker: &Waker) -> Poll<()> {
     Pin::new(wait).poll(&mut Context::from_waker(waker))
 }
 
@@ -160,8 +163,8 @@ fn deadlines_of_other_lengths_come_in_between() {
     let waits = [3, 1, 4, 1, 5, 2].map(|n| (n, armed(&deadlines, n * SECOND).0));
     for elapsed in 1..=5 {
         timer.clock.advance(SECOND);
-        let over = |wait: &Wait<_>| {
-            let State::Set(key) = &wait.state else {
+        let over = |wait: &Deadline<_>| {
+            let Some(key) = &wait.key else {
                 return false;
             };
             deadlines.lock().list.find(key, Waker::noop()) == Found::Expired
@@ -211,6 +214,32 @@ fn a_waker_that_panics_keeps_nobody_waiting() {
     timer.clock.advance(SECOND);
     timer.clock.advance(SECOND);
     assert_eq!((same_woken.get(), later_woken.get()), (1, 1));
+}
+
+#[test]
+fn nothing_unwinds_into_the_timer() {
+    /// A payload that panics when it is dropped.
+    struct Payload;
+
+    impl Drop for Payload {
+        fn drop(&mut self) {
+            panic!("as it should");
+        }
+    }
+
+    let (timer, deadlines) = deadlines();
+    let mut panicking = waiting(&deadlines, SECOND);
+    let waker = waker(|| std::panic::panic_any(Payload));
+    assert!(poll(&mut panicking, &waker).is_pending());
+    let (mut later, _) = armed(&deadlines, 2 * SECOND);
+    timer.panics.store(true, Ordering::Relaxed);
+    // First the waker panics, then the timer, asked for the next sleep.
+    timer.clock.advance(SECOND);
+    assert!(!timer.panics.load(Ordering::Relaxed));
+    let (_next, next_woken) = armed(&deadlines, SECOND);
+    timer.clock.advance(SECOND);
+    assert_eq!(next_woken.get(), 1);
+    assert!(poll(&mut later, &noop_waker()).is_ready());
 }
 
 #[test]
@@ -292,7 +321,7 @@ struct Seen {
 
 /// Waits for, or cancels, what comes from the other side.
 async fn receive(
-    mut waits: UnboundedReceiver<(Wait<FuturesTimer>, Instant)>,
+    mut waits: UnboundedReceiver<(Deadline<FuturesTimer>, Instant)>,
     mut random: fastrand::Rng,
 ) -> Seen {
     let mut seen = Seen::default();

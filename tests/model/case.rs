@@ -15,8 +15,21 @@ pub struct Case {
     /// What the attempts of all calls meet with; those after them succeed.
     pub script: Vec<Outcome>,
     pub calls: Vec<Call>,
+    pub world: World,
     /// For the jitter.
     pub seed: u64,
+}
+
+/// How busy the executor is, and how the provider's futures behave.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct World {
+    /// The time from the wake of a task to its poll.
+    pub lag: Duration,
+    /// The time that an attempt or an item which is not ready at once blocks its
+    /// first poll.
+    pub blocking: Duration,
+    /// Whether such an attempt or item takes a second poll to be handed out.
+    pub second_poll: bool,
 }
 
 /// A policy, in words that the model can read.
@@ -51,7 +64,7 @@ pub enum Retried {
 }
 
 /// A budget; what is not set has its default.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Budget {
     pub capacity: Option<u32>,
     pub cost: Option<u32>,
@@ -80,6 +93,8 @@ pub struct Call {
     pub operation: Operation,
     /// How long the consumer of a stream takes for each item.
     pub pause: Duration,
+    /// When the caller drops it all, counted from its first poll.
+    pub dropped: Option<Duration>,
 }
 
 /// What an attempt or an item of a stream comes to, and after how long.
@@ -109,6 +124,8 @@ pub enum Fault {
     Invalid,
     Timeout,
 }
+
+const TICK: Duration = Duration::from_nanos(1);
 
 /// A case in the words of the library.
 impl Rules {
@@ -204,10 +221,11 @@ pub fn cases(operations: &'static [Operation], hints: bool) -> impl Strategy<Val
         hooks,
         vec(attempt(hints), 0..8),
         vec(call(operations), 1..4),
+        world(),
         any::<u64>(),
     );
     (drawn, coincidence()).prop_map(|(drawn, coincidence)| {
-        let (rules, budget, (retry_if, retry_after), script, calls, seed) = drawn;
+        let (rules, budget, (retry_if, retry_after), script, calls, world, seed) = drawn;
         let case = Case {
             rules,
             budget,
@@ -215,6 +233,7 @@ pub fn cases(operations: &'static [Operation], hints: bool) -> impl Strategy<Val
             retry_after,
             script,
             calls,
+            world,
             seed,
         };
         match coincidence {
@@ -345,7 +364,26 @@ fn call(operations: &'static [Operation]) -> impl Strategy<Value = Call> {
         .copied()
         .filter(|operation| opens_stream(*operation));
     let operation = prop_oneof![2 => select(operations), 1 => select(streams.collect::<Vec<_>>())];
-    (operation, pause).prop_map(|(operation, pause)| Call { operation, pause })
+    let dropped = prop::option::weighted(0.2, duration().prop_map(|d| d.clamp(TICK, CENTURY)));
+    (operation, pause, dropped).prop_map(|(operation, pause, dropped)| Call {
+        operation,
+        pause,
+        dropped,
+    })
+}
+
+/// Mostly idle, with a provider that does not block.
+fn world() -> impl Strategy<Value = World> {
+    let short = || rare((0..5_000u64).prop_map(Duration::from_millis));
+    let quirks = (short(), short(), any::<bool>());
+    (0..3, quirks).prop_map(|(choice, (lag, blocking, second_poll))| match choice {
+        0 => World {
+            lag,
+            blocking,
+            second_poll,
+        },
+        _ => World::default(),
+    })
 }
 
 fn attempt(hints: bool) -> impl Strategy<Value = Outcome> {
@@ -395,7 +433,6 @@ fn fault(hints: bool) -> impl Strategy<Value = Fault> {
 /// All durations are drawn from few, so that many are equal to others, or to
 /// sums of others.
 fn duration() -> impl Strategy<Value = Duration> {
-    const TICK: Duration = Duration::from_nanos(1);
     let rare = [
         Duration::ZERO,
         TICK,

@@ -108,17 +108,35 @@ const SITUATIONS: &[Situation] = &[
             .filter_map(took);
         took.any(|took| took < seen.rules().timeout)
     }),
-    ("an attempt starts at the very deadline", |seen| {
-        let mut attempts = seen.account.attempts.iter();
-        attempts.any(|attempt| Some(attempt.started) == seen.deadline())
-    }),
-    ("a deadline is a nanosecond too early for a retry", |seen| {
+    ("a delay would end at the very deadline", |seen| {
         let Rules {
             backoff, deadline, ..
         } = seen.rules();
-        seen.gave_up(GiveUpReason::Deadline).is_some_and(|elapsed| {
-            elapsed.saturating_add(backoff.initial).saturating_sub(TICK) == *deadline
+        seen.gave_up(GiveUpReason::Deadline)
+            .is_some_and(|elapsed| elapsed.saturating_add(backoff.initial) == *deadline)
+    }),
+    ("a delay ends a nanosecond before the deadline", |seen| {
+        let mut attempts = seen.account.attempts.iter();
+        attempts.any(|attempt| Some(attempt.started + TICK) == seen.deadline())
+    }),
+    ("a delay ends too late for the deadline", |seen| {
+        let last = seen.account.events.last_chunk();
+        last.is_some_and(|[(_, retry), (_, end)]| {
+            matches!(retry.what, What::Retry { .. })
+                && matches!(end.what, What::GaveUp { .. })
+                && seen.account.attempts.len() == seen.retries().count()
         })
+    }),
+    ("a call is dropped in an attempt", |seen| {
+        seen.is_dropped() && seen.account.attempts.len() > seen.retries().count()
+    }),
+    ("a call is dropped in a delay", |seen| {
+        seen.is_dropped() && seen.account.attempts.len() == seen.retries().count()
+    }),
+    ("an attempt blocks for longer than its timeout", |seen| {
+        let timeout = seen.rules().timeout;
+        let blocking = seen.case.world.blocking;
+        !timeout.is_zero() && blocking > timeout && seen.answers().any(|took| took > blocking)
     }),
     ("a retry has no delay", |seen| {
         seen.retries().any(|retry| retry.delay.is_zero())
@@ -179,6 +197,15 @@ const SITUATIONS: &[Situation] = &[
                 two[1].0 - two[0].0 == idle.saturating_add(seen.call.pause) && two[1].1.is_ok()
             })
     }),
+    ("an item comes in the last turn of its stream", |seen| {
+        let idle = seen.rules().stream_idle;
+        let mut items = seen.account.items.windows(2);
+        !idle.is_zero()
+            && items.any(|two| {
+                let took = two[1].0 - two[0].0;
+                took > idle.saturating_add(seen.call.pause) && two[1].1.is_ok()
+            })
+    }),
     ("a consumer is slower than a stream may be", |seen| {
         let idle = seen.rules().stream_idle;
         let came = seen.account.items.iter().any(|(_, item)| item.is_ok());
@@ -213,6 +240,10 @@ impl<'a> Seen<'a> {
 
     fn deadline(&self) -> Option<Duration> {
         Some(self.rules().deadline).filter(|deadline| !deadline.is_zero())
+    }
+
+    fn is_dropped(&self) -> bool {
+        self.account.result.is_none() && self.account.ended.is_some()
     }
 
     fn succeeded(&self) -> bool {

@@ -3,9 +3,11 @@
 //! It knows nothing of the library's code. Where chance decides, which is the
 //! delay that jitter draws, it is told what was drawn.
 
-use crate::case::{Budget, Call, Case, Delays, Fault, Kind, Outcome, Retried, RetryIf, Rules};
+use crate::case::{
+    Budget, Call, Case, Delays, Fault, Kind, Outcome, Retried, RetryIf, Rules, World,
+};
 use crabllm_retry::{DelaySource, GiveUpReason, Jitter, Operation};
-use std::{ops::RangeInclusive, slice, time::Duration};
+use std::{mem, ops::RangeInclusive, slice, time::Duration};
 
 /// What no program waits for: a bound of this length is none, and no sleep is
 /// longer.
@@ -16,13 +18,13 @@ pub const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 pub struct Account {
     pub attempts: Vec<Try>,
 
-    /// How the call ends; it may hang.
+    /// How the call ends; it may hang, or be dropped.
     pub result: Option<Result<(), Fault>>,
 
     /// The items of the stream, and when they came.
     pub items: Vec<(Duration, Result<(), Fault>)>,
 
-    /// When it all was over, the stream too.
+    /// When it all was over or dropped, the stream too.
     pub ended: Option<Duration>,
 
     /// What the observer is told, and when.
@@ -87,12 +89,99 @@ pub struct Model<'a> {
     tokens: Option<u32>,
 }
 
-/// How a wait for something ends, and after how long.
+/// The time of a call, as its task sees it.
+struct Time {
+    now: Duration,
+    world: World,
+    dropped: Option<Duration>,
+    /// Whether the task has woken itself.
+    awake: bool,
+}
+
+/// Why a call does not go on.
 #[derive(Clone, Copy, PartialEq)]
-enum Wait {
-    Ready(Duration),
-    Expired(Duration),
-    Never,
+enum Gone {
+    Dropped,
+    Hangs,
+}
+
+impl Time {
+    /// The task is woken at `at`, unless it has woken itself, and polled after its
+    /// executor's lag, unless the caller drops it.
+    fn wake(&mut self, at: Duration) -> Result<(), Gone> {
+        let at = if mem::take(&mut self.awake) {
+            self.now
+        } else {
+            at
+        };
+        let woken = self.dropped.map_or(at, |dropped| dropped.min(at));
+        self.now = self.now.max(woken) + self.world.lag;
+        match self.dropped {
+            Some(dropped) if dropped <= self.now => Err(Gone::Dropped),
+            _ => Ok(()),
+        }
+    }
+
+    /// The task sleeps, or yields where that is no time.
+    fn sleep(&mut self, duration: Duration) -> Result<(), Gone> {
+        let end = self.now + duration;
+        loop {
+            self.wake(end)?;
+            if self.now >= end {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The task waits for the first of these moments.
+    fn wake_at_first(&mut self, moments: [Option<Duration>; 2]) -> Result<(), Gone> {
+        let next = moments.into_iter().flatten().min();
+        let awake = self.awake.then_some(self.now);
+        match awake.or(next).or(self.dropped) {
+            Some(next) => self.wake(next),
+            None => Err(Gone::Hangs),
+        }
+    }
+}
+
+/// What is awaited, in its polls.
+struct Awaited<'a> {
+    outcome: &'a Outcome,
+    /// When it can be handed out.
+    due: Option<Duration>,
+    second_poll: bool,
+}
+
+impl<'a> Awaited<'a> {
+    /// The first poll: `None` if it is ready at once.
+    fn pending(outcome: &'a Outcome, time: &mut Time) -> Option<Self> {
+        let latency = outcome.latency.min(CENTURY);
+        let at_once = latency.is_zero();
+        if at_once && !matches!(outcome.kind, Kind::Hang) {
+            return None;
+        }
+        if !at_once {
+            time.now += time.world.blocking;
+        }
+        Some(Self {
+            outcome,
+            due: (!at_once).then(|| time.now + latency),
+            second_poll: time.world.second_poll,
+        })
+    }
+
+    /// A later poll: whether it is ready.
+    fn is_ready(&mut self, time: &mut Time) -> bool {
+        if self.due.is_none_or(|due| due > time.now) {
+            return false;
+        }
+        if mem::take(&mut self.second_poll) {
+            time.awake = true;
+            return false;
+        }
+        self.due = None;
+        !matches!(self.outcome.kind, Kind::Hang)
+    }
 }
 
 /// How an attempt ends.
@@ -103,7 +192,6 @@ enum End<'a> {
         /// Whether it was the deadline that ended it.
         struck: bool,
     },
-    Never,
 }
 
 /// What is known when an attempt has failed.
@@ -148,86 +236,135 @@ impl<'a> Model<'a> {
     /// Makes a call, whose jitter `draw` draws.
     pub fn call(&mut self, call: &Call, draw: Draw<'_>) -> Account {
         let mut account = Account::default();
-        self.attempts(call, draw, &mut account);
+        let mut time = Time {
+            now: Duration::ZERO,
+            world: self.case.world,
+            dropped: call.dropped,
+            awake: false,
+        };
+        let gone = self.attempts(call, &mut time, draw, &mut account).err();
+        account.ended = Some(time.now).filter(|_| gone != Some(Gone::Hangs));
         account.tokens = self.tokens;
         account
     }
 
     /// All attempts, and the stream that the last one opens.
-    fn attempts(&mut self, call: &Call, draw: Draw<'_>, account: &mut Account) {
-        let mut now = Duration::ZERO;
+    fn attempts(
+        &mut self,
+        call: &Call,
+        time: &mut Time,
+        draw: Draw<'_>,
+        account: &mut Account,
+    ) -> Result<(), Gone> {
         let mut refund = 1;
         for retries in 0.. {
-            let (fault, struck) = match self.attempt(call.operation, &mut now, account) {
+            let (fault, struck) = match self.attempt(call.operation, time, account)? {
                 End::Fault { fault, struck } => (fault, struck),
-                End::Never => return,
                 End::Answer(answer) => {
                     self.give_back(refund);
                     let success = What::Success {
                         attempt: retries + 1,
-                        elapsed: now,
+                        elapsed: time.now,
                     };
-                    account.tell(call, now, success);
+                    account.tell(call, time.now, success);
                     account.result = Some(Ok(()));
-                    return self.read(call, answer, now, account);
+                    return self.read(call, answer, time, account);
                 }
             };
-            let failed = Failed {
+            let mut failed = Failed {
                 operation: call.operation,
                 fault,
                 retries,
-                elapsed: now,
+                elapsed: time.now,
                 struck,
             };
-            match self.decide(&failed, draw) {
+            let decision = self.decide(&failed, draw);
+            let why = match decision {
                 Ok((delay, why, cost)) => {
-                    account.tell(call, now, failed.retry(delay, why));
+                    account.tell(call, time.now, failed.retry(delay, why));
                     account.ask(delay);
-                    refund = cost;
-                    now += delay.min(CENTURY);
+                    let slept = time.sleep(delay.min(CENTURY));
+                    failed.elapsed = time.now;
+                    if slept.is_ok() && !self.is_over(time.now) {
+                        refund = cost;
+                        continue;
+                    }
+                    // The retry was paid for, and never starts.
+                    self.give_back(cost);
+                    slept?;
+                    GiveUpReason::Deadline
                 }
-                Err(why) => {
-                    account.tell(call, now, failed.gave_up(why));
-                    account.result = Some(Err(fault.clone()));
-                    account.ended = Some(now);
-                    return;
-                }
-            }
+                Err(why) => why,
+            };
+            account.tell(call, time.now, failed.gave_up(why));
+            account.result = Some(Err(fault.clone()));
+            return Ok(());
         }
+        unreachable!("each retry is an attempt")
     }
 
-    /// One attempt, which lasts from `now` to what is `now` then.
+    /// Whether the deadline has come.
+    fn is_over(&self, now: Duration) -> bool {
+        none_if_endless(self.case.rules.deadline).is_some_and(|deadline| now >= deadline)
+    }
+
+    /// One attempt, from now to its end.
     fn attempt(
         &mut self,
         operation: Operation,
-        now: &mut Duration,
+        time: &mut Time,
         account: &mut Account,
-    ) -> End<'a> {
+    ) -> Result<End<'a>, Gone> {
         const EMPTY: &Outcome = &Outcome {
             latency: Duration::ZERO,
             kind: Kind::Answer(Vec::new()),
         };
         let outcome = self.script.next().unwrap_or(EMPTY);
-        let left = none_if_endless(self.case.rules.deadline).map(|deadline| deadline - *now);
-        let bound = self.timeout(operation).into_iter().chain(left).min();
-        account.ask_for_bound(outcome, bound);
-        let wait = wait(outcome, bound);
-        account.attempt(operation, *now, wait);
-        let (Wait::Ready(took) | Wait::Expired(took)) = wait else {
-            return End::Never;
-        };
-        *now += took;
-        match (wait, &outcome.kind) {
-            (Wait::Ready(_), Kind::Fault(fault)) => End::Fault {
+        let started = time.now;
+        let raced = self.race(operation, outcome, time, account);
+        account.attempts.push(Try {
+            operation,
+            started,
+            ended: Some(time.now).filter(|_| raced != Err(Gone::Hangs)),
+            cancelled: raced != Ok(None),
+        });
+        Ok(match (raced?, &outcome.kind) {
+            (Some(struck), _) => End::Fault {
+                fault: &Fault::Timeout,
+                struck,
+            },
+            (None, Kind::Fault(fault)) => End::Fault {
                 fault,
                 struck: false,
             },
-            (Wait::Ready(_), answer) => End::Answer(answer),
-            _ => End::Fault {
-                fault: &Fault::Timeout,
-                struck: bound == left,
-            },
+            (None, answer) => End::Answer(answer),
+        })
+    }
+
+    /// Races an attempt against its bound, which counts from the poll that found it
+    /// pending. If the bound wins, says whether it was the deadline's.
+    fn race(
+        &self,
+        operation: Operation,
+        outcome: &Outcome,
+        time: &mut Time,
+        account: &mut Account,
+    ) -> Result<Option<bool>, Gone> {
+        let Some(mut awaited) = Awaited::pending(outcome, time) else {
+            return Ok(None);
+        };
+        let deadline = none_if_endless(self.case.rules.deadline);
+        let left = deadline.map(|deadline| deadline.saturating_sub(time.now));
+        let bound = self.timeout(operation).into_iter().chain(left).min();
+        bound.into_iter().for_each(|bound| account.ask(bound));
+        let end = bound.map(|bound| time.now + bound);
+        while end.is_none_or(|end| end > time.now) {
+            time.wake_at_first([awaited.due, end])?;
+            if awaited.is_ready(time) {
+                return Ok(None);
+            }
         }
+        Ok(Some(bound == left))
     }
 
     /// The bound of each attempt.
@@ -279,7 +416,7 @@ impl<'a> Model<'a> {
             _ => (drawn, DelaySource::Backoff),
         };
         let end = failed.elapsed.saturating_add(delay);
-        let past = none_if_endless(rules.deadline).is_some_and(|deadline| end > deadline);
+        let past = none_if_endless(rules.deadline).is_some_and(|deadline| end >= deadline);
         if failed.struck || past {
             return Err(GiveUpReason::Deadline);
         }
@@ -330,35 +467,60 @@ impl<'a> Model<'a> {
     }
 
     /// Reads the stream to its end, if it is one.
-    fn read(&self, call: &Call, answer: &Kind, mut now: Duration, account: &mut Account) {
-        account.ended = Some(now);
-        let Kind::Answer(items) = answer else { return };
+    fn read(
+        &self,
+        call: &Call,
+        answer: &Kind,
+        time: &mut Time,
+        account: &mut Account,
+    ) -> Result<(), Gone> {
+        let Kind::Answer(items) = answer else {
+            return Ok(());
+        };
         if !opens_stream(call.operation) {
-            return;
+            return Ok(());
         }
-        let idle = none_if_endless(self.case.rules.stream_idle);
+        let pause = |time: &mut Time| match call.pause.is_zero() {
+            true => Ok(()),
+            false => time.sleep(call.pause),
+        };
         for item in items {
-            now += call.pause;
-            account.ask_for_bound(item, idle);
-            match wait(item, idle) {
-                Wait::Ready(took) => {
-                    now += took;
-                    account.items.push((now, item.kind.result()));
-                }
-                Wait::Expired(idle) => {
-                    now += idle;
-                    account.items.push((now, Err(Fault::Timeout)));
-                    account.tell(call, now, What::StreamStalled { idle });
-                    break;
-                }
-                Wait::Never => {
-                    account.ended = None;
-                    return;
-                }
+            pause(time)?;
+            if self.is_in_time(item, time, account)? {
+                account.items.push((time.now, item.kind.result()));
+            } else {
+                let idle = self.case.rules.stream_idle;
+                account.items.push((time.now, Err(Fault::Timeout)));
+                account.tell(call, time.now, What::StreamStalled { idle });
+                break;
             }
         }
         // The consumer asks once more, to see the end.
-        account.ended = Some(now + call.pause);
+        pause(time)
+    }
+
+    /// Awaits an item: whether it comes before its stream counts as stalled.
+    fn is_in_time(
+        &self,
+        item: &Outcome,
+        time: &mut Time,
+        account: &mut Account,
+    ) -> Result<bool, Gone> {
+        let Some(mut awaited) = Awaited::pending(item, time) else {
+            return Ok(true);
+        };
+        let idle = none_if_endless(self.case.rules.stream_idle);
+        idle.into_iter().for_each(|idle| account.ask(idle));
+        let end = idle.map(|idle| time.now + idle);
+        while end.is_none_or(|end| end > time.now) {
+            time.wake_at_first([awaited.due, end])?;
+            if awaited.is_ready(time) {
+                return Ok(true);
+            }
+        }
+        // One more turn of the executor.
+        time.wake(time.now)?;
+        Ok(awaited.is_ready(time))
     }
 }
 
@@ -397,45 +559,7 @@ fn none_if_endless(bound: Duration) -> Option<Duration> {
     (!bound.is_zero() && bound < CENTURY).then_some(bound)
 }
 
-/// Waits for something no longer than allowed. Where both come at once, that
-/// which is waited for does.
-fn wait(outcome: &Outcome, bound: Option<Duration>) -> Wait {
-    let latency = outcome.latency.min(CENTURY);
-    let ready = match outcome.kind {
-        Kind::Hang => None,
-        _ => Some(latency),
-    };
-    match (ready, bound) {
-        (Some(ready), None) => Wait::Ready(ready),
-        (Some(ready), Some(bound)) if ready <= bound => Wait::Ready(ready),
-        (_, Some(bound)) => Wait::Expired(bound),
-        (None, None) => Wait::Never,
-    }
-}
-
 impl Account {
-    fn attempt(&mut self, operation: Operation, started: Duration, wait: Wait) {
-        let (ended, cancelled) = match wait {
-            Wait::Ready(took) => (Some(started + took), false),
-            Wait::Expired(took) => (Some(started + took), true),
-            Wait::Never => (None, true),
-        };
-        self.attempts.push(Try {
-            operation,
-            started,
-            ended,
-            cancelled,
-        });
-    }
-
-    /// A timer for a bound, unless that which is waited for is there at once.
-    fn ask_for_bound(&mut self, outcome: &Outcome, bound: Option<Duration>) {
-        let at_once = outcome.latency.is_zero() && !matches!(outcome.kind, Kind::Hang);
-        if let Some(bound) = bound.filter(|_| !at_once) {
-            self.ask(bound);
-        }
-    }
-
     /// A timer, unless for no time at all.
     fn ask(&mut self, duration: Duration) {
         if !duration.is_zero() {

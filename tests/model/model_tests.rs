@@ -1,7 +1,7 @@
 //! The model itself, on cases that were worked out by hand.
 
 use crate::{
-    case::{Budget, Call, Case, Delays, Fault, Kind, Outcome, Retried, RetryAfter, Rules},
+    case::{Budget, Call, Case, Delays, Fault, Kind, Outcome, Retried, RetryAfter, Rules, World},
     model::{Account, Model, What},
 };
 use crabllm_retry::{DelaySource, GiveUpReason, Jitter, Operation};
@@ -28,6 +28,7 @@ fn case(script: impl IntoIterator<Item = Outcome>) -> Case {
         retry_after: None,
         script: script.into_iter().collect(),
         calls: Vec::new(),
+        world: World::default(),
         seed: 0,
     }
 }
@@ -68,6 +69,7 @@ fn call(model: &mut Model<'_>, operation: Operation) -> Account {
     let call = Call {
         operation,
         pause: Duration::ZERO,
+        dropped: None,
     };
     model.call(&call, &mut |range| *range.start())
 }
@@ -123,32 +125,64 @@ fn what_comes_at_the_very_timeout_has_come() {
 
 #[test]
 fn a_deadline_cuts_an_attempt_and_lets_no_delay_past_it() {
-    for (deadline, expected, why) in [
-        (20, vec![(0, 20)], Some(GiveUpReason::Deadline)),
-        (30, vec![(0, 30)], Some(GiveUpReason::Deadline)),
-        (31, vec![(0, 30), (31, 31)], None),
-        (32, vec![(0, 30), (31, 32)], Some(GiveUpReason::Deadline)),
-        (
-            38,
-            vec![(0, 30), (31, 36), (38, 38)],
-            Some(GiveUpReason::Deadline),
-        ),
-        (37, vec![(0, 30), (31, 36)], Some(GiveUpReason::Deadline)),
+    for (deadline, expected) in [
+        (20, vec![(0, 20)]),
+        (30, vec![(0, 30)]),
+        (31, vec![(0, 30)]),
+        (32, vec![(0, 30), (31, 32)]),
+        (38, vec![(0, 30), (31, 36)]),
+        (39, vec![(0, 30), (31, 36), (38, 39)]),
     ] {
-        let second = if deadline == 31 {
-            ok(0)
-        } else {
-            status(5, 503)
-        };
-        let mut case = case([hang(), second, hang()]);
+        let mut case = case([hang(), status(5, 503), hang()]);
         case.rules.deadline = deadline * SECOND;
         case.rules.max_retries = u32::MAX;
         let account = chat(&case);
+        let ended = (attempts(&account), gave_up(&account));
         assert_eq!(
-            (attempts(&account), gave_up(&account)),
-            (expected, why),
+            ended,
+            (expected, Some(GiveUpReason::Deadline)),
             "{deadline}"
         );
+    }
+}
+
+#[test]
+fn a_delay_that_ends_late_may_leave_no_time_for_its_retry() {
+    for (lag, expected) in [(1, vec![(0, 0), (2, 2)]), (4, vec![(0, 0)])] {
+        let mut case = case([status(0, 503)]);
+        case.budget = Some(Budget::default());
+        case.rules.deadline = 5 * SECOND;
+        case.world.lag = lag * SECOND;
+        let account = chat(&case);
+        assert_eq!(attempts(&account), expected);
+        assert_eq!(account.tokens, Some(500));
+    }
+}
+
+#[test]
+fn a_retry_that_never_starts_costs_nothing() {
+    for (dropped, tokens) in [(1, 500), (2, 486), (3, 486)] {
+        let mut case = case([status(1, 503), hang()]);
+        case.budget = Some(Budget::default());
+        let call = Call {
+            operation: Operation::ChatCompletion,
+            pause: Duration::ZERO,
+            dropped: Some(dropped * SECOND + SECOND / 2),
+        };
+        let account = Model::new(&case).call(&call, &mut |range| *range.start());
+        assert_eq!((account.result, account.tokens), (None, Some(tokens)));
+    }
+}
+
+#[test]
+fn a_timeout_counts_from_the_poll_that_found_its_attempt_pending() {
+    for (latency, ended) in [(30, 50), (31, 50)] {
+        let mut case = case([ok(latency)]);
+        case.rules.max_retries = 0;
+        case.world.blocking = 20 * SECOND;
+        let account = chat(&case);
+        assert_eq!(attempts(&account), [(0, ended)]);
+        assert_eq!(account.result == Some(Ok(())), latency == 30);
     }
 }
 
@@ -182,8 +216,7 @@ fn throttled_attempts_have_delays_and_costs_of_their_own() {
     case.rules.max_retries = 3;
     case.budget = Some(Budget {
         capacity: Some(30),
-        cost: None,
-        throttle_cost: None,
+        ..Budget::default()
     });
     let account = chat(&case);
     // 3 * 1, 1 * 2, and 3 * 4, which is more than 8.
@@ -198,7 +231,7 @@ fn a_budget_is_shared_by_the_calls_and_refuses_what_it_cannot_pay() {
     case.budget = Some(Budget {
         capacity: Some(20),
         cost: Some(9),
-        throttle_cost: None,
+        ..Budget::default()
     });
     let mut model = Model::new(&case);
     for (tokens, refused) in [(11, None), (12, None), (12, None)] {
@@ -248,6 +281,7 @@ fn a_stream_ends_by_itself_or_by_its_silence() {
     let call = Call {
         operation: Operation::ChatCompletionStream,
         pause: 10 * SECOND,
+        dropped: None,
     };
     let account = Model::new(&case).call(&call, &mut |range| *range.start());
     let came: Vec<_> = account
@@ -261,4 +295,15 @@ fn a_stream_ends_by_itself_or_by_its_silence() {
     assert_eq!(account.sleeps, [30, 90, 90, 90].map(|n| n * SECOND));
     let stalled = What::StreamStalled { idle: 90 * SECOND };
     assert_eq!(account.events[1].1.what, stalled);
+}
+
+#[test]
+fn a_stream_has_one_more_turn_before_it_counts_as_stalled() {
+    for (lag, came) in [(1, false), (5, true)] {
+        let mut case = case([after(0, Kind::Answer(vec![ok(95)]))]);
+        case.world.lag = lag * SECOND;
+        case.world.second_poll = true;
+        let account = call(&mut Model::new(&case), Operation::ChatCompletionStream);
+        assert_eq!(account.items[0].1.is_ok(), came);
+    }
 }

@@ -1,20 +1,23 @@
 //! A case on the library.
 
 use crate::{
-    case::{Call, Case, Fault, RetryAfter, RetryIf},
+    case::{Call, Case, Fault, RetryAfter, RetryIf, World},
     methods::Calls,
     model::{Account, Told, Try, What},
 };
 use crabllm_retry::{
     Event, Failure, Instant, RetryBudget, Retrying, Scripted, Timer, VirtualSleep, VirtualTimer,
 };
-use futures::{FutureExt, StreamExt};
+use futures::{
+    FutureExt, StreamExt,
+    future::{poll_fn, select},
+};
 use futures_test::task::new_count_waker;
 use std::{
     error::Error,
     future::pending,
     mem,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex},
     task::{Context, Poll},
     time::Duration,
@@ -28,7 +31,7 @@ pub trait Subject: Calls<Wrapper> {
     fn fault(error: &Self::Error) -> Fault;
 }
 
-pub type Wrapper = Retrying<Scripted<Clock>, Clock>;
+pub type Wrapper = Retrying<Scripted<Work>, Clock>;
 
 /// A virtual clock that writes down the sleeps that it is asked for, and goes
 /// on after a hundred years, as far as an `Instant` does.
@@ -49,14 +52,6 @@ impl Clock {
             shareable,
         }
     }
-
-    /// The same time, for others.
-    fn of_others(&self) -> Self {
-        Self {
-            asked: Arc::default(),
-            ..self.clone()
-        }
-    }
 }
 
 impl Timer for Clock {
@@ -73,6 +68,41 @@ impl Timer for Clock {
 
     fn is_shareable(&self) -> bool {
         self.shareable
+    }
+}
+
+/// What the provider waits for, by the same clock.
+#[derive(Clone)]
+pub struct Work {
+    clock: Clock,
+    world: World,
+}
+
+impl Timer for Work {
+    type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    fn sleep(&self, duration: Duration) -> Self::Sleep {
+        let Clock { timer, .. } = &self.clock;
+        if !self.world.blocking.is_zero() {
+            timer.advance(self.world.blocking);
+        }
+        let sleep = timer.sleep(duration);
+        let mut second_poll = self.world.second_poll;
+        Box::pin(async move {
+            sleep.await;
+            poll_fn(|cx| {
+                if !mem::take(&mut second_poll) {
+                    return Poll::Ready(());
+                }
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            })
+            .await;
+        })
+    }
+
+    fn now(&self) -> Instant {
+        self.clock.now()
     }
 }
 
@@ -95,6 +125,7 @@ type Log = Arc<Mutex<Vec<(Duration, Told)>>>;
 /// A wrapper, and what there is to see of it.
 struct Scene {
     clock: Clock,
+    lag: Duration,
     retrying: Wrapper,
     budget: Option<RetryBudget>,
     told: Log,
@@ -118,7 +149,11 @@ impl Scene {
     fn new<R: Subject>(case: &Case, manner: Manner) -> Self {
         let clock = Clock::new(manner.shareable);
         let script = case.script.iter().map(|outcome| outcome.step());
-        let provider = Scripted::new(clock.of_others(), script);
+        let work = Work {
+            clock: clock.clone(),
+            world: case.world,
+        };
+        let provider = Scripted::new(work, script);
         let budget = case.budget.map(|budget| budget.tokens());
         let told = Log::default();
         let mut retrying = Retrying::with_timer(provider, clock.clone())
@@ -142,6 +177,7 @@ impl Scene {
         }
         Self {
             clock,
+            lag: case.world.lag,
             retrying,
             budget,
             told,
@@ -153,7 +189,19 @@ impl Scene {
         let earlier = self.retrying.get_ref().attempts().len();
         let (begin, began) = (timer.elapsed(), self.clock.now());
         let mut account = Account::default();
-        let over = to_its_end(timer, self.act::<R>(call, &mut account));
+        let mut acting = Box::pin(self.act::<R>(call, &mut account));
+        let dropping = async {
+            match call.dropped {
+                Some(dropped) => timer.sleep(dropped).await,
+                None => pending().await,
+            }
+        };
+        let over = to_its_end(
+            timer,
+            self.lag,
+            select(pin!(dropping), &mut acting).map(drop),
+        );
+        drop(acting);
         if !self.clock.shareable {
             assert_eq!(timer.sleeping(), 0, "left by the call");
         }
@@ -166,7 +214,7 @@ impl Scene {
                 cancelled: attempt.cancelled,
             })
             .collect();
-        if let (None, Some(hung)) = (&account.result, attempts.last_mut()) {
+        if let (None, None, Some(hung)) = (over, &account.result, attempts.last_mut()) {
             hung.ended = None;
         }
         let since = |(moment, told)| (moment - begin, told);
@@ -184,7 +232,7 @@ impl Scene {
     /// A sleep that the calls shared may last to its end; no other follows.
     fn lets_time_pass(&self) {
         let Clock { timer, asked, .. } = &self.clock;
-        let never = to_its_end(timer, pending::<()>());
+        let never = to_its_end(timer, Duration::ZERO, pending::<()>());
         assert_eq!((never, timer.sleeping()), (None, 0));
         assert!(asked.lock().unwrap().is_empty(), "asked for nobody");
     }
@@ -209,7 +257,8 @@ impl Scene {
             account.items.push((timer.elapsed() - begin, item));
         }
         if !self.clock.shareable {
-            assert_eq!(timer.sleeping(), 0, "left by the stream");
+            let callers = usize::from(call.dropped.is_some());
+            assert!(timer.sleeping() <= callers, "left by the stream");
         }
         for _ in 0..2 {
             assert!(matches!(items.next().now_or_never(), Some(None)));
@@ -217,15 +266,21 @@ impl Scene {
     }
 }
 
-/// Polls a future as long as anything wakes it, and drops it: done, or hanging.
-fn to_its_end<O>(timer: &VirtualTimer, future: impl Future<Output = O>) -> Option<O> {
+/// Polls a future as long as anything wakes it, each time with a lag, and drops it:
+/// done, or hanging.
+fn to_its_end<O>(
+    timer: &VirtualTimer,
+    lag: Duration,
+    future: impl Future<Output = O>,
+) -> Option<O> {
     let mut task = pin!(timer.task(future));
     loop {
         let (waker, wakes) = new_count_waker();
         match task.as_mut().poll(&mut Context::from_waker(&waker)) {
             Poll::Ready(output) => return Some(output),
             Poll::Pending if wakes.get() == 0 => return None,
-            Poll::Pending => {}
+            Poll::Pending if lag.is_zero() => {}
+            Poll::Pending => timer.advance(lag),
         }
     }
 }

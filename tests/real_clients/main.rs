@@ -74,7 +74,7 @@ fn patient() -> Policy {
             Duration::from_millis(1),
             Duration::from_millis(1),
         ))
-        .retry(Operations::CHAT | Operations::STREAMS)
+        .also_retry(Operations::STREAMS)
 }
 
 /// Long enough for a good answer and each part of it, even on a busy machine.
