@@ -2,8 +2,9 @@
 //! `wasm32-unknown-unknown`, on the one of a browser tab.
 
 use crabllm_retry::{
-    FuturesTimer, Instant, Retrying, Scripted, Step,
+    FuturesTimer, Instant, Retrying,
     crabllm_core_0_0_19::{ChatCompletionRequest, Error, Provider, json},
+    test_util::{Scripted, Step},
 };
 
 async fn call(executor: &str) -> Result<String, Error> {

@@ -37,7 +37,7 @@ use console::{eprint, print};
 use crabllm_retry::{
     Operations, Policy, Retrying,
     crabllm_core_0_0_19::{ChatCompletionRequest, Error, Provider},
-    vendor,
+    hints,
 };
 use flaky_server::{Fault, FlakyServer};
 use futures::{StreamExt, stream};
@@ -97,7 +97,7 @@ struct Chat {
 }
 
 /// What became of a call.
-struct Outcome {
+struct CallRecord {
     index: usize,
     reply: Result<String, Error>,
     history: history::Call,
@@ -132,7 +132,7 @@ impl Chat {
         Ok(Self {
             provider: Retrying::new(client)
                 .policy(policy)
-                .retry_after(vendor::retry_after),
+                .retry_after(hints::retry_after),
             model: args.model(),
             args,
             calls,
@@ -145,7 +145,7 @@ impl Chat {
     }
 
     /// Makes all calls.
-    async fn run(&self, epoch: Instant) -> Vec<Outcome> {
+    async fn run(&self, epoch: Instant) -> Vec<CallRecord> {
         let mut outcomes: Vec<_> = stream::iter(0..self.calls)
             .map(|index| self.call(index, epoch))
             .buffer_unordered(self.args.concurrency)
@@ -155,7 +155,7 @@ impl Chat {
         outcomes
     }
 
-    async fn call(&self, index: usize, epoch: Instant) -> Outcome {
+    async fn call(&self, index: usize, epoch: Instant) -> CallRecord {
         let streams = self.args.stream || (self.server.is_some() && script(index).0);
         let start = epoch.elapsed();
         let (log, steps) = mpsc::channel();
@@ -181,7 +181,7 @@ impl Chat {
             steps: steps.try_iter().collect(),
             succeeded: reply.is_ok(),
         };
-        Outcome {
+        CallRecord {
             index,
             reply,
             history,
@@ -189,11 +189,11 @@ impl Chat {
     }
 
     /// Prints what became of the calls.
-    fn report(&self, outcomes: Vec<Outcome>, elapsed: Duration) {
+    fn report(&self, outcomes: Vec<CallRecord>, elapsed: Duration) {
         let mut errors = BTreeMap::<String, usize>::new();
         let mut replies = Vec::new();
         let mut histories = Vec::new();
-        for Outcome {
+        for CallRecord {
             index,
             reply,
             history,

@@ -1,6 +1,6 @@
 //! Policies in configuration files.
 
-use crate::{Backoff, Operation, Operations, Policy};
+use crate::policy::{Backoff, Operation, Operations, Policy};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{Error, MapAccess, SeqAccess, Unexpected, Visitor},
@@ -8,11 +8,11 @@ use serde::{
 };
 use std::{collections::BTreeSet, fmt, marker::PhantomData, time::Duration};
 
-/// What a table of a configuration is read into.
+/// A type that is read from a table of a configuration.
 trait Table: Default {
     const KEYS: &'static [&'static str];
 
-    /// Sets the field of that name, and says whether there is one.
+    /// Sets the field of that name; false if there is none.
     fn set<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<bool, A::Error>;
 }
 
@@ -58,7 +58,7 @@ impl Table for Backoff {
     }
 }
 
-/// Reads a table, and names the key of a value that is refused.
+/// Reads a table. The error of a wrong value names its key.
 struct TableVisitor<T>(PhantomData<T>);
 
 impl<'de, T: Table> Visitor<'de> for TableVisitor<T> {
@@ -87,8 +87,7 @@ impl<'de, T: Table> Visitor<'de> for TableVisitor<T> {
     }
 }
 
-/// Every key may be left out: then it has its default. A key that is not known
-/// is an error, and so is a value without a meaning.
+/// A missing key has its default. Unknown keys and wrong values are errors.
 impl<'de> Deserialize<'de> for Policy {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_struct("Policy", Self::KEYS, TableVisitor(PhantomData))
@@ -115,7 +114,7 @@ impl Serialize for Policy {
     }
 }
 
-/// Every key may be left out: then it has its default.
+/// A missing key has its default.
 impl<'de> Deserialize<'de> for Backoff {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_struct("Backoff", Self::KEYS, TableVisitor(PhantomData))
@@ -168,7 +167,7 @@ impl<'de> Visitor<'de> for OperationsVisitor {
     }
 }
 
-/// The sets that have names, those that hold others first.
+/// The named sets; those that contain others come first.
 const SETS: [(&str, Operations); 4] = [
     ("all", Operations::ALL),
     ("chat", Operations::CHAT),
@@ -192,7 +191,7 @@ impl Serialize for Operations {
     }
 }
 
-/// A duration as people write it: "30s", "1m 30s", or a number of seconds.
+/// A duration in a file: "30s", "1m 30s", or a number of seconds.
 struct Written(Duration);
 
 fn duration<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Duration, A::Error> {

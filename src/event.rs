@@ -1,16 +1,23 @@
-//! What an operator may want to know of a call.
+//! What observers are told of a call.
 
-use crate::{Failure, Operation};
+#[cfg(feature = "tracing")]
+mod trace;
+
+#[cfg(feature = "tracing")]
+pub use trace::trace;
+
+use crate::{failure::Failure, policy::Operation};
 use std::{fmt, time::Duration};
 
-/// Something that happened in a call, as told to
-/// [`Retrying::observe`](crate::Retrying::observe).
+/// Something that happened in a call, for the observers of
+/// [`Retrying::observe`](crate::retrying::Retrying::observe).
 ///
 /// Every call ends with one `Success` or `GaveUp`, unless it is dropped or its
-/// provider panics; each of its retries is announced by one `Retry`. Attempts
-/// are counted from 1, and `elapsed` is the time since the call's first poll,
-/// by the wrapper's timer. `model` is the one that the request or its raw body
-/// names; `models` asks for none.
+/// provider panics. Each of its retries is announced by one `Retry`; one whose
+/// delay ends too late for the deadline never starts, and the call ends with
+/// `GaveUp`. Attempts are counted from 1. `elapsed` is the time since the call's
+/// first poll, by the wrapper's timer. `model` is the one that the request or its
+/// raw body names; `models` has none.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -29,8 +36,8 @@ pub enum Event<'a> {
         elapsed: Duration,
         /// Why the attempt failed.
         error: &'a dyn Failure,
-        /// Who chose the delay.
-        why: DelaySource,
+        /// Where the delay comes from.
+        source: DelaySource,
     },
 
     /// The call succeeded. For a stream: it is open.
@@ -60,22 +67,22 @@ pub enum Event<'a> {
         /// The error that the caller gets.
         error: &'a dyn Failure,
         /// Why no further attempt is made.
-        why: GiveUpReason,
+        reason: GiveUpReason,
     },
 
-    /// An open stream was silent for `idle`, and was ended with a timeout.
+    /// An open stream was silent for too long and was ended with a timeout.
     #[non_exhaustive]
     StreamStalled {
         /// The method that opened the stream.
         operation: Operation,
         /// The model that was asked.
         model: Option<&'a str>,
-        /// How long the consumer had waited for the next item.
+        /// The limit that the silence exceeded.
         idle: Duration,
     },
 }
 
-/// Who chose the delay before a retry.
+/// Where the delay before a retry comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DelaySource {
@@ -90,7 +97,7 @@ impl fmt::Display for DelaySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Backoff => "backoff",
-            Self::RetryAfter => "asked by the server",
+            Self::RetryAfter => "requested by the server",
         })
     }
 }
@@ -111,8 +118,7 @@ pub enum GiveUpReason {
     /// The server asked for a longer wait than the policy allows.
     RetryAfterTooLong,
 
-    /// The next delay would reach past the deadline, or that struck within the
-    /// attempt.
+    /// The deadline passed, or would pass in the next delay.
     Deadline,
 
     /// The retry budget has too few tokens.
@@ -129,29 +135,5 @@ impl fmt::Display for GiveUpReason {
             Self::Deadline => "no time left before the deadline",
             Self::Budget => "no retry left in the budget",
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reasons_are_told_in_words() {
-        use DelaySource::*;
-        use GiveUpReason::*;
-        let words = [Backoff, RetryAfter].map(|why| why.to_string());
-        assert_eq!(words, ["backoff", "asked by the server"]);
-
-        for (why, words) in [
-            (NotTransient, "not transient"),
-            (NotRetried, "the operation is not retried"),
-            (Exhausted, "no retry left"),
-            (RetryAfterTooLong, "asked to wait too long"),
-            (Deadline, "no time left before the deadline"),
-            (Budget, "no retry left in the budget"),
-        ] {
-            assert_eq!(why.to_string(), words);
-        }
     }
 }

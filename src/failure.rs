@@ -4,10 +4,11 @@ use std::{error::Error, time::Duration};
 
 /// What a retry layer needs to know about an error.
 ///
-/// The error of every supported `crabllm-core` release implements it. Hooks
-/// such as [`Retrying::retry_if`](crate::Retrying::retry_if) receive errors as
-/// `&dyn Failure`, so one hook serves all releases. Since it is also a
-/// [`std::error::Error`], a hook that must see more can downcast:
+/// The error of every supported `crabllm-core` release implements it. An error of
+/// your own needs two methods; the others have defaults. Hooks such as
+/// [`Retrying::retry_if`](crate::retrying::Retrying::retry_if) receive errors as
+/// `&dyn Failure`, so one hook serves all releases. A hook that needs more can
+/// downcast, because every `Failure` is a [`std::error::Error`]:
 ///
 /// ```
 /// # #[cfg(feature = "crabllm-core-0_0_19")] {
@@ -21,58 +22,65 @@ use std::{error::Error, time::Duration};
 /// # }
 /// ```
 pub trait Failure: Error + Send + Sync + 'static {
-    /// The error of an attempt that ran into its timeout, or of a stream that
-    /// went silent.
+    /// The error of an attempt that ran into its timeout, or of a stream that was
+    /// silent for too long.
     fn timeout() -> Self
     where
         Self: Sized;
 
-    /// Whether the error's own type calls it transient: worth another attempt.
+    /// Whether another attempt may succeed, as far as the error's own type knows.
     fn is_transient(&self) -> bool;
 
-    /// Whether this is the error that [`timeout`](Self::timeout) makes.
-    fn timed_out(&self) -> bool;
+    /// Whether this is the error that [`timeout`](Self::timeout) makes. Default:
+    /// false.
+    fn is_timeout(&self) -> bool {
+        false
+    }
 
-    /// Whether the provider does not have the operation at all. Such an error
-    /// is never retried, whatever else it says of itself.
-    fn is_not_implemented(&self) -> bool;
+    /// Whether the server refused the request because of its rate. Default: if
+    /// its [`status`](Self::status) is 429.
+    fn is_throttled(&self) -> bool {
+        self.status() == Some(429)
+    }
 
-    /// The HTTP status that the server answered with, if it did answer.
+    /// Whether the provider lacks the operation. Such an error is never retried,
+    /// whatever else it says of itself. Default: false.
+    fn is_not_implemented(&self) -> bool {
+        false
+    }
+
+    /// The HTTP status of the server's answer. Default: `None`, there was no
+    /// answer.
     fn status(&self) -> Option<u16> {
         None
     }
 
-    /// The body of the server's error answer: untrusted text, of any length.
+    /// The body of the server's error answer: untrusted text of any length.
+    /// Default: `None`.
     fn body(&self) -> Option<&str> {
         None
     }
 
-    /// How long the server asked to wait before the next attempt.
+    /// How long the server asked to wait before the next attempt. Default: `None`,
+    /// it did not say.
     fn retry_after(&self) -> Option<Duration> {
         None
     }
 }
 
-impl dyn Failure {
-    /// Whether the server turned the request away for its rate: status 429.
-    pub fn is_throttling(&self) -> bool {
-        self.status() == Some(429)
-    }
-}
-
 #[cfg(test)]
-pub(crate) mod tests {
+pub mod tests {
     use super::*;
     use std::fmt;
 
-    /// A failure that says of itself what it is told to.
+    /// A failure with the given properties.
     #[derive(Clone, Debug, Default)]
-    pub(crate) struct Fake {
-        pub(crate) transient: bool,
-        pub(crate) unimplemented: bool,
-        pub(crate) status: Option<u16>,
-        pub(crate) body: Option<String>,
-        pub(crate) retry_after: Option<Duration>,
+    pub struct Fake {
+        pub transient: bool,
+        pub unimplemented: bool,
+        pub status: Option<u16>,
+        pub body: Option<String>,
+        pub retry_after: Option<Duration>,
     }
 
     impl fmt::Display for Fake {
@@ -85,15 +93,14 @@ pub(crate) mod tests {
 
     impl Failure for Fake {
         fn timeout() -> Self {
-            Self::default()
+            Self {
+                transient: true,
+                ..Self::default()
+            }
         }
 
         fn is_transient(&self) -> bool {
             self.transient
-        }
-
-        fn timed_out(&self) -> bool {
-            false
         }
 
         fn is_not_implemented(&self) -> bool {
@@ -113,19 +120,19 @@ pub(crate) mod tests {
         }
     }
 
-    /// A failure that says no more than it must.
+    /// A failure with the required methods only.
     #[derive(Debug)]
-    struct Terse;
+    struct Minimal;
 
-    impl fmt::Display for Terse {
+    impl fmt::Display for Minimal {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("terse")
+            f.write_str("minimal")
         }
     }
 
-    impl Error for Terse {}
+    impl Error for Minimal {}
 
-    impl Failure for Terse {
+    impl Failure for Minimal {
         fn timeout() -> Self {
             Self
         }
@@ -133,22 +140,26 @@ pub(crate) mod tests {
         fn is_transient(&self) -> bool {
             false
         }
-
-        fn timed_out(&self) -> bool {
-            false
-        }
-
-        fn is_not_implemented(&self) -> bool {
-            false
-        }
     }
 
     #[test]
-    fn what_a_failure_does_not_say_is_not_known() {
-        let failure: &dyn Failure = &Terse::timeout();
-        assert_eq!(failure.status(), None);
-        assert_eq!(failure.body(), None);
+    fn two_methods_are_enough() {
+        let failure: &dyn Failure = &Minimal::timeout();
+        assert_eq!((failure.status(), failure.body()), (None, None));
         assert_eq!(failure.retry_after(), None);
-        assert!(!failure.is_throttling());
+        assert!(!failure.is_timeout() && !failure.is_throttled());
+        assert!(!failure.is_not_implemented());
+    }
+
+    #[test]
+    fn status_429_is_throttled() {
+        let throttled = (0..1000).filter(|&status| {
+            let failure = Fake {
+                status: Some(status),
+                ..Fake::default()
+            };
+            failure.is_throttled()
+        });
+        assert!(throttled.eq([429]));
     }
 }

@@ -2,7 +2,7 @@
 //! without tokio.
 //!
 //! Wrap a provider, and its transient failures are retried with jittered
-//! exponential backoff, each attempt bounded by a timeout:
+//! exponential backoff, each attempt limited by a timeout:
 //!
 //! ```
 //! # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
@@ -17,7 +17,7 @@
 //!     let answer = provider.chat_completion(request).await?;
 //!     Ok(answer.content().unwrap_or_default().to_owned())
 //! }
-//! # use crabllm_retry::{FuturesTimer, Scripted, Step, crabllm_core_0_0_19::json};
+//! # use crabllm_retry::{FuturesTimer, crabllm_core_0_0_19::json, test_util::{Scripted, Step}};
 //! # let request: ChatCompletionRequest = json::from_str(r#"{"model": "m", "messages": []}"#)?;
 //! # let provider = Scripted::new(FuturesTimer, [Step::status(503)]);
 //! # futures::executor::block_on(ask(provider.clone(), &request))?;
@@ -31,111 +31,73 @@
 //!
 //! # A tour
 //!
-//! * [`Retrying`] is the wrapper. It implements the `Provider` trait of each
-//!   enabled `crabllm-core` release for any inner provider that does.
-//! * [`Policy`] says how often, how long and [which operations](Operations);
-//!   [`Backoff`] and [`Jitter`] how to wait in between; a [`RetryBudget`],
-//!   shared by many calls, keeps retries from adding to an outage.
-//! * [`Timer`] is where time comes from: `FuturesTimer` by default,
-//!   `AsyncIoTimer` where that reactor runs anyway, or any closure that sleeps.
-//! * [`Failure`] is what the wrapper asks of an error. Hooks get it to decide
+//! * [`Retrying`] is the wrapper. It implements the `Provider` trait of each enabled
+//!   `crabllm-core` release for any inner provider that does.
+//! * [`Policy`] sets the number of retries, the limits of time and
+//!   [which operations](Operations) are retried; [`Backoff`] and [`Jitter`] set the
+//!   delays. A [`RetryBudget`], shared by many calls, keeps retries from adding to an
+//!   outage.
+//! * [`Timer`] is where time comes from: `FuturesTimer` by default, `AsyncIoTimer` if
+//!   that reactor runs anyway, or any closure that sleeps.
+//! * [`Failure`] is what the wrapper asks of an error. Callbacks receive it to decide
 //!   [what is transient](Retrying::retry_if) and
-//!   [how long to wait](Retrying::retry_after).
-//! * `vendor` has two such hooks, after the rules of the vendors' own SDKs and
-//!   the waits that their servers write into errors.
-//! * [`Event`] is what an [observer](Retrying::observe) is told; `trace` is a
-//!   ready one, which emits `tracing` events.
-//! * `VirtualTimer` and `Scripted` test all of it without waiting.
+//!   [how long to wait](Retrying::retry_after). `hints` has two such callbacks, which
+//!   know the rules of vendors and the delays that servers write into errors.
+//! * [`Event`] is what an [observer](Retrying::observe) receives; `trace` is an
+//!   observer that emits `tracing` events.
+//! * `test_util` has a virtual clock and a scripted provider, for tests that do not
+//!   wait.
 //!
-//! # What a call does
+//! # Semantics
 //!
-//! An *attempt* polls the inner future first. Only if it is not ready at once
-//! is a timer made, and the two race, the inner future first in each poll. When
-//! the timeout wins, the inner future is dropped and the attempt has failed
-//! with `Error::Timeout`.
+//! An *attempt* polls the inner future first. If it is pending, a timer is made and
+//! the two race, the inner future first in each poll. If the timeout wins, the inner
+//! future is dropped and the attempt fails with `Error::Timeout`.
 //!
-//! A failed attempt is followed by another one if the error is transient, the
-//! operation is one that the policy retries, and retries, deadline and budget
-//! allow it; otherwise the call returns that very error. There is no sleep
-//! after the last attempt. The delay is the backoff's, or what the server asked
-//! for if that is longer; if it is longer than [`Policy::max_retry_after`], the
-//! error is returned at once.
+//! A failed attempt is followed by another one if the error is transient, the policy
+//! retries the operation, and retries, deadline and budget allow it; otherwise the
+//! call returns that very error. There is no sleep after the last attempt. The delay
+//! is the backoff's, or the one that the server asked for if that is longer; if it is
+//! longer than [`Policy::max_retry_after`], the error is returned at once.
 //!
-//! An open stream is passed through item by item. A wait for the next item that
-//! lasts longer than [`Policy::stream_idle`] ends it with `Error::Timeout`; a
-//! stream of bytes, whose errors are `std::io::Error`, with one of the kind
-//! `TimedOut` around that.
+//! An open stream is passed through item by item. If it is silent for longer than
+//! [`Policy::stream_idle`], it ends with `Error::Timeout`; a stream of bytes, whose
+//! errors are `std::io::Error`, with one of the kind `TimedOut` around it.
 //!
 //! | operations | timeout | retried |
 //! | --- | --- | --- |
 //! | `chat_completion`, `anthropic_messages`, `gemini_generate_content`, their `_raw` twins, `complete` | yes | yes |
-//! | opening a stream | yes | if [asked for](Operations::STREAMS) |
+//! | opening a stream | yes | [on request](Operations::STREAMS) |
 //! | `chat_completion_stream_passthrough` | yes | never: its body is consumed |
-//! | `embedding`, `image_generation`, `audio_speech`, `audio_transcription`, `models` | if retried | if asked for |
+//! | `embedding`, `image_generation`, `audio_speech`, `audio_transcription`, `models` | if retried | on request |
 //!
-//! A [deadline](Policy::deadline) bounds all of them.
+//! A [deadline](Policy::deadline) limits all of them. Dropping a call drops the inner
+//! future and cancels its timer at once.
 //!
-//! # Architecture
+//! # Implementation
 //!
-//! A call is one future: the attempts one after the other, the delays in
-//! between, and one pure function that decides what to do about a failure.
+//! A call is one future: attempts, the delays between them, and one pure function
+//! that decides about each failure. Adapters, one for each release of `crabllm-core`,
+//! hand every method to that loop, which knows neither `crabllm-core` nor a runtime.
 //!
-//! ```text
-//!    provider.chat_completion(&request)
-//!                 │
-//!                 ▼
-//!  ┌──────►  an attempt: the inner provider's own chat_completion
-//!  │              │ polled first
-//!  │              ├── ready at once ─────────────────────────┐
-//!  │              │ pending                                  │
-//!  │              ▼                                          │
-//!  │         select(inner future, its timeout)               │
-//!  │              │                    │                     │
-//!  │              │ answer             │ timeout             │
-//!  │              ├────────────────────│─────────────────────┘
-//!  │              ▼                    ▼
-//!  │         Ok  or  Err           Error::Timeout, the inner future is dropped
-//!  │          │       │                │
-//!  │          │       └────┬───────────┘
-//!  │          │            ▼
-//!  │          │         decide: policy, hooks, what the server asks for,
-//!  │          │            │     deadline, budget
-//!  │          │            ├── give up ──► that very error
-//!  │          │            │ retry
-//!  │          ▼            ▼
-//!  │        the answer   the delay, on the same timer
-//!  └───────────────────────┘
-//! ```
+//! If the timer [allows it](Timer::is_shareable), as `FuturesTimer` and `AsyncIoTimer`
+//! do, all calls and open streams of a wrapper and its clones share one sleep of the
+//! timer crate: their deadlines wait in a list, and the sleep is for the earliest. So
+//! there is an allocation and a wake of the timer's thread once per timeout, not once
+//! per call, and no waker of a call is in the hands of the timer crate. Dropping a
+//! call removes its entry at once; the shared sleep may run out with nobody waiting.
 //!
-//! The observer is told of each retry and of the end. Dropping the call,
-//! wherever it is, drops the inner future and cancels its timer.
-//!
-//! Each file has one subject, and the arrows between them point one way. The
-//! adapters, one for each release of `crabllm-core`, give each method's future
-//! to `call`, the loop; that knows neither `crabllm-core` nor a runtime. It is
-//! made of `attempt`, `decision`, `backoff`, `budget`, `hooks`, and the `timeout`
-//! of each attempt; `stream` is what becomes of an answer that is one.
-//!
-//! The calls of a wrapper and its clones share one sleep of the timer crate for
-//! all their timeouts, where the timer [allows it](Timer::is_shareable), as
-//! `FuturesTimer` and `AsyncIoTimer` do: in `deadlines`, the ends of the timeouts
-//! wait in a list, and the sleep is for the first of them. So only once a
-//! timeout, not once a call, there is an allocation and a wake of the thread
-//! that keeps the timers. Dropping a call takes its entry out at once; the
-//! shared sleep may run out for nobody. Open streams that wait are in that list
-//! too.
-//!
-//! There is no thread, task or global of this crate's own; the only threads are
-//! those of the timer crates: `futures-timer` keeps one helper for the process,
+//! This crate has no thread, task or global of its own. The only threads are those of
+//! the timer crates: `futures-timer` keeps one helper thread for the process,
 //! `async-io` its reactor.
 //!
 //! # In a browser
 //!
-//! On `wasm32-unknown-unknown` the clock is the page's, by way of `web-time`:
-//! that is what [`Instant`] is there. `FuturesTimer` waits by the page's timers,
-//! which count whole milliseconds and may end early; it rounds up, goes by the
-//! clock and waits on. Providers must be `Send` there too; `send_wrapper` lets
-//! through what belongs to a page's one thread. The features `async-io` and
+//! On `wasm32-unknown-unknown` the clock is the page's, through `web-time`, which is
+//! where [`Instant`] comes from there. `FuturesTimer` uses the page's timers, which
+//! count whole milliseconds and may end early; it rounds up, goes by the clock, and
+//! waits again until its time. Providers must be `Send` there too: wrap values that
+//! are not in `send_wrapper`'s `SendWrapper`. The features `async-io` and
 //! `crabllm-core-0_0_25` do not compile there.
 //!
 //! # Features
@@ -148,7 +110,7 @@
 //! | `async-io` | no | `AsyncIoTimer`: the timers of the reactor that smol and async-std already run |
 //! | `serde` | no | `Policy`, `Backoff`, `Jitter` and `Operations` from a configuration file |
 //! | `tracing` | no | `trace`: an observer that emits `tracing` events |
-//! | `test-util` | no | `VirtualTimer` and `Scripted`, for tests |
+//! | `test-util` | no | `test_util`: `VirtualTimer` and `Scripted`, for tests |
 //!
 //! [`crabllm`]: https://docs.rs/crabllm-core
 
@@ -161,57 +123,41 @@
     allow(dead_code)
 )]
 
-mod attempt;
-mod backoff;
-mod budget;
 mod call;
 #[cfg(feature = "serde")]
 mod config;
-mod deadlines;
-mod decision;
 mod event;
 mod failure;
-mod hooks;
-mod operation;
+#[cfg(any(feature = "crabllm-core-0_0_19", feature = "crabllm-core-0_0_25"))]
+pub mod hints;
+mod limits;
 mod policy;
 #[cfg(any(feature = "crabllm-core-0_0_19", feature = "crabllm-core-0_0_25"))]
 mod provider;
 mod retrying;
 #[cfg(feature = "test-util")]
-mod scripted;
-mod stream;
-mod timeout;
+pub mod test_util;
 mod timer;
-#[cfg(feature = "tracing")]
-mod trace;
-#[cfg(any(feature = "crabllm-core-0_0_19", feature = "crabllm-core-0_0_25"))]
-pub mod vendor;
 
-pub use backoff::{Backoff, Jitter};
-pub use budget::RetryBudget;
+#[cfg(feature = "tracing")]
+pub use event::trace;
 pub use event::{DelaySource, Event, GiveUpReason};
 pub use failure::Failure;
-pub use operation::{NotRetryable, Operation, Operations};
-pub use policy::Policy;
+pub use limits::RetryBudget;
+pub use policy::{Backoff, Jitter, NotRetryable, Operation, Operations, Policy};
 pub use retrying::Retrying;
-#[cfg(feature = "test-util")]
-pub use scripted::{Scripted, ScriptedAttempt, Step};
 #[cfg(feature = "async-io")]
 pub use timer::{AsyncIoSleep, AsyncIoTimer};
 #[cfg(feature = "futures-timer")]
 pub use timer::{FuturesSleep, FuturesTimer};
 pub use timer::{Instant, Timer};
-#[cfg(feature = "test-util")]
-pub use timer::{VirtualSleep, VirtualTask, VirtualTimer};
-#[cfg(feature = "tracing")]
-pub use trace::trace;
 
 #[cfg(feature = "crabllm-core-0_0_19")]
 pub use crabllm_core_0_0_19;
 #[cfg(feature = "crabllm-core-0_0_25")]
 pub use crabllm_core_0_0_25;
 
-/// The code in the README is tested like that in the docs.
+/// Tests the code in the README.
 #[cfg(all(
     doctest,
     feature = "async-io",

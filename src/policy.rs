@@ -1,12 +1,18 @@
-//! What a user says about retries and timeouts.
+//! How calls are timed and retried: what a user sets.
 
-use crate::{Backoff, Operations};
+mod backoff;
+mod operation;
+
+pub use backoff::{Backoff, Jitter};
+pub use operation::{NotRetryable, Operation, Operations};
+
+use crate::timer::FOREVER;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// How calls are timed and retried.
 ///
-/// A policy is made from [`Policy::default`] by setters of the fields' names.
-/// No value of any field makes a call panic.
+/// Start from [`Policy::default`] and use the setters, which have the names of the
+/// fields. No value of any field makes a call panic.
 ///
 /// ```
 /// use crabllm_retry::{Backoff, Operations, Policy};
@@ -20,8 +26,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 /// assert_eq!(patient.max_retries, 5);
 /// ```
 ///
-/// It can also be made from the `ProviderConfig` of each enabled `crabllm-core`
-/// release:
+/// `Policy::from` takes the `ProviderConfig` of each enabled `crabllm-core` release:
 ///
 /// ```
 /// # #[cfg(feature = "crabllm-core-0_0_19")] {
@@ -34,9 +39,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 /// # }
 /// ```
 ///
-/// With the feature `serde` it is read from a configuration file, by the names
-/// of the fields. Durations are written as people do, or as a number of
-/// seconds; what is left out has its default; unknown keys are refused.
+/// With the feature `serde` it is read from a configuration file whose keys are the
+/// names of the fields. A duration is text such as `"1m 30s"` or a number of
+/// seconds. Missing keys have their defaults; unknown keys are refused.
 ///
 /// ```
 /// # #[cfg(feature = "serde")] {
@@ -61,50 +66,51 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 #[non_exhaustive]
 #[must_use = "a policy is for a `Retrying`"]
 pub struct Policy {
-    /// How many attempts may follow the first one. Default: 2, as in
-    /// `crabllm-core`'s own wrapper. Zero: one attempt.
+    /// The most attempts after the first one. Default: 2, as in `crabllm-core`'s
+    /// own wrapper. Zero: one attempt.
     pub max_retries: u32,
 
-    /// How long one attempt may take; for a stream, until it is open.
-    /// Default: 30 seconds, as in `crabllm-core`'s own wrapper. Zero: no
-    /// timeout.
+    /// The limit of one attempt, from the poll that found it pending; for a stream,
+    /// until it is open. Default: 30 seconds, as in `crabllm-core`'s own wrapper.
+    /// Zero: no timeout.
     pub timeout: Duration,
 
-    /// How long the whole call may take from its first poll, attempts and
-    /// delays together; for a stream, until it is open. An attempt gets at most
-    /// what is left of it, no delay reaches it, and no attempt starts at it or
-    /// after it. It bounds every operation, also one that is not retried and has
-    /// no timeout. Default: zero, no deadline.
+    /// The limit of the whole call from its first poll, attempts and delays
+    /// together; for a stream, until it is open. An attempt gets at most the time
+    /// that is left, a delay that would last until the deadline is not begun, and
+    /// no attempt starts at the deadline or after it. It applies to every operation,
+    /// including those that are not retried and have no timeout. Default: zero, no
+    /// deadline.
     pub deadline: Duration,
 
     /// The delays between attempts. Default: [`Backoff::default`].
     pub backoff: Backoff,
 
-    /// The delays after an attempt that was throttled (status 429); they double
-    /// with every retry of the call, throttled or not. Default: none, then
-    /// [`backoff`](Self::backoff) serves.
+    /// The delays after an attempt that was throttled (status 429). They double
+    /// with every retry of the call, throttled or not. Default: `None`, the same as
+    /// [`backoff`](Self::backoff).
     pub throttle_backoff: Option<Backoff>,
 
-    /// The longest wait that a server may ask for: an error that asks for more
-    /// is returned at once. Default: 60 seconds, as in `crabllm-core`'s own
-    /// wrapper. Zero: any wait is too long.
+    /// The longest wait that a server may ask for. An error that asks for more is
+    /// returned at once. Default: 60 seconds, as in `crabllm-core`'s own wrapper.
+    /// Zero: any wait is too long.
     pub max_retry_after: Duration,
 
-    /// How long an open stream may keep its consumer waiting for the next
-    /// item, from the poll that finds none to the item, whether or not the
-    /// consumer polls in between. Default: 90 seconds, as in `crabllm-core`'s
-    /// own wrapper. Zero: no bound.
+    /// The longest wait for the next item of an open stream, from the consumer's
+    /// poll that found none. A slow consumer does not count: the stream gets one
+    /// more turn of the executor before it is ended. Default: 90 seconds, as in
+    /// `crabllm-core`'s own wrapper. Zero: no limit.
     ///
-    /// A stream that is silent for longer ends with `Error::Timeout`; a stream
-    /// of bytes, whose errors are [`std::io::Error`], with one of the kind
-    /// [`TimedOut`](std::io::ErrorKind::TimedOut) around that.
+    /// A stream that is silent for longer ends with `Error::Timeout`; a stream of
+    /// bytes, whose errors are [`std::io::Error`], with one of the kind
+    /// [`TimedOut`](std::io::ErrorKind::TimedOut) around it.
     pub stream_idle: Duration,
 
     /// The operations that are retried. Default: [`Operations::CHAT`].
     ///
-    /// Streams are not, since a server may have begun, and billed, an answer
-    /// that was never seen. Embeddings, images, audio and listings have not
-    /// even a timeout unless they are in this set.
+    /// Streams are not in it by default, because the server may have begun, and
+    /// billed, an answer that nobody saw. Embeddings, images, audio and listings do
+    /// not even have a timeout unless they are in this set.
     pub retry: Operations,
 }
 
@@ -124,7 +130,7 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// The default but for what a configuration sets, in seconds.
+    /// The default, changed by the values of a configuration, in seconds.
     pub(crate) fn configured(
         max_retries: Option<u32>,
         timeout: Option<u64>,
@@ -139,23 +145,24 @@ impl Policy {
         }
     }
 
-    /// Sets how many attempts may follow the first one.
+    /// Sets the most attempts after the first one.
     pub fn max_retries(mut self, n: u32) -> Self {
         self.max_retries = n;
         self
     }
 
-    /// Sets how long one attempt may take. Zero: no timeout.
+    /// Sets the limit of one attempt. Zero: no timeout.
     pub fn timeout(mut self, d: Duration) -> Self {
         self.timeout = d;
         self
     }
 
-    /// Sets how long the whole call may take. Zero: no deadline.
+    /// Sets the limit of the whole call. Zero: no deadline.
     ///
     /// ```
     /// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
-    /// use crabllm_retry::{Policy, Retrying, Scripted, Step, VirtualTimer};
+    /// use crabllm_retry::{Policy, Retrying};
+    /// use crabllm_retry::test_util::{Scripted, Step, VirtualTimer};
     /// # use crabllm_retry::crabllm_core_0_0_19::{ChatCompletionRequest, Provider, json};
     /// use std::time::Duration;
     ///
@@ -189,7 +196,7 @@ impl Policy {
     /// use crabllm_retry::{Backoff, Policy};
     /// use std::time::Duration;
     ///
-    /// // A server that counts by the minute is not asked again at once.
+    /// // A limit per minute is not tried again at once.
     /// let slow = Backoff::exponential(Duration::from_secs(5), Duration::from_secs(60));
     /// let policy = Policy::default().throttle_backoff(slow);
     /// assert_eq!(policy.throttle_backoff, Some(slow));
@@ -206,7 +213,7 @@ impl Policy {
         self
     }
 
-    /// Sets how long an open stream may stay silent. Zero: no bound.
+    /// Sets how long an open stream may be silent. Zero: no limit.
     pub fn stream_idle(mut self, d: Duration) -> Self {
         self.stream_idle = d;
         self
@@ -230,25 +237,104 @@ impl Policy {
         self.retry |= operations;
         self
     }
+
+    /// The most retries of a call, `None` if the operation is not retried.
+    #[inline]
+    pub(crate) fn retries(&self, operation: Operation) -> Option<u32> {
+        self.retry.contains(operation).then_some(self.max_retries)
+    }
+
+    #[inline]
+    pub(crate) fn attempt_timeout(&self, operation: Operation) -> Option<Duration> {
+        let timed = operation.is_always_timed() || self.retry.contains(operation);
+        limit(self.timeout).filter(|_| timed)
+    }
+
+    #[inline]
+    pub(crate) fn call_deadline(&self) -> Option<Duration> {
+        limit(self.deadline)
+    }
+
+    pub(crate) fn idle_limit(&self) -> Option<Duration> {
+        limit(self.stream_idle)
+    }
+
+    pub(crate) fn backoff_after(&self, throttled: bool) -> &Backoff {
+        match &self.throttle_backoff {
+            Some(backoff) if throttled => backoff,
+            _ => &self.backoff,
+        }
+    }
 }
 
-/// The policies of one wrapper: one for every call, and those for the calls that
-/// name a certain model.
+/// A limit as the user means it: zero is none, and so is a century.
+#[inline]
+fn limit(duration: Duration) -> Option<Duration> {
+    (!duration.is_zero() && duration < FOREVER).then_some(duration)
+}
+
+/// The policies of one wrapper.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Policies {
-    pub(crate) general: Policy,
-    pub(crate) by_model: Arc<BTreeMap<String, Policy>>,
+pub struct Policies {
+    pub general: Policy,
+
+    /// In place of the general one, for calls that name the model.
+    pub by_model: Arc<BTreeMap<String, Policy>>,
 }
 
 impl Policies {
-    /// The policy for a call that names this model, or none.
     #[inline]
-    pub(crate) fn of(&self, model: Option<&str>) -> &Policy {
+    pub fn of(&self, model: Option<&str>) -> &Policy {
         if self.by_model.is_empty() {
             return &self.general;
         }
         model
             .and_then(|model| self.by_model.get(model))
             .unwrap_or(&self.general)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_policy_answers_by_operation() {
+        use Operation::*;
+        let default = Policy::default().max_retries(7);
+        let all = default.clone().retry(Operations::ALL);
+        for (operation, by_default, on_request) in [
+            (ChatCompletion, (Some(7), Some(30)), (Some(7), Some(30))),
+            (ChatCompletionStream, (None, Some(30)), (Some(7), Some(30))),
+            (
+                ChatCompletionStreamPassthrough,
+                (None, Some(30)),
+                (None, Some(30)),
+            ),
+            (Embedding, (None, None), (Some(7), Some(30))),
+        ] {
+            for (policy, expected) in [(&default, by_default), (&all, on_request)] {
+                let timeout = policy.attempt_timeout(operation);
+                let answers = (policy.retries(operation), timeout.map(|d| d.as_secs()));
+                assert_eq!(answers, expected, "{operation}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_zero_limit_is_none_and_so_is_one_of_a_century() {
+        let limits = |d| {
+            let policy = Policy::default().timeout(d).deadline(d).stream_idle(d);
+            let timeout = policy.attempt_timeout(Operation::ChatCompletion);
+            [timeout, policy.call_deadline(), policy.idle_limit()]
+        };
+        for none in [Duration::ZERO, FOREVER, Duration::MAX] {
+            assert_eq!(limits(none), [None; 3]);
+        }
+        for some in [Duration::from_nanos(1), SECOND, FOREVER - SECOND] {
+            assert_eq!(limits(some), [Some(some); 3]);
+        }
     }
 }

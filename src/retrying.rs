@@ -1,26 +1,32 @@
 //! The wrapper.
 
 #[cfg(feature = "futures-timer")]
-use crate::FuturesTimer;
+use crate::timer::FuturesTimer;
 use crate::{
-    Backoff, Event, Failure, Operations, Policy, RetryBudget, Timer, backoff::Entropy, call::Engine,
+    call::{Engine, Entropy},
+    event::Event,
+    failure::Failure,
+    limits::RetryBudget,
+    policy::{Backoff, Operations, Policy},
+    timer::Timer,
 };
 use std::{fmt, mem, sync::Arc, time::Duration};
 
-/// A provider that retries what another provider fails at, and bounds how long
-/// each attempt may take.
+/// A provider that retries the transient failures of another one and limits the
+/// time of each attempt.
 ///
 /// It implements the `Provider` trait of each enabled `crabllm-core` release
 /// that its inner provider implements. Every method reaches the inner
 /// provider's own method of the same name.
 ///
-/// One wrapper serves many calls at a time: make it once, and share or clone it.
+/// One wrapper serves many calls at a time: build it once, and share or clone it.
 /// Clones share the timer, the budget and the hooks.
 ///
 /// ```
 /// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
-/// use crabllm_retry::{Retrying, Scripted, Step, VirtualTimer};
+/// use crabllm_retry::Retrying;
 /// use crabllm_retry::crabllm_core_0_0_19::{ChatCompletionRequest, Provider, json};
+/// use crabllm_retry::test_util::{Scripted, Step, VirtualTimer};
 ///
 /// let request: ChatCompletionRequest = json::from_str(r#"{"model": "m", "messages": []}"#)?;
 /// let timer = VirtualTimer::new();
@@ -33,7 +39,7 @@ use std::{fmt, mem, sync::Arc, time::Duration};
 /// # }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[must_use = "the wrapper is what makes calls"]
+#[must_use = "calls go through the wrapper"]
 pub struct Retrying<
     P,
     #[cfg(feature = "futures-timer")] T = FuturesTimer,
@@ -62,54 +68,54 @@ impl<P, T: Timer> Retrying<P, T> {
 }
 
 /// The setters of single values, such as [`timeout`](Self::timeout), change the
-/// general policy, and not those of [`policy_for`](Self::policy_for).
+/// general policy, not those of [`policy_for`](Self::policy_for).
 impl<P, T> Retrying<P, T> {
-    /// Sets how many attempts may follow the first one of a call. Default: 2.
-    /// Zero: one attempt, still bounded by the timeout.
+    /// Sets the most attempts after the first one of a call. Default: 2. Zero: one
+    /// attempt, still with the timeout.
     pub fn max_retries(self, n: u32) -> Self {
-        self.amend(|policy| policy.max_retries(n))
+        self.change(|policy| policy.max_retries(n))
     }
 
-    /// Sets how long one attempt may take; for a stream, until it is open.
-    /// Default: 30 seconds. Zero: no timeout.
+    /// Sets the limit of one attempt; for a stream, until it is open. Default: 30
+    /// seconds. Zero: no timeout.
     pub fn timeout(self, d: Duration) -> Self {
-        self.amend(|policy| policy.timeout(d))
+        self.change(|policy| policy.timeout(d))
     }
 
-    /// Sets the longest wait that a server may ask for: an error that asks for
-    /// more is returned at once. Default: 60 seconds. Zero: any wait is too long.
+    /// Sets the longest wait that a server may ask for. An error that asks for more
+    /// is returned at once. Default: 60 seconds. Zero: any wait is too long.
     pub fn max_retry_after(self, d: Duration) -> Self {
-        self.amend(|policy| policy.max_retry_after(d))
+        self.change(|policy| policy.max_retry_after(d))
     }
 
-    /// Sets how long an open stream may keep its consumer waiting for the next
-    /// item before it ends with a timeout. Default: 90 seconds. Zero: no bound.
+    /// Sets the longest wait for the next item of an open stream. A stream that is
+    /// silent for longer ends with a timeout. Default: 90 seconds. Zero: no limit.
     pub fn stream_idle(self, d: Duration) -> Self {
-        self.amend(|policy| policy.stream_idle(d))
+        self.change(|policy| policy.stream_idle(d))
     }
 
-    /// Sets how long the whole call may take from its first poll, attempts and
-    /// delays together; for a stream, until it is open. Default: zero, no
-    /// deadline. See [`Policy::deadline`].
+    /// Sets the limit of the whole call from its first poll, attempts and delays
+    /// together; for a stream, until it is open. Default: zero, no deadline. See
+    /// [`Policy::deadline`].
     pub fn deadline(self, d: Duration) -> Self {
-        self.amend(|policy| policy.deadline(d))
+        self.change(|policy| policy.deadline(d))
     }
 
     /// Sets the delays between attempts. Default: [`Backoff::default`].
     pub fn backoff(self, b: Backoff) -> Self {
-        self.amend(|policy| policy.backoff(b))
+        self.change(|policy| policy.backoff(b))
     }
 
     /// Sets the delays after an attempt that was throttled (status 429).
     /// Default: the same as after any other.
     pub fn throttle_backoff(self, b: Backoff) -> Self {
-        self.amend(|policy| policy.throttle_backoff(b))
+        self.change(|policy| policy.throttle_backoff(b))
     }
 
     /// Sets which operations are retried: exactly these. Default:
     /// [`Operations::CHAT`].
     pub fn retry(self, operations: Operations) -> Self {
-        self.amend(|policy| policy.retry(operations))
+        self.change(|policy| policy.retry(operations))
     }
 
     /// Retries these operations too, besides those that are set.
@@ -124,25 +130,24 @@ impl<P, T> Retrying<P, T> {
     /// # }
     /// ```
     pub fn also_retry(self, operations: Operations) -> Self {
-        self.amend(|policy| policy.also_retry(operations))
+        self.change(|policy| policy.also_retry(operations))
     }
 
-    /// Sets the whole policy, in place of all that was set before, for every
-    /// call that no [`policy_for`](Self::policy_for) is meant for.
+    /// Replaces the whole policy of all calls that have none of their own, by
+    /// [`policy_for`](Self::policy_for).
     pub fn policy(self, policy: Policy) -> Self {
-        self.amend(|_| policy)
+        self.change(|_| policy)
     }
 
-    /// Sets the whole policy for calls whose request names this model, exactly
-    /// as written there; it takes nothing from the general one. Set twice for a
-    /// model, the later one counts.
+    /// Sets the whole policy of calls whose request names this model exactly. It
+    /// inherits nothing from the general one. The last one set for a model counts.
     ///
-    /// A raw body that comes without the name of its model is searched for it,
-    /// which reads the body once more.
+    /// A raw body that comes without a model argument is parsed for it.
     ///
     /// ```
     /// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
-    /// use crabllm_retry::{Policy, Retrying, Scripted, Step, VirtualTimer};
+    /// use crabllm_retry::{Policy, Retrying};
+    /// use crabllm_retry::test_util::{Scripted, Step, VirtualTimer};
     /// # use crabllm_retry::crabllm_core_0_0_19::{ChatCompletionRequest, Provider, json};
     ///
     /// let timer = VirtualTimer::new();
@@ -165,27 +170,14 @@ impl<P, T> Retrying<P, T> {
 
     /// Uses another timer.
     pub fn timer<U: Timer>(self, timer: U) -> Retrying<P, U> {
-        let Engine {
-            policies,
-            budget,
-            hooks,
-            entropy,
-            ..
-        } = self.engine;
         Retrying {
             inner: self.inner,
-            engine: Engine {
-                policies,
-                budget,
-                hooks,
-                entropy,
-                ..Engine::new(timer)
-            },
+            engine: self.engine.with_timer(timer),
         }
     }
 
-    /// Pays for retries from a budget, which other wrappers may share.
-    /// Default: none, retries are free.
+    /// Pays for retries from a budget, which other wrappers may share. Default:
+    /// none, retries are free.
     ///
     /// ```
     /// # #[cfg(feature = "futures-timer")]
@@ -204,18 +196,17 @@ impl<P, T> Retrying<P, T> {
         self
     }
 
-    /// Decides which errors are worth another attempt, in place of
-    /// [`Failure::is_transient`].
+    /// Decides which errors are transient, in place of [`Failure::is_transient`].
     ///
-    /// An error that says that the operation is not implemented is never
-    /// retried. Set twice, the later one counts.
+    /// An operation that is not implemented is never retried. The last callback set
+    /// counts.
     ///
     /// ```
     /// # #[cfg(feature = "futures-timer")]
     /// # fn wrap<P>(provider: P) -> crabllm_retry::Retrying<P> {
     /// use crabllm_retry::Retrying;
     ///
-    /// // This server answers 425 where another attempt may succeed.
+    /// // This server answers 425 when another attempt may succeed.
     /// Retrying::new(provider).retry_if(|error| error.is_transient() || error.status() == Some(425))
     /// # }
     /// ```
@@ -224,16 +215,16 @@ impl<P, T> Retrying<P, T> {
         self
     }
 
-    /// Reads from a transient error how long the server asked to wait; where it
-    /// says nothing, the error's own [`Failure::retry_after`] counts.
+    /// Reads from a transient error how long the server asked to wait. If it returns
+    /// `None`, the error's own [`Failure::retry_after`] counts.
     ///
-    /// The next attempt is never earlier than asked, and an error that asks for
-    /// more than `max_retry_after` is returned at once. Set twice, the later
-    /// one counts.
+    /// The next attempt is never earlier than that, and an error that asks for more
+    /// than `max_retry_after` is returned at once. The last callback set counts.
     ///
     /// ```
     /// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
-    /// use crabllm_retry::{Retrying, Scripted, Step, VirtualTimer};
+    /// use crabllm_retry::Retrying;
+    /// use crabllm_retry::test_util::{Scripted, Step, VirtualTimer};
     /// # use crabllm_retry::crabllm_core_0_0_19::{ChatCompletionRequest, Provider, json};
     /// use std::time::Duration;
     ///
@@ -258,12 +249,11 @@ impl<P, T> Retrying<P, T> {
         self
     }
 
-    /// Tells `f` what happens in every call, as it happens.
+    /// Adds an observer: `f` is called with each event of every call, as it happens.
     ///
-    /// It runs within the call, so it should be quick. Set twice, both are
-    /// told, the earlier one first. Without an observer events cost nothing; with
-    /// one, a raw body that comes without the name of its model is searched for
-    /// it.
+    /// It runs within the call, so it should be quick. Observers are called in the
+    /// order in which they were added. Without one, events cost nothing; with one, a
+    /// raw body that comes without a model argument is parsed for it.
     ///
     /// ```
     /// # #[cfg(feature = "futures-timer")]
@@ -274,8 +264,8 @@ impl<P, T> Retrying<P, T> {
     ///     Event::Retry { operation, attempt, delay, error, .. } => {
     ///         eprintln!("{operation}: attempt {attempt} failed, next in {delay:?}: {error}");
     ///     }
-    ///     Event::GaveUp { operation, why, error, .. } => {
-    ///         eprintln!("{operation}: gave up, {why:?}: {error}");
+    ///     Event::GaveUp { operation, reason, error, .. } => {
+    ///         eprintln!("{operation}: gave up, {reason}: {error}");
     ///     }
     ///     _ => {}
     /// })
@@ -286,9 +276,9 @@ impl<P, T> Retrying<P, T> {
         self
     }
 
-    /// Draws jitter from this seed, so that equal sequences of calls make equal
-    /// delays. Default: each thread's own randomness. Clones made afterwards
-    /// continue the same sequence.
+    /// Seeds the jitter, so that equal sequences of calls have equal delays. Clones
+    /// made afterwards continue the same sequence. Default: each thread's own
+    /// randomness.
     pub fn seed(mut self, seed: u64) -> Self {
         self.engine.entropy = Entropy::seeded(seed);
         self
@@ -304,7 +294,7 @@ impl<P, T> Retrying<P, T> {
         self.inner
     }
 
-    fn amend(mut self, f: impl FnOnce(Policy) -> Policy) -> Self {
+    fn change(mut self, f: impl FnOnce(Policy) -> Policy) -> Self {
         let general = &mut self.engine.policies.general;
         *general = f(mem::take(general));
         self

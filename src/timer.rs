@@ -1,23 +1,23 @@
-//! Time as the engine sees it: something that sleeps, and a clock.
+//! Timers and clocks.
 
 #[cfg(feature = "async-io")]
 mod async_io;
 #[cfg(feature = "futures-timer")]
 mod futures_timer;
-#[cfg(feature = "test-util")]
-mod virtual_timer;
+mod shared;
+mod wait;
 
 #[cfg(feature = "async-io")]
 pub use async_io::{AsyncIoSleep, AsyncIoTimer};
 #[cfg(feature = "futures-timer")]
 pub use futures_timer::{FuturesSleep, FuturesTimer};
-#[cfg(feature = "test-util")]
-pub use virtual_timer::{VirtualSleep, VirtualTask, VirtualTimer};
+pub use shared::SharedTimer;
+pub use wait::Wait;
 
 use std::{sync::Arc, time::Duration};
 
-/// A moment of the clock: std's, but in a browser, which has no such clock, the
-/// one of the `web-time` crate.
+/// A point in time: [`std::time::Instant`], or in a browser, which lacks that
+/// clock, the one of the `web-time` crate.
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 #[doc(no_inline)]
 pub use std::time::Instant;
@@ -53,27 +53,29 @@ pub trait Timer: Send + Sync + 'static {
 
     /// Sleeps for `duration`, counted from this call.
     ///
-    /// A sleep may end late but must not end early: the engine takes its end
-    /// for the passing of `duration`. The engine never asks for a zero
-    /// duration, nor for more than a hundred years.
+    /// A sleep may end late but not early: the engine takes its end for the
+    /// passing of `duration`. The engine never asks for a zero duration, nor for
+    /// more than a hundred years.
     fn sleep(&self, duration: Duration) -> Self::Sleep;
 
-    /// The time now, by the clock that [`sleep`](Self::sleep) follows.
+    /// The time now, by the clock that [`sleep`](Self::sleep) follows. Default:
+    /// [`Instant::now`].
     fn now(&self) -> Instant {
         Instant::now()
     }
 
-    /// Whether one sleep may serve the timeouts of many calls. Default: no,
-    /// each call that has to wait makes a sleep of its own.
+    /// Whether one sleep may serve the timeouts and delays of many calls. Default:
+    /// false, each wait makes a sleep of its own.
     ///
-    /// Where making a sleep is expensive, as it is for `FuturesTimer`, a wrapper
-    /// keeps one for the timeouts of all its calls and the silence of all its open
-    /// streams. A timer that says yes promises that
-    /// [`now`](Self::now) is the very clock that its sleeps follow; that
-    /// [`sleep`](Self::sleep) may be called, and its sleeps be polled, on any
-    /// thread, even while one of them wakes; that a sleep does not wake while it
-    /// is being polled, unless it is over; and that it does no harm to keep a
-    /// sleep for a while that nobody waits for any more.
+    /// If making a sleep is expensive, as it is for `FuturesTimer`, a wrapper keeps
+    /// one for the timeouts and delays of all its calls and the silence of all its
+    /// open streams. A timer that returns true promises that
+    ///
+    /// * [`now`](Self::now) is the very clock that its sleeps follow;
+    /// * [`sleep`](Self::sleep) may be called, and its sleeps polled, on any
+    ///   thread, even while one of them wakes;
+    /// * a sleep does not wake while it is being polled, unless it is over;
+    /// * a sleep may be kept for a while after everybody who waited is gone.
     fn is_shareable(&self) -> bool {
         false
     }
@@ -107,16 +109,16 @@ impl<T: Timer + ?Sized> Timer for Arc<T> {
     }
 }
 
-/// A hundred years: no timer is asked for more. Timer crates need not survive
-/// `now + Duration::MAX`.
-pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+/// A hundred years: the longest sleep, because timer crates need not survive
+/// `now + Duration::MAX`. A limit this long is none.
+pub const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 #[cfg(all(test, feature = "async-io", feature = "futures-timer"))]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_timers_of_timer_crates_are_shared_and_closures_are_not() {
+    fn the_timers_of_timer_crates_are_shareable_and_closures_are_not() {
         assert!(FuturesTimer.is_shareable());
         assert!(AsyncIoTimer.is_shareable());
         assert!(Arc::new(FuturesTimer).is_shareable());

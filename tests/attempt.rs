@@ -11,8 +11,9 @@ mod common;
 
 use common::{SECOND, Scene, Sleeps, block_on, plain, poll_once, request};
 use crabllm_retry::{
-    Instant, Operations, Retrying, Scripted, Step, Timer, VirtualTimer,
+    Instant, Operations, Retrying, Timer,
     crabllm_core_0_0_19::{Error, Provider},
+    test_util::{Scripted, Step, VirtualTimer},
 };
 use futures::{FutureExt, StreamExt};
 use std::{

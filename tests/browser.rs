@@ -11,8 +11,9 @@
 mod common;
 
 use crabllm_retry::{
-    Backoff, FuturesTimer, Instant, Policy, Retrying, Scripted, Step, Timer,
+    Backoff, FuturesTimer, Instant, Policy, Retrying, Timer,
     crabllm_core_0_0_19::Provider,
+    test_util::{Scripted, Step},
 };
 use futures::future::{FutureExt, join_all, select_all};
 use js_sys::{Array, Function, Reflect};

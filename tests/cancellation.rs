@@ -11,8 +11,9 @@ mod common;
 
 use common::{SECOND, Scene, Sleeps, Wrapper, block_on, exactly, poll_once, request};
 use crabllm_retry::{
-    AsyncIoTimer, Event, FuturesTimer, Policy, RetryBudget, Retrying, Scripted, Step, Timer,
-    VirtualTimer, crabllm_core_0_0_19::Provider,
+    AsyncIoTimer, Event, FuturesTimer, Policy, RetryBudget, Retrying, Timer,
+    crabllm_core_0_0_19::Provider,
+    test_util::{Scripted, Step, VirtualTimer},
 };
 use futures::{FutureExt, StreamExt};
 use std::{

@@ -20,9 +20,9 @@ mod random;
 
 use common::{Sleeps, block_on};
 use crabllm_retry::{
-    Instant, Operation, Operations, Policy, Retrying, Scripted, ScriptedAttempt, Step, Timer,
-    VirtualTimer,
+    Instant, Operation, Operations, Policy, Retrying, Timer,
     crabllm_core_0_0_25::{self as upstream, ChatCompletionRequest, Error, Provider, json},
+    test_util::{Scripted, ScriptedAttempt, Step, VirtualTimer},
 };
 use futures::StreamExt;
 use proptest::{collection::vec, prelude::*, test_runner::TestCaseError};
@@ -60,11 +60,11 @@ struct Case {
     timeout: Duration,
     max_retry_after: Duration,
     stream_idle: Duration,
-    attempts: Vec<Outcome>,
+    attempts: Vec<Behavior>,
 }
 
 #[derive(Clone, Debug)]
-struct Outcome {
+struct Behavior {
     latency: Duration,
     kind: Kind,
 }
@@ -72,7 +72,7 @@ struct Outcome {
 #[derive(Clone, Debug)]
 enum Kind {
     /// With the items of the stream, if it is one.
-    Answer(Vec<Outcome>),
+    Answer(Vec<Behavior>),
     Status(u16),
     RetryAfter(Duration),
     Disconnect,
@@ -95,7 +95,7 @@ fn cases() -> impl Strategy<Value = Case> {
     )
 }
 
-fn attempt() -> impl Strategy<Value = Outcome> {
+fn attempt() -> impl Strategy<Value = Behavior> {
     let answer = vec(outcome(failure(), Just(Kind::Answer(Vec::new()))), 0..5);
     outcome(failure(), answer.prop_map(Kind::Answer))
 }
@@ -103,10 +103,10 @@ fn attempt() -> impl Strategy<Value = Outcome> {
 fn outcome(
     failure: impl Strategy<Value = Kind>,
     answer: impl Strategy<Value = Kind>,
-) -> impl Strategy<Value = Outcome> {
+) -> impl Strategy<Value = Behavior> {
     let latency = prop_oneof![Just(Duration::ZERO), millis(1, 90_000)];
     let kind = prop_oneof![3 => failure, 1 => answer];
-    (latency, kind).prop_map(|(latency, kind)| Outcome { latency, kind })
+    (latency, kind).prop_map(|(latency, kind)| Behavior { latency, kind })
 }
 
 fn failure() -> impl Strategy<Value = Kind> {
@@ -130,7 +130,7 @@ fn seconds(most: u64) -> impl Strategy<Value = Duration> {
 
 impl Case {
     fn script(&self) -> Vec<Step> {
-        self.attempts.iter().map(Outcome::step).collect()
+        self.attempts.iter().map(Behavior::step).collect()
     }
 
     fn run_ours<T: Timer>(&self, clock: &VirtualTimer, timer: T) -> Run {
@@ -174,7 +174,7 @@ impl Case {
     }
 }
 
-impl Outcome {
+impl Behavior {
     fn step(&self) -> Step {
         let step = match &self.kind {
             Kind::Answer(items) => Step::stream(items.iter().map(Self::step)),

@@ -6,8 +6,9 @@ mod common;
 
 use common::{SECOND, Scene, block_on, given_up, plain, request};
 use crabllm_retry::{
-    Event, Instant, Retrying, Scripted, Step, Timer, VirtualSleep, VirtualTimer,
+    Event, Instant, Retrying, Timer,
     crabllm_core_0_0_19::Provider,
+    test_util::{Scripted, Step, VirtualSleep, VirtualTimer},
 };
 use std::{
     sync::{
@@ -33,9 +34,9 @@ fn line(event: &Event<'_>) -> String {
             delay,
             elapsed,
             error,
-            why,
+            source,
             ..
-        } => format!("{elapsed:?}: {attempt} failed ({error}), {why:?} {delay:?}"),
+        } => format!("{elapsed:?}: {attempt} failed ({error}), {source:?} {delay:?}"),
         Event::Success {
             attempt, elapsed, ..
         } => format!("{elapsed:?}: {attempt} succeeded"),
@@ -43,9 +44,9 @@ fn line(event: &Event<'_>) -> String {
             attempt,
             elapsed,
             error,
-            why,
+            reason,
             ..
-        } => format!("{elapsed:?}: {attempt} failed ({error}), {why:?}"),
+        } => format!("{elapsed:?}: {attempt} failed ({error}), {reason:?}"),
         _ => format!("{event:?}"),
     }
 }
@@ -90,10 +91,10 @@ fn a_delay_that_the_server_chose_is_told_as_such() {
 
 #[test]
 fn giving_up_is_told_with_the_reason() {
-    for (scene, why) in given_up() {
+    for (scene, reason) in given_up() {
         let told = told(scene);
         assert_eq!(told.len(), 1, "{told:?}");
-        assert!(told[0].ends_with(&format!(", {why:?}")), "{told:?}");
+        assert!(told[0].ends_with(&format!(", {reason:?}")), "{told:?}");
     }
 }
 

@@ -6,8 +6,9 @@ mod common;
 
 use common::{SECOND, Scene, Wrapper, block_on, exactly, plain, request};
 use crabllm_retry::{
-    Event, Operations, Policy, Step,
+    Event, Operations, Policy,
     crabllm_core_0_0_19::{Provider, ProviderConfig},
+    test_util::Step,
 };
 use futures::StreamExt;
 use std::{
@@ -30,7 +31,7 @@ fn every_part_of_a_models_policy_counts() {
             Step::stream([Step::hang()]),
         ];
         let scene = Scene::new(script)
-            .set(|r| change(r).retry_after(|error| error.is_throttling().then_some(2 * SECOND)));
+            .set(|r| change(r).retry_after(|error| error.is_throttled().then_some(2 * SECOND)));
         let _ = block_on(scene.retrying.chat_completion(&request()));
         if let Ok(items) = block_on(scene.retrying.chat_completion_stream(&request())) {
             block_on(items.count());

@@ -7,8 +7,9 @@ mod common;
 
 use common::{Scene, block_on, exactly, request};
 use crabllm_retry::{
-    Event, Policy, RetryBudget, Step,
+    Event, Policy, RetryBudget,
     crabllm_core_0_0_19::{Error, Provider},
+    test_util::Step,
 };
 use std::{
     sync::{Arc, Mutex},

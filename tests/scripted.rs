@@ -6,8 +6,9 @@ mod common;
 
 use common::{SECOND, block_on, request};
 use crabllm_retry::{
-    Operation, Scripted, Step, Timer, VirtualTimer,
+    Operation, Timer,
     crabllm_core_0_0_19::{Error, Provider},
+    test_util::{Scripted, Step, VirtualTimer},
 };
 use futures::{FutureExt, StreamExt};
 

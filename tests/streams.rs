@@ -6,8 +6,9 @@ mod common;
 
 use common::{SECOND, Scene, Sleeps, Wrapper, block_on, plain, poll_once, request, yield_now};
 use crabllm_retry::{
-    Event, Operations, Retrying, Scripted, Step, Timer, VirtualTimer,
+    Event, Operations, Retrying, Timer,
     crabllm_core_0_0_19::{BoxStream, ChatCompletionChunk, Error, Provider},
+    test_util::{Scripted, Step, VirtualTimer},
 };
 use futures::{FutureExt, StreamExt, stream};
 use std::{

@@ -12,8 +12,9 @@ mod common;
 
 use common::{block_on, exactly, request};
 use crabllm_retry::{
-    AsyncIoTimer, FuturesTimer, Operations, Policy, Retrying, Scripted, Step, Timer,
+    AsyncIoTimer, FuturesTimer, Operations, Policy, Retrying, Timer,
     crabllm_core_0_0_19::Provider,
+    test_util::{Scripted, Step},
 };
 use futures::{StreamExt, future::join};
 use std::{

@@ -9,7 +9,7 @@
 mod common;
 
 use common::{SECOND, Scene, block_on, given_up, request};
-use crabllm_retry::{GiveUpReason, Step, crabllm_core_0_0_19::Provider, trace};
+use crabllm_retry::{GiveUpReason, crabllm_core_0_0_19::Provider, test_util::Step, trace};
 use futures::StreamExt;
 use std::{
     fmt,
@@ -95,7 +95,7 @@ fn each_retry_is_a_warning_and_the_success_after_it_is_news() {
         Step::status_with_body(429, "too fast"),
     ];
     let scene = Scene::new(script)
-        .set(|r| r.retry_after(|error| error.is_throttling().then_some(5 * SECOND)));
+        .set(|r| r.retry_after(|error| error.is_throttled().then_some(5 * SECOND)));
     assert_eq!(
         traced_chat(scene),
         [
@@ -109,7 +109,7 @@ fn each_retry_is_a_warning_and_the_success_after_it_is_news() {
             "  crabllm_retry.attempt = 1",
             "  crabllm_retry.elapsed = 0.5",
             "  crabllm_retry.delay = 1.0",
-            "  crabllm_retry.why = backoff",
+            "  crabllm_retry.source = backoff",
             "WARN crabllm_retry: attempt failed, another one follows",
             r#"  gen_ai.operation.name = "chat""#,
             r#"  gen_ai.request.model = "m""#,
@@ -121,7 +121,7 @@ fn each_retry_is_a_warning_and_the_success_after_it_is_news() {
             "  crabllm_retry.attempt = 2",
             "  crabllm_retry.elapsed = 1.5",
             "  crabllm_retry.delay = 5.0",
-            "  crabllm_retry.why = asked by the server",
+            "  crabllm_retry.source = requested by the server",
             "INFO crabllm_retry: call succeeded after retries",
             r#"  gen_ai.operation.name = "chat""#,
             r#"  gen_ai.request.model = "m""#,
@@ -146,7 +146,7 @@ fn an_error_that_is_not_transient_is_a_warning() {
             r#"  crabllm_retry.method = "chat_completion""#,
             "  crabllm_retry.attempt = 1",
             "  crabllm_retry.elapsed = 0.0",
-            "  crabllm_retry.why = not transient",
+            "  crabllm_retry.reason = not transient",
         ]
     );
 }
@@ -166,21 +166,21 @@ fn a_call_that_runs_out_of_retries_is_an_error() {
             r#"  crabllm_retry.method = "chat_completion""#,
             "  crabllm_retry.attempt = 2",
             "  crabllm_retry.elapsed = 31.0",
-            "  crabllm_retry.why = no retry left",
+            "  crabllm_retry.reason = no retry left",
         ]
     );
 }
 
 #[test]
 fn giving_up_is_an_error_but_on_what_is_not_transient() {
-    for (scene, why) in given_up() {
+    for (scene, reason) in given_up() {
         let traced = traced_chat(scene);
-        let level = match why {
+        let level = match reason {
             GiveUpReason::NotTransient => "WARN",
             _ => "ERROR",
         };
         assert_eq!(traced[0], format!("{level} crabllm_retry: call failed"));
-        assert_eq!(traced[9..], [format!("  crabllm_retry.why = {why}")]);
+        assert_eq!(traced[9..], [format!("  crabllm_retry.reason = {reason}")]);
     }
 }
 

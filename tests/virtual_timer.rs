@@ -2,7 +2,10 @@
 
 #![cfg(feature = "test-util")]
 
-use crabllm_retry::{Timer, VirtualSleep, VirtualTimer};
+use crabllm_retry::{
+    Timer,
+    test_util::{VirtualSleep, VirtualTimer},
+};
 use futures::{
     FutureExt, StreamExt,
     channel::oneshot,
@@ -411,7 +414,10 @@ fn equal_deadlines_are_woken_in_the_order_of_their_making() {
 
 #[test]
 fn a_waker_may_drop_and_make_sleeps() {
-    struct Meddler(VirtualTimer, Mutex<Option<crabllm_retry::VirtualSleep>>);
+    struct Meddler(
+        VirtualTimer,
+        Mutex<Option<crabllm_retry::test_util::VirtualSleep>>,
+    );
 
     impl Wake for Meddler {
         fn wake(self: Arc<Self>) {

@@ -13,8 +13,8 @@ use crabllm_retry::{AsyncIoTimer, Policy, RetryBudget, Retrying, crabllm_core_0_
 use std::{
     future::poll_fn,
     hint::black_box,
+    pin::pin,
     sync::{Arc, Mutex},
-    task::Poll,
     time::Instant,
 };
 use tokio::time::timeout;
@@ -90,20 +90,24 @@ impl<'a> Calls<'a> {
         })
     }
 
-    /// The least that a shared list of timeouts costs a call: the time, the list's
-    /// lock to add an entry and to remove it, and a waker to keep in between.
-    fn floor(&mut self) -> Side {
-        let nothing = self.add("nothing", None, async || {});
+    /// The least that a shared list of timeouts adds to a call that pends: the clock,
+    /// the list's lock to add an entry and to remove it, and a waker in between.
+    fn floor<P: Pace>(&mut self, bare: Side, pace: P) -> Side {
+        let (server, request) = (Server(pace), request());
         let list = Mutex::new(());
-        self.add("floor: clock, two locks, waker", nothing, async move || {
+        self.add("floor: clock, two locks, waker", bare, async move || {
+            let mut call = pin!(server.chat_completion(&request));
+            let mut waker = None;
             poll_fn(|cx| {
-                black_box(Instant::now());
-                let waker = black_box(cx.waker().clone());
-                for _ in 0..2 {
-                    drop(black_box(list.lock()));
+                let poll = call.as_mut().poll(cx);
+                if poll.is_pending() {
+                    black_box(Instant::now());
+                    waker = black_box(Some(cx.waker().clone()));
+                } else {
+                    drop(waker.take());
                 }
-                drop(waker);
-                Poll::Ready(())
+                drop(black_box(list.lock()));
+                poll
             })
             .await
         })
@@ -186,7 +190,7 @@ pub fn armed_on_tokio(rounds: usize, report: &mut Report) {
     let executor = Executor::tokio();
     let mut calls = Calls::new("pends once, on a tokio current-thread runtime", &executor);
     let sides = armed_beside_tokio(&mut calls);
-    let floor = calls.floor();
+    let floor = calls.floor(sides.bare, Once);
     let measured = calls.measure(rounds);
     report.section(&measured, sides.ours);
     report.ratio(
@@ -213,6 +217,7 @@ pub fn armed_on_impatient_tokio(rounds: usize, report: &mut Report) {
 }
 
 struct BesideTokio {
+    bare: Side,
     ours: Side,
     tokio: Side,
     original: Side,
@@ -225,6 +230,7 @@ fn armed_beside_tokio(calls: &mut Calls<'_>) -> BesideTokio {
     let original = calls.original(Once);
     calls.tower(bare, Once);
     BesideTokio {
+        bare,
         ours,
         tokio,
         original,

@@ -12,11 +12,12 @@
 
 use crate::{record::Record, scenario::Scenario};
 use crabllm_retry::{
-    Timer, VirtualTimer,
+    Timer,
     crabllm_core_0_0_19::{
         BoxStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, Error,
         Provider,
     },
+    test_util::VirtualTimer,
 };
 use fastrand::Rng;
 use std::{

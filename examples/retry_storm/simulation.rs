@@ -2,8 +2,9 @@
 
 use crate::{contender::Contender, record::Record, scenario::Scenario, server::Server};
 use crabllm_retry::{
-    Event, Retrying, Timer, VirtualTimer,
+    Event, Retrying, Timer,
     crabllm_core_0_0_19::{ChatCompletionRequest, Provider, json},
+    test_util::VirtualTimer,
 };
 use fastrand::Rng;
 use futures::{FutureExt, StreamExt, executor::block_on, stream};

@@ -60,7 +60,7 @@ impl Model {
 /// Whether the last attempt of a call was.
 fn throttled(record: &Record) -> bool {
     let last = record.attempts.last().and_then(|last| last.ended);
-    matches!(last, Some((_, How::Failed(refusal))) if refusal.is_throttling())
+    matches!(last, Some((_, How::Failed(refusal))) if refusal.is_throttled())
 }
 
 /// By how much a call has changed a budget that was never full nor dry.

@@ -45,7 +45,7 @@ pub struct Signs {
 
 /// What became of a call.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct Ended {
     pub began: Duration,
     pub ended: Duration,
     pub end: End,
@@ -65,7 +65,7 @@ pub enum End {
 }
 
 impl<P: Provider + 'static, T: Timer + Clone> Caller<P, T> {
-    pub async fn run(self) -> Outcome {
+    pub async fn run(self) -> Ended {
         let (log, timer, call) = (self.log.clone(), self.timer.clone(), self.call);
         log.record(call).observer_panics_at = self.script.observer_panics_at;
         let now = || log.time(timer.now());
@@ -82,7 +82,7 @@ impl<P: Provider + 'static, T: Timer + Clone> Caller<P, T> {
             _ => guarded(self.make().boxed(), None, &log, call).await,
         };
         let ended = now();
-        Outcome { began, ended, end }
+        Ended { began, ended, end }
     }
 
     async fn make(self) -> End {

@@ -6,11 +6,12 @@ use crate::{
     script::{Act, Flow, FlowEnd, Script},
 };
 use crabllm_retry::{
-    Failure, Timer, VirtualTimer,
+    Failure, Timer,
     crabllm_core_0_0_19::{
         BoxStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, Error,
         Provider,
     },
+    test_util::VirtualTimer,
 };
 use futures::{StreamExt, stream};
 use std::{future::pending, sync::Arc, time::Duration};

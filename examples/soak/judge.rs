@@ -1,7 +1,7 @@
 //! Judges and counts calls that are over.
 
 use crate::{
-    caller::{End, Outcome},
+    caller::{End, Ended},
     consumer::Finish,
     covered::Covered,
     log::{How, Log, Record, Told},
@@ -24,7 +24,7 @@ pub struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    pub fn judge(&self, call: usize, script: &Script, outcome: &Outcome) {
+    pub fn judge(&self, call: usize, script: &Script, outcome: &Ended) {
         let record = &self.log.record(call);
         let case = Case {
             rules: self.rules,

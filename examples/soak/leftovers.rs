@@ -1,6 +1,6 @@
 //! What must not be left of calls that are over.
 
-use crate::{log::Log, patience::until_none, tally::Tally, verify::Fault};
+use crate::{log::Log, patience::until_none, tally::Tally, verify::Violation};
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 /// Demands that nothing knows the calls any more, and that nothing was polled after its end.
@@ -10,7 +10,7 @@ pub fn check_calls(log: &Log, tally: &Tally, place: &str) {
     tally.demand_none(alive, "future or stream", place);
     let seen = format!("one in {place}");
     for _ in 0..log.repolled.load(Relaxed) {
-        tally.fault(Fault::Double, "no poll after the end", &seen);
+        tally.fault(Violation::Double, "no poll after the end", &seen);
     }
 }
 

@@ -102,12 +102,12 @@ impl Refusal {
         Self {
             status: error.status(),
             transient: error.is_transient(),
-            timed_out: error.timed_out(),
+            timed_out: error.is_timeout(),
             wait: hint(error).unwrap_or_default(),
         }
     }
 
-    pub fn is_throttling(&self) -> bool {
+    pub fn is_throttled(&self) -> bool {
         self.status == Some(429)
     }
 }
@@ -154,11 +154,11 @@ impl Log {
     pub fn observe(&self, event: &Event<'_>) {
         let (model, told) = match *event {
             Event::Retry { model, error, .. } => {
-                let throttled = error.is_throttling();
+                let throttled = error.is_throttled();
                 (model, Told::Retry { throttled })
             }
             Event::Success { model, .. } => (model, Told::Success),
-            Event::GaveUp { model, why, .. } => (model, Told::GaveUp(why)),
+            Event::GaveUp { model, reason, .. } => (model, Told::GaveUp(reason)),
             Event::StreamStalled { model, .. } => (model, Told::Stalled),
             _ => return,
         };

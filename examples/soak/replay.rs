@@ -13,7 +13,7 @@ use crate::{
     timer::SoakTimer,
     wrapped::Wrapped,
 };
-use crabllm_retry::{RetryBudget, Timer, VirtualTimer};
+use crabllm_retry::{RetryBudget, Timer, test_util::VirtualTimer};
 use fastrand::Rng;
 use futures::executor::block_on;
 use std::sync::Arc;

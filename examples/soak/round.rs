@@ -1,7 +1,7 @@
 //! Calls in virtual time, on two executors.
 
 use crate::{
-    caller::Outcome,
+    caller::Ended,
     covered::Covered,
     executors::{self, Run, Task},
     judge::Judge,
@@ -10,10 +10,10 @@ use crate::{
     patience::{until, until_none},
     script::{Script, TICK, mix},
     tally::Tally,
-    verify::Fault,
+    verify::Violation,
     wrappers::Wrappers,
 };
-use crabllm_retry::{Timer, VirtualTimer};
+use crabllm_retry::{Timer, test_util::VirtualTimer};
 use fastrand::Rng;
 use futures::{
     FutureExt,
@@ -157,7 +157,8 @@ impl Round<'_> {
         let left = scene.left.load(Acquire);
         let seen = format!("{left} tasks that never ended in {}", scene.place);
         for _ in 0..left.max(1) {
-            self.tally.fault(Fault::Lost, "an end for each call", &seen);
+            self.tally
+                .fault(Violation::Lost, "an end for each call", &seen);
         }
         Stuck
     }
@@ -256,7 +257,9 @@ impl Scene {
             };
             let Some(outcome) = outcome else {
                 let seen = format!("call {call} in {}", scene.place);
-                scene.tally.fault(Fault::Lost, "an end after a hop", &seen);
+                scene
+                    .tally
+                    .fault(Violation::Lost, "an end after a hop", &seen);
                 continue;
             };
             let judge = Judge {
@@ -274,8 +277,8 @@ impl Scene {
     async fn hop(
         scene: &Arc<Self>,
         executor: usize,
-        mut call: BoxFuture<'static, Outcome>,
-    ) -> Option<Outcome> {
+        mut call: BoxFuture<'static, Ended>,
+    ) -> Option<Ended> {
         if let Poll::Ready(outcome) = poll!(&mut call) {
             return Some(outcome);
         }

@@ -2,10 +2,10 @@
 
 use crate::{
     allocator::{Heap, heap},
-    caller::{End, Outcome, Signs},
+    caller::{End, Ended, Signs},
     client::Client,
     consumer::Finish,
-    flaky_server::{Fault as Flaw, FlakyServer, REPLY, Setup},
+    flaky_server::{Fault, FlakyServer, REPLY, Setup},
     judge::Judge,
     leftovers,
     log::{How, Log},
@@ -13,10 +13,10 @@ use crate::{
     rules::{Budget, Rules},
     script::{Cancel, Script, mix},
     tally::Tally,
-    verify::Fault,
+    verify::Violation,
     wrapped::Wrapped,
 };
-use crabllm_retry::{AsyncIoTimer, FuturesTimer, Instant, Jitter, Timer, vendor};
+use crabllm_retry::{AsyncIoTimer, FuturesTimer, Instant, Jitter, Timer, hints};
 use fastrand::Rng;
 use futures::{
     FutureExt, StreamExt,
@@ -50,7 +50,7 @@ const SIGNS: Signs = Signs {
     numbered: false,
     user: |script| Some(script.key.to_string()),
     origin: |_| None,
-    hint: vendor::retry_after,
+    hint: hints::retry_after,
 };
 
 /// Makes calls for so long, in rounds with a server each, and says how it went.
@@ -157,7 +157,7 @@ impl Round {
         let patience = smol::Timer::after(PATIENCE);
         let Either::Left((outcome, _)) = select(caller.run().boxed(), patience).await else {
             let seen = format!("call {call} goes on over sockets");
-            return self.tally.fault(Fault::Lost, "an end in time", &seen);
+            return self.tally.fault(Violation::Lost, "an end in time", &seen);
         };
         self.check_text(&outcome);
         let judge = Judge {
@@ -170,12 +170,12 @@ impl Round {
         judge.judge(call, &script, &outcome);
     }
 
-    fn check_text(&self, outcome: &Outcome) {
+    fn check_text(&self, outcome: &Ended) {
         if let End::Streamed(consumed) = &outcome.end
             && consumed.finish == Finish::Ended
             && consumed.text != REPLY
         {
-            self.tally.fault(Fault::Lost, REPLY, &consumed.text);
+            self.tally.fault(Violation::Lost, REPLY, &consumed.text);
         }
     }
 
@@ -247,23 +247,23 @@ fn script(seed: u64, call: usize) -> Script {
 }
 
 /// What the server does to the requests of a call, which goes by the name of its script's key.
-fn flaws(user: &str) -> Vec<Flaw> {
+fn flaws(user: &str) -> Vec<Fault> {
     let key = user.parse().unwrap_or_default();
     let mut rng = Rng::with_seed(mix(key, u64::MAX));
     (0..rng.usize(..4)).map(|_| flaw(&mut rng)).collect()
 }
 
-fn flaw(rng: &mut Rng) -> Flaw {
+fn flaw(rng: &mut Rng) -> Fault {
     match rng.u8(..16) {
-        0..4 => Flaw::Status(503),
-        4 => Flaw::Status(400),
-        5 => Flaw::RateLimit(1),
-        6 => Flaw::RateLimit(60),
-        7..10 => Flaw::Drop,
-        10 => Flaw::Stall,
-        11 => Flaw::Late(rng.u32(..600) * MS),
-        12 | 13 => Flaw::Slow(rng.u32(..300) * MS),
-        14 => Flaw::DropHalfway,
-        _ => Flaw::StallHalfway,
+        0..4 => Fault::Status(503),
+        4 => Fault::Status(400),
+        5 => Fault::RateLimit(1),
+        6 => Fault::RateLimit(60),
+        7..10 => Fault::Drop,
+        10 => Fault::Stall,
+        11 => Fault::Late(rng.u32(..600) * MS),
+        12 | 13 => Fault::Slow(rng.u32(..300) * MS),
+        14 => Fault::DropHalfway,
+        _ => Fault::StallHalfway,
     }
 }

@@ -1,6 +1,6 @@
 //! How often what was covered, and what went wrong.
 
-use crate::{covered::Covered, verify::Fault};
+use crate::{covered::Covered, verify::Violation};
 use std::{
     fmt::Write,
     mem,
@@ -46,12 +46,12 @@ impl Tally {
     }
 
     /// Counts a fault, and keeps what was expected and seen of the first ones.
-    pub fn fault(&self, fault: Fault, expected: &str, seen: &str) {
+    pub fn fault(&self, fault: Violation, expected: &str, seen: &str) {
         let count = match fault {
-            Fault::Lost => &self.lost,
-            Fault::Double => &self.double,
-            Fault::Early => &self.early,
-            Fault::Broken => &self.broken,
+            Violation::Lost => &self.lost,
+            Violation::Double => &self.double,
+            Violation::Early => &self.early,
+            Violation::Broken => &self.broken,
         };
         count.fetch_add(1, Relaxed);
         self.describe(expected, seen);
@@ -68,7 +68,7 @@ impl Tally {
     /// Demands that something holds that has no count of its own.
     pub fn demand(&self, holds: bool, expected: &str, seen: impl FnOnce() -> String) {
         if !holds {
-            self.fault(Fault::Broken, expected, &seen());
+            self.fault(Violation::Broken, expected, &seen());
         }
     }
 
@@ -76,7 +76,7 @@ impl Tally {
     pub fn end_early(&self, why: &str) {
         let expected = "a soak to its end";
         match self.is_clean() {
-            true => self.fault(Fault::Broken, expected, why),
+            true => self.fault(Violation::Broken, expected, why),
             false => self.describe(expected, why),
         }
     }
@@ -178,10 +178,10 @@ mod tests {
     #[test]
     fn no_fault_goes_without_a_count_in_the_last_line() {
         for (fault, count) in [
-            (Fault::Lost, "lost=1"),
-            (Fault::Double, "double=1"),
-            (Fault::Early, "early=1"),
-            (Fault::Broken, "broken=1"),
+            (Violation::Lost, "lost=1"),
+            (Violation::Double, "double=1"),
+            (Violation::Early, "early=1"),
+            (Violation::Broken, "broken=1"),
         ] {
             let tally = Tally::default();
             tally.fault(fault, "another", "this");

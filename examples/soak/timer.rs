@@ -1,6 +1,9 @@
 //! Virtual timers of all kinds.
 
-use crabllm_retry::{Instant, Timer, VirtualSleep, VirtualTimer};
+use crabllm_retry::{
+    Instant, Timer,
+    test_util::{VirtualSleep, VirtualTimer},
+};
 use std::{
     sync::{
         Arc,

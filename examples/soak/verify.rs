@@ -1,7 +1,7 @@
 //! Whether a call went by the contract: values in, faults out.
 
 use crate::{
-    caller::{End, Outcome},
+    caller::{End, Ended},
     consumer::Finish,
     log::{Attempt, How, Record, Refusal, Told},
     predict::predict,
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// What is wrong with a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum Violation {
     /// It never ended, or with other attempts, another result, other events or at another time than
     /// its script and the contract demand.
     Lost,
@@ -30,17 +30,17 @@ pub struct Case<'a> {
     pub rules: &'a Rules,
     pub script: &'a Script,
     pub record: &'a Record,
-    pub outcome: &'a Outcome,
+    pub outcome: &'a Ended,
 }
 
 /// A fault, and what was expected in its place.
-pub type Found = (Fault, &'static str);
+pub type Found = (Violation, &'static str);
 
 impl Case<'_> {
     /// What must hold whatever happens.
     pub fn check(&self) -> Result<(), Found> {
         if self.record.attempts.len() > self.rules.limit(self.script.streams) {
-            return Err((Fault::Double, "no more attempts than the policy allows"));
+            return Err((Violation::Double, "no more attempts than the policy allows"));
         }
         for (number, pair) in self.record.attempts.windows(2).enumerate() {
             self.check_retry(number, &pair[0], &pair[1])?;
@@ -52,7 +52,7 @@ impl Case<'_> {
 
     /// What must hold besides where the scripts are all that happens.
     pub fn check_predicted(&self) -> Result<(), Found> {
-        let Outcome { began, ended, .. } = *self.outcome;
+        let Ended { began, ended, .. } = *self.outcome;
         let prediction = predict(self.script, self.rules);
         let limit = match self.script.cancel {
             Some(Cancel::Unpolled) => return Ok(()),
@@ -71,16 +71,19 @@ impl Case<'_> {
             }),
         });
         if !expected.eq(self.record.attempts.iter().cloned()) {
-            return Err((Fault::Lost, "the attempts of the script, each at its time"));
+            return Err((
+                Violation::Lost,
+                "the attempts of the script, each at its time",
+            ));
         }
         let opened = self.record.open;
         if !opened && ended != began + prediction.ended.min(limit) {
-            return Err((Fault::Lost, "the end at its time"));
+            return Err((Violation::Lost, "the end at its time"));
         }
         match &self.outcome.end {
             End::Streamed(consumed) => self.check_flow(consumed.items, consumed.finish),
             End::Cancelled if prediction.ended < limit && !opened => {
-                Err((Fault::Lost, "an end before the caller has had enough"))
+                Err((Violation::Lost, "an end before the caller has had enough"))
             }
             _ => Ok(()),
         }
@@ -88,32 +91,32 @@ impl Case<'_> {
 
     fn check_retry(&self, retry: usize, failed: &Attempt, next: &Attempt) -> Result<(), Found> {
         let Some((ended, how)) = failed.ended else {
-            return Err((Fault::Double, "one attempt at a time"));
+            return Err((Violation::Double, "one attempt at a time"));
         };
         let refusal = match how {
             How::Failed(refusal) => refusal,
             How::Abandoned => Refusal::TIMEOUT,
-            How::Answered => return Err((Fault::Double, "no attempt after an answer")),
-            How::Panicked => return Err((Fault::Double, "no attempt after a panic")),
+            How::Answered => return Err((Violation::Double, "no attempt after an answer")),
+            How::Panicked => return Err((Violation::Double, "no attempt after a panic")),
         };
         if !refusal.transient || refusal.wait > self.rules.max_retry_after {
-            return Err((Fault::Broken, "no attempt after an error for good"));
+            return Err((Violation::Broken, "no attempt after an error for good"));
         }
         if next.began.saturating_sub(ended) < self.rules.shortest_delay(retry, refusal.wait) {
-            return Err((Fault::Early, "no retry before its delay has passed"));
+            return Err((Violation::Early, "no retry before its delay has passed"));
         }
         Ok(())
     }
 
     fn check_timeouts(&self) -> Result<(), Found> {
-        let Outcome { began, end, .. } = self.outcome;
+        let Ended { began, end, .. } = self.outcome;
         let cancelled = match end {
             End::Cancelled => self.record.untold(),
             _ => None,
         };
         for (number, attempt) in self.record.attempts.iter().enumerate() {
             let Some((ended, how)) = attempt.ended else {
-                return Err((Fault::Broken, "no attempt outlives its call"));
+                return Err((Violation::Broken, "no attempt outlives its call"));
             };
             if how != How::Abandoned || cancelled == Some(number) {
                 continue;
@@ -123,7 +126,7 @@ impl Case<'_> {
             let deadline = self.rules.deadline;
             let struck = !deadline.is_zero() && ended.saturating_sub(*began) >= deadline;
             if ended.saturating_sub(since) < self.rules.timeout && !struck {
-                return Err((Fault::Early, "no timeout before its time"));
+                return Err((Violation::Early, "no timeout before its time"));
             }
         }
         Ok(())
@@ -142,7 +145,7 @@ impl Case<'_> {
                 let early =
                     consumed.finish == Finish::Stalled && consumed.waited < self.rules.stream_idle;
                 if early {
-                    return Err((Fault::Early, "no stall before its time"));
+                    return Err((Violation::Early, "no stall before its time"));
                 }
                 how == Some(How::Answered)
             }
@@ -161,7 +164,7 @@ impl Case<'_> {
         };
         match right {
             true => Ok(()),
-            false => Err((Fault::Lost, "the end that the last attempt demands")),
+            false => Err((Violation::Lost, "the end that the last attempt demands")),
         }
     }
 
@@ -178,7 +181,7 @@ impl Case<'_> {
         let late = told.last() == Some(&Told::GaveUp(GiveUpReason::Deadline));
         let cut = late || matches!(self.outcome.end, End::Cancelled | End::Panicked);
         if announced != made && !(cut && announced == made + 1) {
-            return Err((Fault::Broken, "an event for each retry"));
+            return Err((Violation::Broken, "an event for each retry"));
         }
         let last = told.last().copied();
         let right = match &self.outcome.end {
@@ -196,7 +199,7 @@ impl Case<'_> {
         match right {
             true => Ok(()),
             false => Err((
-                Fault::Lost,
+                Violation::Lost,
                 "an event for the end, with a reason that holds",
             )),
         }
@@ -234,7 +237,7 @@ impl Case<'_> {
         };
         match right && (items == flow.items || finish == Finish::Cancelled) {
             true => Ok(()),
-            false => Err((Fault::Lost, "all items of a stream, and its end")),
+            false => Err((Violation::Lost, "all items of a stream, and its end")),
         }
     }
 }
@@ -251,7 +254,7 @@ mod tests {
         rules: Rules,
         script: Script,
         record: Record,
-        outcome: Outcome,
+        outcome: Ended,
     }
 
     impl Sample {
@@ -294,7 +297,7 @@ mod tests {
                     told: vec![retry, retry, Told::Success],
                     ..Record::default()
                 },
-                outcome: Outcome {
+                outcome: Ended {
                     began: Duration::ZERO,
                     ended: 1400 * MS,
                     end: End::Answered(Some(2)),
@@ -302,7 +305,7 @@ mod tests {
             }
         }
 
-        fn check(&self) -> Option<Fault> {
+        fn check(&self) -> Option<Violation> {
             let case = Case {
                 rules: &self.rules,
                 script: &self.script,
@@ -313,7 +316,7 @@ mod tests {
         }
 
         /// What is found when something is changed.
-        fn with(change: impl FnOnce(&mut Self)) -> Option<Fault> {
+        fn with(change: impl FnOnce(&mut Self)) -> Option<Violation> {
             let mut sample = Self::new();
             change(&mut sample);
             sample.check()
@@ -327,7 +330,7 @@ mod tests {
 
     #[test]
     fn a_retry_or_a_timeout_before_its_time_is_early() {
-        let early = Some(Fault::Early);
+        let early = Some(Violation::Early);
         let retry = |it: &mut Sample| it.record.attempts[1].began -= MS;
         assert_eq!(Sample::with(retry), early);
         let timeout = |it: &mut Sample| it.rules.timeout += MS;
@@ -336,7 +339,7 @@ mod tests {
 
     #[test]
     fn an_attempt_too_many_is_double() {
-        let double = Some(Fault::Double);
+        let double = Some(Violation::Double);
         assert_eq!(Sample::with(|it| it.rules.max_retries = 1), double);
         let answered = |it: &mut Sample| it.record.attempts[0].ended = Some((MS, How::Answered));
         assert_eq!(Sample::with(answered), double);
@@ -344,7 +347,7 @@ mod tests {
 
     #[test]
     fn another_end_than_that_of_the_last_attempt_is_lost() {
-        let lost = Some(Fault::Lost);
+        let lost = Some(Violation::Lost);
         for end in [
             End::Answered(Some(1)),
             End::Failed(Refusal::TIMEOUT),
@@ -375,7 +378,7 @@ mod tests {
             GiveUpReason::RetryAfterTooLong,
             GiveUpReason::Deadline,
         ] {
-            assert_eq!(give_up(why), Some(Fault::Lost), "{why}");
+            assert_eq!(give_up(why), Some(Violation::Lost), "{why}");
         }
     }
 
@@ -392,7 +395,7 @@ mod tests {
             })
         };
         assert_eq!(give_up(GiveUpReason::NotRetried), None);
-        assert_eq!(give_up(GiveUpReason::Exhausted), Some(Fault::Lost));
+        assert_eq!(give_up(GiveUpReason::Exhausted), Some(Violation::Lost));
     }
 
     #[test]

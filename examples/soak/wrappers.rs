@@ -13,8 +13,9 @@ use crate::{
     wrapped::Wrapped,
 };
 use crabllm_retry::{
-    Backoff, Policy, RetryBudget, Retrying, Scripted, Step, VirtualTimer,
+    Backoff, Policy, RetryBudget, Retrying,
     crabllm_core_0_0_19::Provider,
+    test_util::{Scripted, Step, VirtualTimer},
 };
 use fastrand::Rng;
 use futures::executor::block_on;

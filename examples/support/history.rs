@@ -79,10 +79,10 @@ impl Recorder {
                 elapsed,
                 delay,
                 error,
-                why,
+                source,
                 ..
             } => {
-                let wait = match why {
+                let wait = match source {
                     DelaySource::RetryAfter => Kind::RetryAfter,
                     _ => Kind::Backoff,
                 };

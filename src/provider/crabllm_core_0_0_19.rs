@@ -1,6 +1,11 @@
 //! `crabllm-core` 0.0.19, the newest release that does not depend on tokio.
 
-use crate::{Failure, Operation::*, Policy, Retrying, Timer};
+use crate::{
+    failure::Failure,
+    policy::{Operation::*, Policy},
+    retrying::Retrying,
+    timer::Timer,
+};
 use bytes::Bytes;
 use crabllm_core_0_0_19::{
     AudioSpeechRequest, BoxStream, ChatCompletionChunk, ChatCompletionRequest,
@@ -17,12 +22,12 @@ impl Failure for Error {
         self.is_transient()
     }
 
-    fn timed_out(&self) -> bool {
+    fn is_timeout(&self) -> bool {
         matches!(self, Self::Timeout)
     }
 
-    /// This release has no variant of its own for it: the error is recognised
-    /// by the text that `Error::not_implemented` gives it.
+    /// Recognised by the text of `Error::not_implemented`: this release has no
+    /// variant for it.
     fn is_not_implemented(&self) -> bool {
         let Self::Internal(text) = self else {
             return false;
@@ -47,22 +52,22 @@ impl Failure for Error {
     }
 }
 
-/// What the configuration sets, else the default; a timeout of zero is none.
+/// The values of the configuration, or else the defaults. A timeout of zero is none.
 impl From<&ProviderConfig> for Policy {
     fn from(config: &ProviderConfig) -> Self {
         Self::configured(config.max_retries, config.timeout, None)
     }
 }
 
-// A default body would hide the inner provider's own: forward every method.
+// A default body would hide the inner provider's method: forward every one.
 #[deny(clippy::missing_trait_methods)]
 impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
     fn chat_completion(
         &self,
         request: &ChatCompletionRequest,
     ) -> impl Future<Output = Result<ChatCompletionResponse, Error>> + Send {
-        let start = move |p| P::chat_completion(p, request);
-        self.call(ChatCompletion, &*request.model, start)
+        let attempt = move |p| P::chat_completion(p, request);
+        self.call(ChatCompletion, &*request.model, attempt)
     }
 
     fn chat_completion_stream(
@@ -70,32 +75,37 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
         request: &ChatCompletionRequest,
     ) -> impl Future<Output = Result<BoxStream<'static, Result<ChatCompletionChunk, Error>>, Error>> + Send
     {
-        let start = move |p| P::chat_completion_stream(p, request);
-        self.open(ChatCompletionStream, &*request.model, Error::timeout, start)
+        let attempt = move |p| P::chat_completion_stream(p, request);
+        self.open(
+            ChatCompletionStream,
+            &*request.model,
+            Error::timeout,
+            attempt,
+        )
     }
 
     fn embedding(
         &self,
         request: &EmbeddingRequest,
     ) -> impl Future<Output = Result<EmbeddingResponse, Error>> + Send {
-        let start = move |p| P::embedding(p, request);
-        self.call(Embedding, &*request.model, start)
+        let attempt = move |p| P::embedding(p, request);
+        self.call(Embedding, &*request.model, attempt)
     }
 
     fn image_generation(
         &self,
         request: &ImageRequest,
     ) -> impl Future<Output = Result<(Bytes, String), Error>> + Send {
-        let start = move |p| P::image_generation(p, request);
-        self.call(ImageGeneration, &*request.model, start)
+        let attempt = move |p| P::image_generation(p, request);
+        self.call(ImageGeneration, &*request.model, attempt)
     }
 
     fn audio_speech(
         &self,
         request: &AudioSpeechRequest,
     ) -> impl Future<Output = Result<(Bytes, String), Error>> + Send {
-        let start = move |p| P::audio_speech(p, request);
-        self.call(AudioSpeech, &*request.model, start)
+        let attempt = move |p| P::audio_speech(p, request);
+        self.call(AudioSpeech, &*request.model, attempt)
     }
 
     fn audio_transcription(
@@ -103,8 +113,8 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
         model: &str,
         fields: &[MultipartField],
     ) -> impl Future<Output = Result<(Bytes, String), Error>> + Send {
-        let start = move |p| P::audio_transcription(p, model, fields);
-        self.call(AudioTranscription, model, start)
+        let attempt = move |p| P::audio_transcription(p, model, fields);
+        self.call(AudioTranscription, model, attempt)
     }
 
     fn is_openai_compat(&self) -> bool {
@@ -120,16 +130,14 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
         model: &str,
         raw_body: Bytes,
     ) -> impl Future<Output = Result<Bytes, Error>> + Send {
-        let mut body = self.bodies(ChatCompletionRaw, Some(model), raw_body);
-        let start = move |p| P::chat_completion_raw(p, model, body());
-        self.call(ChatCompletionRaw, model, start)
+        let attempt = move |p| P::chat_completion_raw(p, model, raw_body.clone());
+        self.call(ChatCompletionRaw, model, attempt)
     }
 
     async fn anthropic_messages_raw(&self, raw_body: Bytes) -> Result<Bytes, Error> {
         let model = self.model_in(&raw_body);
-        let mut body = self.bodies(AnthropicMessagesRaw, model.as_deref(), raw_body);
-        let start = |p| P::anthropic_messages_raw(p, body());
-        self.call(AnthropicMessagesRaw, model.as_deref(), start)
+        let attempt = |p| P::anthropic_messages_raw(p, raw_body.clone());
+        self.call(AnthropicMessagesRaw, model.as_deref(), attempt)
             .await
     }
 }
@@ -139,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_errors_of_missing_methods_are_taken_for_such() {
+    fn missing_methods_are_recognised() {
         assert!(Error::not_implemented("embedding").is_not_implemented());
         for other in [
             Error::Timeout,
@@ -153,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_tells_what_the_server_answered() {
+    fn an_error_has_the_servers_answer() {
         let error = Error::Provider {
             status: 429,
             body: "slow down".into(),
@@ -171,7 +179,7 @@ mod tests {
     #[test]
     fn the_error_of_a_timeout_is_a_transient_timeout() {
         let error = <Error as Failure>::timeout();
-        assert!(error.timed_out() && Failure::is_transient(&error));
-        assert!(!Error::Internal("lost".into()).timed_out());
+        assert!(error.is_timeout() && Failure::is_transient(&error));
+        assert!(!Error::Internal("lost".into()).is_timeout());
     }
 }

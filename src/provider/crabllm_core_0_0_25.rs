@@ -1,6 +1,11 @@
 //! `crabllm-core` 0.0.25, the newest release.
 
-use crate::{Failure, Operation::*, Policy, Retrying, Timer};
+use crate::{
+    failure::Failure,
+    policy::{Operation::*, Policy},
+    retrying::Retrying,
+    timer::Timer,
+};
 use bytes::Bytes;
 use crabllm_core_0_0_25::{
     AudioSpeechRequest, BoxStream, ByteStream, ChatCompletionChunk, ChatCompletionRequest,
@@ -19,7 +24,7 @@ impl Failure for Error {
         self.is_transient()
     }
 
-    fn timed_out(&self) -> bool {
+    fn is_timeout(&self) -> bool {
         matches!(self, Self::Timeout)
     }
 
@@ -46,32 +51,32 @@ impl Failure for Error {
     }
 }
 
-/// The error of a stall in a stream of bytes, whose errors are those of I/O.
-fn silent() -> io::Error {
+/// The timeout of a stream of bytes, whose errors are those of I/O.
+fn byte_timeout() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, Error::Timeout)
 }
 
-/// What the configuration sets, else the default; a timeout or deadline of zero is
-/// none.
+/// The values of the configuration, or else the defaults. A timeout or deadline of
+/// zero is none.
 ///
-/// `retry_deadline` becomes the [deadline](Policy::deadline), which is stricter:
-/// for `crabllm-core` no attempt begins after it, here none goes on either. Where
-/// it is not set there is none here, and one of 15 seconds there.
+/// `retry_deadline` becomes the [deadline](Policy::deadline), which is stricter: in
+/// `crabllm-core` no attempt begins after it, here none continues either. If it is
+/// not set there is none here, and one of 15 seconds there.
 impl From<&ProviderConfig> for Policy {
     fn from(config: &ProviderConfig) -> Self {
         Self::configured(config.max_retries, config.timeout, config.retry_deadline)
     }
 }
 
-// A default body would hide the inner provider's own: forward every method.
+// A default body would hide the inner provider's method: forward every one.
 #[deny(clippy::missing_trait_methods)]
 impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
     fn chat_completion(
         &self,
         request: &ChatCompletionRequest,
     ) -> impl Future<Output = Result<ChatCompletionResponse, Error>> + Send {
-        let start = move |p| P::chat_completion(p, request);
-        self.call(ChatCompletion, &*request.model, start)
+        let attempt = move |p| P::chat_completion(p, request);
+        self.call(ChatCompletion, &*request.model, attempt)
     }
 
     fn chat_completion_stream(
@@ -79,16 +84,21 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
         request: &ChatCompletionRequest,
     ) -> impl Future<Output = Result<BoxStream<'static, Result<ChatCompletionChunk, Error>>, Error>> + Send
     {
-        let start = move |p| P::chat_completion_stream(p, request);
-        self.open(ChatCompletionStream, &*request.model, Error::timeout, start)
+        let attempt = move |p| P::chat_completion_stream(p, request);
+        self.open(
+            ChatCompletionStream,
+            &*request.model,
+            Error::timeout,
+            attempt,
+        )
     }
 
     fn anthropic_messages(
         &self,
         request: &anthropic::Request,
     ) -> impl Future<Output = Result<anthropic::Response, Error>> + Send {
-        let start = move |p| P::anthropic_messages(p, request);
-        self.call(AnthropicMessages, &*request.model, start)
+        let attempt = move |p| P::anthropic_messages(p, request);
+        self.call(AnthropicMessages, &*request.model, attempt)
     }
 
     fn anthropic_messages_stream(
@@ -97,12 +107,12 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
     ) -> impl Future<
         Output = Result<BoxStream<'static, Result<anthropic::StreamEvent, Error>>, Error>,
     > + Send {
-        let start = move |p| P::anthropic_messages_stream(p, request);
+        let attempt = move |p| P::anthropic_messages_stream(p, request);
         self.open(
             AnthropicMessagesStream,
             &*request.model,
             Error::timeout,
-            start,
+            attempt,
         )
     }
 
@@ -111,8 +121,8 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
         model: &str,
         request: &gemini::Request,
     ) -> impl Future<Output = Result<gemini::Response, Error>> + Send {
-        let start = move |p| P::gemini_generate_content(p, model, request);
-        self.call(GeminiGenerateContent, model, start)
+        let attempt = move |p| P::gemini_generate_content(p, model, request);
+        self.call(GeminiGenerateContent, model, attempt)
     }
 
     fn gemini_generate_content_stream(
@@ -121,16 +131,16 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
         request: &gemini::Request,
     ) -> impl Future<Output = Result<BoxStream<'static, Result<gemini::Response, Error>>, Error>> + Send
     {
-        let start = move |p| P::gemini_generate_content_stream(p, model, request);
-        self.open(GeminiGenerateContentStream, model, Error::timeout, start)
+        let attempt = move |p| P::gemini_generate_content_stream(p, model, request);
+        self.open(GeminiGenerateContentStream, model, Error::timeout, attempt)
     }
 
     fn complete(
         &self,
         request: &ir::Request,
     ) -> impl Future<Output = Result<ir::Response, Error>> + Send {
-        let start = move |p| P::complete(p, request);
-        self.call(Complete, &*request.model, start)
+        let attempt = move |p| P::complete(p, request);
+        self.call(Complete, &*request.model, attempt)
     }
 
     fn complete_stream(
@@ -138,32 +148,32 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
         request: &ir::Request,
     ) -> impl Future<Output = Result<BoxStream<'static, Result<ir::StreamEvent, Error>>, Error>> + Send
     {
-        let start = move |p| P::complete_stream(p, request);
-        self.open(CompleteStream, &*request.model, Error::timeout, start)
+        let attempt = move |p| P::complete_stream(p, request);
+        self.open(CompleteStream, &*request.model, Error::timeout, attempt)
     }
 
     fn embedding(
         &self,
         request: &EmbeddingRequest,
     ) -> impl Future<Output = Result<EmbeddingResponse, Error>> + Send {
-        let start = move |p| P::embedding(p, request);
-        self.call(Embedding, &*request.model, start)
+        let attempt = move |p| P::embedding(p, request);
+        self.call(Embedding, &*request.model, attempt)
     }
 
     fn image_generation(
         &self,
         request: &ImageRequest,
     ) -> impl Future<Output = Result<(Bytes, String), Error>> + Send {
-        let start = move |p| P::image_generation(p, request);
-        self.call(ImageGeneration, &*request.model, start)
+        let attempt = move |p| P::image_generation(p, request);
+        self.call(ImageGeneration, &*request.model, attempt)
     }
 
     fn audio_speech(
         &self,
         request: &AudioSpeechRequest,
     ) -> impl Future<Output = Result<(Bytes, String), Error>> + Send {
-        let start = move |p| P::audio_speech(p, request);
-        self.call(AudioSpeech, &*request.model, start)
+        let attempt = move |p| P::audio_speech(p, request);
+        self.call(AudioSpeech, &*request.model, attempt)
     }
 
     fn audio_transcription(
@@ -171,13 +181,13 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
         model: &str,
         fields: &[MultipartField],
     ) -> impl Future<Output = Result<(Bytes, String), Error>> + Send {
-        let start = move |p| P::audio_transcription(p, model, fields);
-        self.call(AudioTranscription, model, start)
+        let attempt = move |p| P::audio_transcription(p, model, fields);
+        self.call(AudioTranscription, model, attempt)
     }
 
     fn models(&self) -> impl Future<Output = Result<ModelList, Error>> + Send {
-        let start = move |p| P::models(p);
-        self.call(Models, None, start)
+        let attempt = move |p| P::models(p);
+        self.call(Models, None, attempt)
     }
 
     fn is_openai_compat(&self) -> bool {
@@ -197,10 +207,15 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
         model: &str,
         mut body_stream: ByteStream,
     ) -> impl Future<Output = Result<ByteStream, Error>> + Send {
-        // `Operations` cannot hold this one, so there is no second attempt.
+        // Never retried, because `Operations` cannot contain it.
         let mut body = move || mem::replace(&mut body_stream, stream::empty().boxed());
-        let start = move |p| P::chat_completion_stream_passthrough(p, model, body());
-        self.open(ChatCompletionStreamPassthrough, model, silent, start)
+        let attempt = move |p| P::chat_completion_stream_passthrough(p, model, body());
+        self.open(
+            ChatCompletionStreamPassthrough,
+            model,
+            byte_timeout,
+            attempt,
+        )
     }
 
     fn chat_completion_stream_raw(
@@ -208,9 +223,8 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
         model: &str,
         raw_body: Bytes,
     ) -> impl Future<Output = Result<ByteStream, Error>> + Send {
-        let mut body = self.bodies(ChatCompletionStreamRaw, Some(model), raw_body);
-        let start = move |p| P::chat_completion_stream_raw(p, model, body());
-        self.open(ChatCompletionStreamRaw, model, silent, start)
+        let attempt = move |p| P::chat_completion_stream_raw(p, model, raw_body.clone());
+        self.open(ChatCompletionStreamRaw, model, byte_timeout, attempt)
     }
 
     fn chat_completion_raw(
@@ -218,25 +232,27 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
         model: &str,
         raw_body: Bytes,
     ) -> impl Future<Output = Result<Bytes, Error>> + Send {
-        let mut body = self.bodies(ChatCompletionRaw, Some(model), raw_body);
-        let start = move |p| P::chat_completion_raw(p, model, body());
-        self.call(ChatCompletionRaw, model, start)
+        let attempt = move |p| P::chat_completion_raw(p, model, raw_body.clone());
+        self.call(ChatCompletionRaw, model, attempt)
     }
 
     async fn anthropic_messages_raw(&self, raw_body: Bytes) -> Result<Bytes, Error> {
         let model = self.model_in(&raw_body);
-        let mut body = self.bodies(AnthropicMessagesRaw, model.as_deref(), raw_body);
-        let start = |p| P::anthropic_messages_raw(p, body());
-        self.call(AnthropicMessagesRaw, model.as_deref(), start)
+        let attempt = |p| P::anthropic_messages_raw(p, raw_body.clone());
+        self.call(AnthropicMessagesRaw, model.as_deref(), attempt)
             .await
     }
 
     async fn anthropic_messages_stream_raw(&self, raw_body: Bytes) -> Result<ByteStream, Error> {
         let model = self.model_in(&raw_body);
-        let mut body = self.bodies(AnthropicMessagesStreamRaw, model.as_deref(), raw_body);
-        let start = |p| P::anthropic_messages_stream_raw(p, body());
-        self.open(AnthropicMessagesStreamRaw, model.as_deref(), silent, start)
-            .await
+        let attempt = |p| P::anthropic_messages_stream_raw(p, raw_body.clone());
+        self.open(
+            AnthropicMessagesStreamRaw,
+            model.as_deref(),
+            byte_timeout,
+            attempt,
+        )
+        .await
     }
 
     fn gemini_generate_content_raw(
@@ -244,9 +260,8 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
         model: &str,
         raw_body: Bytes,
     ) -> impl Future<Output = Result<Bytes, Error>> + Send {
-        let mut body = self.bodies(GeminiGenerateContentRaw, Some(model), raw_body);
-        let start = move |p| P::gemini_generate_content_raw(p, model, body());
-        self.call(GeminiGenerateContentRaw, model, start)
+        let attempt = move |p| P::gemini_generate_content_raw(p, model, raw_body.clone());
+        self.call(GeminiGenerateContentRaw, model, attempt)
     }
 
     fn gemini_generate_content_stream_raw(
@@ -254,9 +269,8 @@ impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
         model: &str,
         raw_body: Bytes,
     ) -> impl Future<Output = Result<ByteStream, Error>> + Send {
-        let mut body = self.bodies(GeminiGenerateContentStreamRaw, Some(model), raw_body);
-        let start = move |p| P::gemini_generate_content_stream_raw(p, model, body());
-        self.open(GeminiGenerateContentStreamRaw, model, silent, start)
+        let attempt = move |p| P::gemini_generate_content_stream_raw(p, model, raw_body.clone());
+        self.open(GeminiGenerateContentStreamRaw, model, byte_timeout, attempt)
     }
 }
 
@@ -265,7 +279,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_errors_of_missing_methods_are_taken_for_such() {
+    fn missing_methods_are_recognised() {
         assert!(Error::not_implemented("embedding").is_not_implemented());
         assert!(Error::Unsupported("images".into()).is_not_implemented());
         let text = || "provider method 'x' not implemented".to_owned();
@@ -289,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_tells_what_the_server_answered() {
+    fn an_error_has_the_servers_answer() {
         let seven = Some(Duration::from_secs(7));
         let error = Error::Provider {
             status: 429,
@@ -307,7 +321,7 @@ mod tests {
     #[test]
     fn the_error_of_a_timeout_is_a_transient_timeout() {
         let error = <Error as Failure>::timeout();
-        assert!(error.timed_out() && Failure::is_transient(&error));
-        assert!(!Error::Network("lost".into()).timed_out());
+        assert!(error.is_timeout() && Failure::is_transient(&error));
+        assert!(!Error::Network("lost".into()).is_timeout());
     }
 }

@@ -9,8 +9,8 @@ use std::{
 
 /// A timer on the reactor that smol and async-std already run.
 ///
-/// On any other executor it works as well: `async-io` then drives its reactor
-/// on a thread of its own.
+/// It works on any other executor as well: `async-io` then drives its reactor on a
+/// thread of its own.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AsyncIoTimer;
 

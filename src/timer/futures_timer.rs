@@ -16,17 +16,17 @@ use web::Delay;
 
 /// A timer that works on every executor and without one.
 ///
-/// It is made of the `futures-timer` crate, which keeps one helper thread for
-/// the whole process and starts it with the first sleep. In a browser it waits
-/// by the page's own timers, and starts nothing.
+/// It uses the `futures-timer` crate, which keeps one helper thread for the whole
+/// process and starts it with the first sleep. In a browser it uses the page's own
+/// timers and starts nothing.
 ///
-/// A sleep of more than a hundred years is one of a hundred years.
+/// A sleep of more than a hundred years lasts a hundred years.
 ///
 /// # Panics
 ///
-/// Not here, but `futures-timer` panics when a sleep is polled and its thread
-/// could not be started: on a target that has no threads and is not a browser's,
-/// or at the system's limit of threads. Take another timer there.
+/// `futures-timer` panics when a sleep is polled and its thread could not be started:
+/// on a target without threads that is not a browser's, or at the system's limit of
+/// threads. Use another timer there.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FuturesTimer;
 

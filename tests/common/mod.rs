@@ -8,8 +8,8 @@ use crabllm_retry::crabllm_core_0_0_19::{
     json,
 };
 use crabllm_retry::{
-    Backoff, GiveUpReason, Instant, Jitter, Operations, Policy, RetryBudget, Retrying, Scripted,
-    Step, Timer, VirtualSleep, VirtualTimer,
+    Backoff, GiveUpReason, Instant, Jitter, Operations, Policy, RetryBudget, Retrying, Timer,
+    test_util::{Scripted, Step, VirtualSleep, VirtualTimer},
 };
 use std::{
     sync::{

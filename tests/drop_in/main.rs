@@ -8,8 +8,9 @@
 ))]
 
 use crabllm_retry::{
-    FuturesTimer, Scripted, Step,
+    FuturesTimer,
     crabllm_core_0_0_25::{ChatCompletionRequest, json},
+    test_util::{Scripted, Step},
 };
 
 fn request() -> ChatCompletionRequest {
@@ -32,7 +33,7 @@ fn provider(script: impl IntoIterator<Item = Step>) -> Scripted<FuturesTimer> {
 macro_rules! behaves {
     () => {
         use crate::{on_tokio, provider, request};
-        use crabllm_retry::{Step, crabllm_core_0_0_25};
+        use crabllm_retry::{crabllm_core_0_0_25, test_util::Step};
         use futures::StreamExt;
 
         include!("user_code.rs");

@@ -5,7 +5,7 @@ use crate::{
     executors::{Run, futures_block_on},
     script::{self, Clock, Real, assert_in_real_time, assert_in_virtual_time},
 };
-use crabllm_retry::{AsyncIoTimer, FuturesTimer, Timer, VirtualTimer};
+use crabllm_retry::{AsyncIoTimer, FuturesTimer, Timer, test_util::VirtualTimer};
 use futures::future::FutureExt;
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
 //! The script of behaviour, and what it comes to.
 
 use crabllm_retry::{
-    Backoff, Event, Failure, Instant, Jitter, Policy, Retrying, Scripted, Step, Timer,
-    VirtualTimer,
+    Backoff, Event, Failure, Instant, Jitter, Policy, Retrying, Timer,
     crabllm_core_0_0_19::{ChatCompletionRequest, Provider, json},
+    test_util::{Scripted, Step, VirtualTimer},
 };
 use futures::{
     FutureExt, SinkExt, StreamExt,
@@ -345,11 +345,11 @@ fn describe_event(event: &Event<'_>, unit: Duration) -> String {
         Event::GaveUp {
             attempt,
             error,
-            why,
+            reason,
             ..
         } => {
             format!(
-                "gave up after attempt {attempt}, {why:?}: {}",
+                "gave up after attempt {attempt}, {reason:?}: {}",
                 describe(error)
             )
         }
@@ -361,7 +361,7 @@ fn describe_event(event: &Event<'_>, unit: Duration) -> String {
 fn describe(error: &dyn Failure) -> String {
     match error.status() {
         Some(status) => format!("HTTP {status}"),
-        None if error.timed_out() => "timeout".into(),
+        None if error.is_timeout() => "timeout".into(),
         None if error.is_transient() => "transient".into(),
         None => "permanent".into(),
     }

@@ -4,7 +4,7 @@ use crate::{
     common::Sleeps,
     script::{Clock, Line, Play, Real, assert_in_real_time, assert_in_virtual_time},
 };
-use crabllm_retry::{FuturesTimer, Timer, VirtualTimer};
+use crabllm_retry::{FuturesTimer, Timer, test_util::VirtualTimer};
 use futures::{FutureExt, StreamExt, future::ready};
 use send_wrapper::SendWrapper;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! What a random case is made of, and how one is drawn.
 
 use crate::model::{CENTURY, Model, opens_stream};
-use crabllm_retry::{Backoff, Jitter, Operation, Operations, Policy, RetryBudget, Step};
+use crabllm_retry::{Backoff, Jitter, Operation, Operations, Policy, RetryBudget, test_util::Step};
 use proptest::{collection::vec, prelude::*, sample::select};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ pub struct Case {
     pub retry_if: Option<RetryIf>,
     pub retry_after: Option<RetryAfter>,
     /// What the attempts of all calls meet with; those after them succeed.
-    pub script: Vec<Outcome>,
+    pub script: Vec<Behavior>,
     pub calls: Vec<Call>,
     pub world: World,
     /// For the jitter.
@@ -99,7 +99,7 @@ pub struct Call {
 
 /// What an attempt or an item of a stream comes to, and after how long.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct Behavior {
     pub latency: Duration,
     pub kind: Kind,
 }
@@ -107,14 +107,14 @@ pub struct Outcome {
 #[derive(Clone, Debug)]
 pub enum Kind {
     /// With the items of the stream, if it is one.
-    Answer(Vec<Outcome>),
-    Fault(Fault),
+    Answer(Vec<Behavior>),
+    CaseError(CaseError),
     Hang,
 }
 
 /// What can be wrong with an attempt.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Fault {
+pub enum CaseError {
     Status {
         status: u16,
         body: String,
@@ -179,18 +179,18 @@ impl Budget {
     }
 }
 
-impl Outcome {
+impl Behavior {
     pub fn step(&self) -> Step {
         let step = match &self.kind {
             Kind::Answer(items) => Step::stream(items.iter().map(Self::step)),
-            Kind::Fault(fault) => fault.step(),
+            Kind::CaseError(fault) => fault.step(),
             Kind::Hang => Step::hang(),
         };
         step.after(self.latency)
     }
 }
 
-impl Fault {
+impl CaseError {
     fn step(&self) -> Step {
         match self {
             Self::Status {
@@ -386,7 +386,7 @@ fn world() -> impl Strategy<Value = World> {
     })
 }
 
-fn attempt(hints: bool) -> impl Strategy<Value = Outcome> {
+fn attempt(hints: bool) -> impl Strategy<Value = Behavior> {
     let item = outcome(hints, Just(Kind::Answer(Vec::new())), 4);
     let answer = vec(item, 0..5).prop_map(Kind::Answer);
     outcome(hints, answer, 1)
@@ -396,29 +396,29 @@ fn outcome(
     hints: bool,
     answer: impl Strategy<Value = Kind>,
     answers: u32,
-) -> impl Strategy<Value = Outcome> {
+) -> impl Strategy<Value = Behavior> {
     let kind = prop_oneof![
         answers => answer,
-        4 => fault(hints).prop_map(Kind::Fault),
+        4 => fault(hints).prop_map(Kind::CaseError),
         1 => Just(Kind::Hang),
     ];
-    (one_in(3, Duration::ZERO), kind).prop_map(|(latency, kind)| Outcome { latency, kind })
+    (one_in(3, Duration::ZERO), kind).prop_map(|(latency, kind)| Behavior { latency, kind })
 }
 
-fn fault(hints: bool) -> impl Strategy<Value = Fault> {
+fn fault(hints: bool) -> impl Strategy<Value = CaseError> {
     const TRANSIENT: [u16; 5] = [429, 500, 502, 503, 504];
     const PERMANENT: [u16; 8] = [400, 408, 428, 430, 499, 501, 505, 529];
     let parts = (select(&TRANSIENT), select(&PERMANENT), 0..100u32);
     let asked = prop::option::of(duration());
     (0..12, parts, asked).prop_map(move |(choice, (transient, permanent, number), asked)| {
         let status = match choice {
-            0 => return Fault::Disconnect,
-            1 => return Fault::Invalid,
+            0 => return CaseError::Disconnect,
+            1 => return CaseError::Invalid,
             2 => permanent,
             3..6 => 429,
             _ => transient,
         };
-        Fault::Status {
+        CaseError::Status {
             status,
             body: if number < 10 {
                 String::new()

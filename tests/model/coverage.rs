@@ -1,7 +1,7 @@
 //! That random cases come to all that can happen, so that they test it.
 
 use crate::{
-    case::{Call, Case, Fault, Rules, cases},
+    case::{Call, Case, CaseError, Rules, cases},
     model::{Account, CENTURY, Try, What},
     random::runner,
     run::{Manner, Subject, run},
@@ -51,8 +51,8 @@ fn expected(methods: &[Operation]) -> impl Iterator<Item = String> {
         Deadline,
         Budget,
     ];
-    let whys = gave_up.map(|why| format!("{why:?}"));
-    let sources = [Backoff, RetryAfter].map(|why| format!("{why:?}"));
+    let reasons = gave_up.map(|reason| format!("{reason:?}"));
+    let sources = [Backoff, RetryAfter].map(|source| format!("{source:?}"));
     let situations = SITUATIONS.iter().map(|(name, _)| name.to_string());
     let ends = |method| [format!("{method} succeeds"), format!("{method} fails")];
     let retried = methods
@@ -60,7 +60,7 @@ fn expected(methods: &[Operation]) -> impl Iterator<Item = String> {
         .filter(|method| **method != Operation::ChatCompletionStreamPassthrough)
         .map(|method| format!("{method} is retried"));
     situations
-        .chain(whys)
+        .chain(reasons)
         .chain(sources)
         .chain(methods.iter().flat_map(ends))
         .chain(retried)
@@ -77,8 +77,8 @@ struct Seen<'a> {
 struct Retry<'a> {
     number: u32,
     delay: Duration,
-    error: &'a Fault,
-    why: DelaySource,
+    error: &'a CaseError,
+    source: DelaySource,
 }
 
 type Situation = (&'static str, fn(&Seen<'_>) -> bool);
@@ -160,12 +160,12 @@ const SITUATIONS: &[Situation] = &[
         let limit = seen.rules().max_retry_after;
         let mut asked = seen
             .retries()
-            .filter(|retry| retry.why == DelaySource::RetryAfter);
+            .filter(|retry| retry.source == DelaySource::RetryAfter);
         asked.any(|retry| retry.delay == limit)
     }),
     ("a throttled attempt has a backoff of its own", |seen| {
         let own = seen.rules().throttle_backoff.is_some();
-        own && seen.retries().any(|retry| retry.error.is_throttling())
+        own && seen.retries().any(|retry| retry.error.is_throttled())
     }),
     ("a call is retried that may be without end", |seen| {
         seen.rules().max_retries == u32::MAX && seen.retries().next().is_some()
@@ -180,7 +180,10 @@ const SITUATIONS: &[Situation] = &[
         seen.succeeded() && seen.retries().count() >= 3
     }),
     ("a stream stalls after an item", |seen| {
-        matches!(seen.account.items[..], [.., _, (_, Err(Fault::Timeout))])
+        matches!(
+            seen.account.items[..],
+            [.., _, (_, Err(CaseError::Timeout))]
+        )
     }),
     ("a stream hangs", |seen| {
         seen.succeeded() && seen.account.ended.is_none()
@@ -222,10 +225,12 @@ impl<'a> Seen<'a> {
             .events
             .iter()
             .flat_map(|(_, told)| match &told.what {
-                What::Retry { why, .. } => {
-                    vec![format!("{why:?}"), format!("{operation} is retried")]
+                What::Retry { source, .. } => {
+                    vec![format!("{source:?}"), format!("{operation} is retried")]
                 }
-                What::GaveUp { why, .. } => vec![format!("{why:?}"), format!("{operation} fails")],
+                What::GaveUp { reason, .. } => {
+                    vec![format!("{reason:?}"), format!("{operation} fails")]
+                }
                 What::Success { .. } => vec![format!("{operation} succeeds")],
                 What::StreamStalled { .. } => vec![],
             });
@@ -265,22 +270,24 @@ impl<'a> Seen<'a> {
                 attempt,
                 delay,
                 error,
-                why,
+                source,
                 ..
             } => Some(Retry {
                 number: attempt - 1,
                 delay: *delay,
                 error,
-                why: *why,
+                source: *source,
             }),
             _ => None,
         })
     }
 
     /// When the call was given up, if for this reason.
-    fn gave_up(&self, reason: GiveUpReason) -> Option<Duration> {
+    fn gave_up(&self, expected: GiveUpReason) -> Option<Duration> {
         match self.account.events.last()?.1.what {
-            What::GaveUp { elapsed, why, .. } => (why == reason).then_some(elapsed),
+            What::GaveUp {
+                elapsed, reason, ..
+            } => (reason == expected).then_some(elapsed),
             _ => None,
         }
     }
@@ -298,7 +305,7 @@ impl<'a> Seen<'a> {
     fn draws(&self, jitter: Jitter) -> impl Iterator<Item = (Duration, Duration, Duration)> {
         let drawn = self
             .retries()
-            .filter(|retry| retry.why == DelaySource::Backoff);
+            .filter(|retry| retry.source == DelaySource::Backoff);
         drawn.filter_map(move |retry| {
             let delays = self.rules().delays(retry.error);
             let (least, most) = delays.range(retry.number).into_inner();

@@ -62,12 +62,12 @@ fn predict(case: &Case, seen: &[Account]) -> Vec<Account> {
 fn wished(told: &What) -> Option<Duration> {
     match told {
         What::Retry {
-            why: DelaySource::Backoff,
+            source: DelaySource::Backoff,
             delay,
             ..
         } => Some(*delay),
         What::GaveUp {
-            why: GiveUpReason::Deadline,
+            reason: GiveUpReason::Deadline,
             ..
         } => Some(Duration::MAX),
         What::Retry { .. } | What::GaveUp { .. } => Some(Duration::ZERO),

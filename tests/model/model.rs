@@ -4,7 +4,7 @@
 //! delay that jitter draws, it is told what was drawn.
 
 use crate::case::{
-    Budget, Call, Case, Delays, Fault, Kind, Outcome, Retried, RetryIf, Rules, World,
+    Behavior, Budget, Call, Case, CaseError, Delays, Kind, Retried, RetryIf, Rules, World,
 };
 use crabllm_retry::{DelaySource, GiveUpReason, Jitter, Operation};
 use std::{mem, ops::RangeInclusive, slice, time::Duration};
@@ -19,10 +19,10 @@ pub struct Account {
     pub attempts: Vec<Try>,
 
     /// How the call ends; it may hang, or be dropped.
-    pub result: Option<Result<(), Fault>>,
+    pub result: Option<Result<(), CaseError>>,
 
     /// The items of the stream, and when they came.
-    pub items: Vec<(Duration, Result<(), Fault>)>,
+    pub items: Vec<(Duration, Result<(), CaseError>)>,
 
     /// When it all was over or dropped, the stream too.
     pub ended: Option<Duration>,
@@ -61,8 +61,8 @@ pub enum What {
         attempt: u32,
         delay: Duration,
         elapsed: Duration,
-        error: Fault,
-        why: DelaySource,
+        error: CaseError,
+        source: DelaySource,
     },
     Success {
         attempt: u32,
@@ -71,8 +71,8 @@ pub enum What {
     GaveUp {
         attempt: u32,
         elapsed: Duration,
-        error: Fault,
-        why: GiveUpReason,
+        error: CaseError,
+        reason: GiveUpReason,
     },
     StreamStalled {
         idle: Duration,
@@ -85,7 +85,7 @@ pub type Draw<'a> = &'a mut dyn FnMut(RangeInclusive<Duration>) -> Duration;
 /// A wrapper, between its calls.
 pub struct Model<'a> {
     case: &'a Case,
-    script: slice::Iter<'a, Outcome>,
+    script: slice::Iter<'a, Behavior>,
     tokens: Option<u32>,
 }
 
@@ -146,7 +146,7 @@ impl Time {
 
 /// What is awaited, in its polls.
 struct Awaited<'a> {
-    outcome: &'a Outcome,
+    outcome: &'a Behavior,
     /// When it can be handed out.
     due: Option<Duration>,
     second_poll: bool,
@@ -154,7 +154,7 @@ struct Awaited<'a> {
 
 impl<'a> Awaited<'a> {
     /// The first poll: `None` if it is ready at once.
-    fn pending(outcome: &'a Outcome, time: &mut Time) -> Option<Self> {
+    fn pending(outcome: &'a Behavior, time: &mut Time) -> Option<Self> {
         let latency = outcome.latency.min(CENTURY);
         let at_once = latency.is_zero();
         if at_once && !matches!(outcome.kind, Kind::Hang) {
@@ -187,8 +187,8 @@ impl<'a> Awaited<'a> {
 /// How an attempt ends.
 enum End<'a> {
     Answer(&'a Kind),
-    Fault {
-        fault: &'a Fault,
+    CaseError {
+        fault: &'a CaseError,
         /// Whether it was the deadline that ended it.
         struck: bool,
     },
@@ -197,29 +197,29 @@ enum End<'a> {
 /// What is known when an attempt has failed.
 struct Failed<'a> {
     operation: Operation,
-    fault: &'a Fault,
+    fault: &'a CaseError,
     retries: u32,
     elapsed: Duration,
     struck: bool,
 }
 
 impl Failed<'_> {
-    fn retry(&self, delay: Duration, why: DelaySource) -> What {
+    fn retry(&self, delay: Duration, source: DelaySource) -> What {
         What::Retry {
             attempt: self.retries + 1,
             delay,
             elapsed: self.elapsed,
             error: self.fault.clone(),
-            why,
+            source,
         }
     }
 
-    fn gave_up(&self, why: GiveUpReason) -> What {
+    fn gave_up(&self, reason: GiveUpReason) -> What {
         What::GaveUp {
             attempt: self.retries + 1,
             elapsed: self.elapsed,
             error: self.fault.clone(),
-            why,
+            reason,
         }
     }
 }
@@ -259,7 +259,7 @@ impl<'a> Model<'a> {
         let mut refund = 1;
         for retries in 0.. {
             let (fault, struck) = match self.attempt(call.operation, time, account)? {
-                End::Fault { fault, struck } => (fault, struck),
+                End::CaseError { fault, struck } => (fault, struck),
                 End::Answer(answer) => {
                     self.give_back(refund);
                     let success = What::Success {
@@ -279,9 +279,9 @@ impl<'a> Model<'a> {
                 struck,
             };
             let decision = self.decide(&failed, draw);
-            let why = match decision {
-                Ok((delay, why, cost)) => {
-                    account.tell(call, time.now, failed.retry(delay, why));
+            let reason = match decision {
+                Ok((delay, source, cost)) => {
+                    account.tell(call, time.now, failed.retry(delay, source));
                     account.ask(delay);
                     let slept = time.sleep(delay.min(CENTURY));
                     failed.elapsed = time.now;
@@ -294,9 +294,9 @@ impl<'a> Model<'a> {
                     slept?;
                     GiveUpReason::Deadline
                 }
-                Err(why) => why,
+                Err(reason) => reason,
             };
-            account.tell(call, time.now, failed.gave_up(why));
+            account.tell(call, time.now, failed.gave_up(reason));
             account.result = Some(Err(fault.clone()));
             return Ok(());
         }
@@ -315,7 +315,7 @@ impl<'a> Model<'a> {
         time: &mut Time,
         account: &mut Account,
     ) -> Result<End<'a>, Gone> {
-        const EMPTY: &Outcome = &Outcome {
+        const EMPTY: &Behavior = &Behavior {
             latency: Duration::ZERO,
             kind: Kind::Answer(Vec::new()),
         };
@@ -329,11 +329,11 @@ impl<'a> Model<'a> {
             cancelled: raced != Ok(None),
         });
         Ok(match (raced?, &outcome.kind) {
-            (Some(struck), _) => End::Fault {
-                fault: &Fault::Timeout,
+            (Some(struck), _) => End::CaseError {
+                fault: &CaseError::Timeout,
                 struck,
             },
-            (None, Kind::Fault(fault)) => End::Fault {
+            (None, Kind::CaseError(fault)) => End::CaseError {
                 fault,
                 struck: false,
             },
@@ -346,7 +346,7 @@ impl<'a> Model<'a> {
     fn race(
         &self,
         operation: Operation,
-        outcome: &Outcome,
+        outcome: &Behavior,
         time: &mut Time,
         account: &mut Account,
     ) -> Result<Option<bool>, Gone> {
@@ -411,7 +411,7 @@ impl<'a> Model<'a> {
             return Err(GiveUpReason::RetryAfterTooLong);
         }
         let drawn = draw(rules.delays(failed.fault).range(failed.retries));
-        let (delay, why) = match asked {
+        let (delay, source) = match asked {
             Some(asked) if asked > drawn => (asked, DelaySource::RetryAfter),
             _ => (drawn, DelaySource::Backoff),
         };
@@ -421,10 +421,10 @@ impl<'a> Model<'a> {
             return Err(GiveUpReason::Deadline);
         }
         let cost = self.pay(failed.fault).ok_or(GiveUpReason::Budget)?;
-        Ok((delay, why, cost))
+        Ok((delay, source, cost))
     }
 
-    fn is_transient(&self, fault: &Fault) -> bool {
+    fn is_transient(&self, fault: &CaseError) -> bool {
         match self.case.retry_if {
             None => fault.is_transient(),
             Some(RetryIf::Always) => true,
@@ -434,24 +434,24 @@ impl<'a> Model<'a> {
     }
 
     /// How long the server asked to wait: the user's word, else the error's.
-    fn asked(&self, fault: &Fault) -> Option<Duration> {
+    fn asked(&self, fault: &CaseError) -> Option<Duration> {
         let own = match fault {
-            Fault::Status { retry_after, .. } => *retry_after,
+            CaseError::Status { retry_after, .. } => *retry_after,
             _ => None,
         };
         match self.case.retry_after {
-            Some(hook) if fault.is_throttling() || !hook.throttled => hook.word.or(own),
+            Some(hook) if fault.is_throttled() || !hook.throttled => hook.word.or(own),
             _ => own,
         }
     }
 
     /// Takes the cost of a retry from the budget and says how much it was, or
     /// takes nothing.
-    fn pay(&mut self, fault: &Fault) -> Option<u32> {
+    fn pay(&mut self, fault: &CaseError) -> Option<u32> {
         let (Some(budget), Some(tokens)) = (self.case.budget, &mut self.tokens) else {
             return Some(0);
         };
-        let cost = if fault.is_throttling() {
+        let cost = if fault.is_throttled() {
             budget.throttle_cost.unwrap_or(5)
         } else {
             budget.cost.unwrap_or(14)
@@ -490,7 +490,7 @@ impl<'a> Model<'a> {
                 account.items.push((time.now, item.kind.result()));
             } else {
                 let idle = self.case.rules.stream_idle;
-                account.items.push((time.now, Err(Fault::Timeout)));
+                account.items.push((time.now, Err(CaseError::Timeout)));
                 account.tell(call, time.now, What::StreamStalled { idle });
                 break;
             }
@@ -502,7 +502,7 @@ impl<'a> Model<'a> {
     /// Awaits an item: whether it comes before its stream counts as stalled.
     fn is_in_time(
         &self,
-        item: &Outcome,
+        item: &Behavior,
         time: &mut Time,
         account: &mut Account,
     ) -> Result<bool, Gone> {
@@ -580,9 +580,9 @@ impl Account {
 
 impl Rules {
     /// The delays after an attempt that failed so.
-    pub fn delays(&self, fault: &Fault) -> Delays {
+    pub fn delays(&self, fault: &CaseError) -> Delays {
         match self.throttle_backoff {
-            Some(delays) if fault.is_throttling() => delays,
+            Some(delays) if fault.is_throttled() => delays,
             _ => self.backoff,
         }
     }
@@ -611,15 +611,15 @@ impl Budget {
 
 impl Kind {
     /// As the item of a stream.
-    fn result(&self) -> Result<(), Fault> {
+    fn result(&self) -> Result<(), CaseError> {
         match self {
-            Self::Fault(fault) => Err(fault.clone()),
+            Self::CaseError(fault) => Err(fault.clone()),
             _ => Ok(()),
         }
     }
 }
 
-impl Fault {
+impl CaseError {
     fn is_transient(&self) -> bool {
         match self {
             Self::Status { status, .. } => [429, 500, 502, 503, 504].contains(status),
@@ -628,7 +628,7 @@ impl Fault {
         }
     }
 
-    pub fn is_throttling(&self) -> bool {
+    pub fn is_throttled(&self) -> bool {
         matches!(self, Self::Status { status: 429, .. })
     }
 }

@@ -1,7 +1,9 @@
 //! The model itself, on cases that were worked out by hand.
 
 use crate::{
-    case::{Budget, Call, Case, Delays, Fault, Kind, Outcome, Retried, RetryAfter, Rules, World},
+    case::{
+        Behavior, Budget, Call, Case, CaseError, Delays, Kind, Retried, RetryAfter, Rules, World,
+    },
     model::{Account, Model, What},
 };
 use crabllm_retry::{DelaySource, GiveUpReason, Jitter, Operation};
@@ -11,7 +13,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// A policy in which each bound is different, with delays of 1, 2, 4, 8, 8, …
 /// seconds, and calls of `chat_completion`.
-fn case(script: impl IntoIterator<Item = Outcome>) -> Case {
+fn case(script: impl IntoIterator<Item = Behavior>) -> Case {
     Case {
         rules: Rules {
             max_retries: 2,
@@ -41,27 +43,27 @@ fn exactly(seconds: u32) -> Delays {
     }
 }
 
-fn after(seconds: u32, kind: Kind) -> Outcome {
-    Outcome {
+fn after(seconds: u32, kind: Kind) -> Behavior {
+    Behavior {
         latency: seconds * SECOND,
         kind,
     }
 }
 
-fn ok(seconds: u32) -> Outcome {
+fn ok(seconds: u32) -> Behavior {
     after(seconds, Kind::Answer(Vec::new()))
 }
 
-fn status(seconds: u32, status: u16) -> Outcome {
-    let fault = Fault::Status {
+fn status(seconds: u32, status: u16) -> Behavior {
+    let fault = CaseError::Status {
         status,
         body: String::new(),
         retry_after: None,
     };
-    after(seconds, Kind::Fault(fault))
+    after(seconds, Kind::CaseError(fault))
 }
 
-fn hang() -> Outcome {
+fn hang() -> Behavior {
     after(0, Kind::Hang)
 }
 
@@ -89,7 +91,7 @@ fn attempts(account: &Account) -> Vec<(u64, u64)> {
 
 fn gave_up(account: &Account) -> Option<GiveUpReason> {
     match account.events.last()?.1.what {
-        What::GaveUp { why, .. } => Some(why),
+        What::GaveUp { reason, .. } => Some(reason),
         _ => None,
     }
 }
@@ -188,12 +190,12 @@ fn a_timeout_counts_from_the_poll_that_found_its_attempt_pending() {
 
 #[test]
 fn the_server_is_not_asked_earlier_than_it_says() {
-    for (asked, expected, why) in [
-        (0, vec![(0, 0), (1, 1)], Some(DelaySource::Backoff)),
-        (1, vec![(0, 0), (1, 1)], Some(DelaySource::Backoff)),
-        (2, vec![(0, 0), (2, 2)], Some(DelaySource::RetryAfter)),
-        (60, vec![(0, 0), (60, 60)], Some(DelaySource::RetryAfter)),
-        (61, vec![(0, 0)], None),
+    for (asked, expected) in [
+        (0, (vec![(0, 0), (1, 1)], Some(DelaySource::Backoff))),
+        (1, (vec![(0, 0), (1, 1)], Some(DelaySource::Backoff))),
+        (2, (vec![(0, 0), (2, 2)], Some(DelaySource::RetryAfter))),
+        (60, (vec![(0, 0), (60, 60)], Some(DelaySource::RetryAfter))),
+        (61, (vec![(0, 0)], None)),
     ] {
         let mut case = case([status(0, 429)]);
         case.retry_after = Some(RetryAfter {
@@ -202,10 +204,10 @@ fn the_server_is_not_asked_earlier_than_it_says() {
         });
         let account = chat(&case);
         let source = match account.events[0].1.what {
-            What::Retry { why, .. } => Some(why),
+            What::Retry { source, .. } => Some(source),
             _ => None,
         };
-        assert_eq!((attempts(&account), source), (expected, why), "{asked}");
+        assert_eq!((attempts(&account), source), expected, "{asked}");
     }
 }
 
@@ -290,7 +292,7 @@ fn a_stream_ends_by_itself_or_by_its_silence() {
         .map(|(at, item)| (at.as_secs(), item.is_ok()))
         .collect();
     assert_eq!(came, [(12, true), (23, false), (123, true), (223, false)]);
-    assert_eq!(account.items[3].1, Err(Fault::Timeout));
+    assert_eq!(account.items[3].1, Err(CaseError::Timeout));
     assert_eq!(account.ended, Some(233 * SECOND));
     assert_eq!(account.sleeps, [30, 90, 90, 90].map(|n| n * SECOND));
     let stalled = What::StreamStalled { idle: 90 * SECOND };

@@ -1,12 +1,13 @@
 //! A case on the library.
 
 use crate::{
-    case::{Call, Case, Fault, RetryAfter, RetryIf, World},
+    case::{Call, Case, CaseError, RetryAfter, RetryIf, World},
     methods::Calls,
     model::{Account, Told, Try, What},
 };
 use crabllm_retry::{
-    Event, Failure, Instant, RetryBudget, Retrying, Scripted, Timer, VirtualSleep, VirtualTimer,
+    Event, Failure, Instant, RetryBudget, Retrying, Timer,
+    test_util::{Scripted, VirtualSleep, VirtualTimer},
 };
 use futures::{
     FutureExt, StreamExt,
@@ -28,7 +29,7 @@ pub trait Subject: Calls<Wrapper> {
     /// Whether errors carry a retry-after.
     const HINTS: bool;
 
-    fn fault(error: &Self::Error) -> Fault;
+    fn fault(error: &Self::Error) -> CaseError;
 }
 
 pub type Wrapper = Retrying<Scripted<Work>, Clock>;
@@ -297,7 +298,7 @@ impl RetryIf {
 
 impl RetryAfter {
     fn ask(self, error: &dyn Failure) -> Option<Duration> {
-        let about = !self.throttled || error.is_throttling();
+        let about = !self.throttled || error.is_throttled();
         self.word.filter(|_| about)
     }
 }
@@ -311,7 +312,7 @@ fn told_by<R: Subject>(event: &Event<'_>) -> Told {
             delay,
             elapsed,
             error,
-            why,
+            source,
             ..
         } => {
             let error = fault::<R>(error);
@@ -320,7 +321,7 @@ fn told_by<R: Subject>(event: &Event<'_>) -> Told {
                 delay,
                 elapsed,
                 error,
-                why,
+                source,
             };
             (operation, model, what)
         }
@@ -337,7 +338,7 @@ fn told_by<R: Subject>(event: &Event<'_>) -> Told {
             attempt,
             elapsed,
             error,
-            why,
+            reason,
             ..
         } => {
             let error = fault::<R>(error);
@@ -345,7 +346,7 @@ fn told_by<R: Subject>(event: &Event<'_>) -> Told {
                 attempt,
                 elapsed,
                 error,
-                why,
+                reason,
             };
             (operation, model, what)
         }
@@ -364,7 +365,7 @@ fn told_by<R: Subject>(event: &Event<'_>) -> Told {
     }
 }
 
-fn fault<R: Subject>(error: &dyn Failure) -> Fault {
+fn fault<R: Subject>(error: &dyn Failure) -> CaseError {
     let error: &dyn Error = error;
     R::fault(error.downcast_ref().expect("an error of the release"))
 }

@@ -5,7 +5,10 @@ use crate::{
     methods::Calls,
     recorder::{Recorded, Recorder, Speaks},
 };
-use crabllm_retry::{Event, Operation, Operations, Retrying, Step, VirtualTimer};
+use crabllm_retry::{
+    Event, Operation, Operations, Retrying,
+    test_util::{Step, VirtualTimer},
+};
 use futures::future::FutureExt;
 use std::sync::{
     Arc,

@@ -7,12 +7,12 @@ use crate::{
 };
 use bytes::Bytes;
 use crabllm_retry::{
-    Step,
     crabllm_core_0_0_25::{
         AudioSpeechRequest, BoxStream, ByteStream, ChatCompletionChunk, ChatCompletionRequest,
         ChatCompletionResponse, EmbeddingRequest, EmbeddingResponse, Error, ImageRequest,
         ModelList, MultipartField, Provider, anthropic, gemini, ir, json,
     },
+    test_util::Step,
 };
 use futures::StreamExt;
 use std::io;

@@ -1,6 +1,6 @@
 //! A provider that writes down what it is asked.
 
-use crabllm_retry::{Retrying, VirtualTimer};
+use crabllm_retry::{Retrying, test_util::VirtualTimer};
 use std::{fmt, sync::Mutex};
 
 /// Fails at everything, transiently, and writes down each attempt.

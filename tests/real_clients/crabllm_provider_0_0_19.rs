@@ -14,7 +14,7 @@ use crabllm_provider_0_0_19::{HttpClient, RemoteProvider, make_client};
 use crabllm_retry::{
     AsyncIoTimer, Retrying,
     crabllm_core_0_0_19::{ChatCompletionRequest, Provider, json},
-    vendor,
+    hints,
 };
 use std::sync::OnceLock;
 
@@ -97,7 +97,7 @@ fn method(
         call: Box::new(move |base_url, policy| {
             let client = Retrying::with_timer(provider(base_url), AsyncIoTimer)
                 .policy(policy)
-                .retry_after(vendor::retry_after);
+                .retry_after(hints::retry_after);
             Box::pin(async move { call(client).await })
         }),
     }

@@ -81,7 +81,7 @@ fn patient() -> Policy {
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What became of a call.
-struct Outcome {
+struct Observed {
     method: String,
     answer: Answer,
     requests: usize,
@@ -89,13 +89,13 @@ struct Outcome {
 }
 
 /// Calls each method once, each at a server of its own that follows the script.
-fn call(methods: Vec<Method>, policy: &Policy, script: &[Fault]) -> Vec<Outcome> {
+fn call(methods: Vec<Method>, policy: &Policy, script: &[Fault]) -> Vec<Observed> {
     let calls = methods.into_iter().map(async |method| {
         let scripts = [(MODEL, script.iter().copied())];
         let server = FlakyServer::start(Duration::ZERO, scripts).unwrap();
         let begun = Instant::now();
         let answer = (method.call)(server.base_url(), policy.clone()).await;
-        Outcome {
+        Observed {
             method: method.name,
             answer,
             requests: server.requests(),
@@ -105,7 +105,7 @@ fn call(methods: Vec<Method>, policy: &Policy, script: &[Fault]) -> Vec<Outcome>
     smol::block_on(join_all(calls).compat())
 }
 
-impl Outcome {
+impl Observed {
     fn is_good_after(&self, requests: usize) {
         let Self { method, answer, .. } = self;
         assert_eq!(answer.error, None, "{method}");

@@ -1,29 +1,29 @@
 //! A delay on the timers of a web page.
 //!
-//! Such a timer counts whole milliseconds, in 31 bits: it cuts off what is left
-//! of the last one, takes what is longer than 24 days for nothing at all, and a
-//! browser may end it up to a millisecond early. So this delay rounds up, goes by
-//! the clock, and waits on.
+//! Such a timer counts whole milliseconds in 31 bits: it truncates the last one,
+//! takes a duration of more than 24 days for zero, and a browser may end it up to a
+//! millisecond early. So this delay rounds up, goes by the clock, and waits again
+//! until its time.
 
-use crate::Instant;
+use crate::timer::Instant;
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-/// The longest time that a page can count: 2³¹ - 1 ms, as the timers of the
-/// HTML standard take it for a signed 32-bit integer.
+/// The longest timer of a page: 2³¹ - 1 ms, because the HTML standard reads it as a
+/// signed 32-bit integer.
 const LONGEST: u128 = i32::MAX as u128;
 
 #[derive(Debug)]
-pub(super) struct Delay {
+pub struct Delay {
     end: Instant,
     timer: futures_timer::Delay,
 }
 
 impl Delay {
-    pub(super) fn new(duration: Duration) -> Self {
+    pub fn new(duration: Duration) -> Self {
         Self {
             end: Instant::now() + duration,
             timer: timer(duration),
@@ -46,7 +46,7 @@ impl Future for Delay {
     }
 }
 
-/// The page's timer for a duration, or for as much of it as it can count.
+/// The page's timer for a duration, or for as much of it as fits.
 fn timer(duration: Duration) -> futures_timer::Delay {
     let millis = duration.as_nanos().div_ceil(1_000_000).min(LONGEST);
     futures_timer::Delay::new(Duration::from_millis(millis as u64))

@@ -9,10 +9,10 @@
 
 #![no_main]
 
-use crabllm_retry::{crabllm_core_0_0_19::Error, vendor};
+use crabllm_retry::{crabllm_core_0_0_19::Error, hints};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|body: String| {
     let error = Error::Provider { status: 429, body };
-    assert_eq!(vendor::retry_after(&error), vendor::retry_after(&error));
+    assert_eq!(hints::retry_after(&error), hints::retry_after(&error));
 });

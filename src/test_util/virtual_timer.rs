@@ -1,11 +1,11 @@
-//! A clock that stands still until nobody has anything else to do.
+//! A clock that stands still until every task is asleep.
 
 mod clock;
 mod task;
 
 pub use task::VirtualTask;
 
-use super::{FOREVER, Instant, Timer};
+use crate::timer::{FOREVER, Instant, Timer};
 use clock::{Clock, Key, Mode};
 use std::{
     fmt,
@@ -17,13 +17,12 @@ use std::{
 
 /// A timer for tests, in which an hour takes no time.
 ///
-/// Its clock moves in two ways: a test moves it by hand with
-/// [`advance`](Self::advance), or it moves itself to the next deadline when
-/// every task is asleep. Clones share the clock. It works on every executor
-/// and on none.
+/// A test moves its clock by hand with [`advance`](Self::advance), or the clock moves
+/// itself to the next deadline when every task is asleep. Clones share the clock. It
+/// works on every executor and on none.
 ///
 /// ```
-/// use crabllm_retry::{Timer, VirtualTimer};
+/// use crabllm_retry::{Timer, test_util::VirtualTimer};
 /// use std::time::Duration;
 ///
 /// let timer = VirtualTimer::new();
@@ -33,29 +32,27 @@ use std::{
 ///
 /// # When is every task asleep?
 ///
-/// No executor tells. So the clock finds out by itself, in one of two ways:
+/// Executors do not tell, so the clock finds out in one of two ways:
 ///
-/// * Tasks that are wrapped in [`task`](Self::task) are watched: each is awake
-///   from its making or its waking until it has been polled and waits. As long
-///   as there is one such task, the clock moves exactly when all of them are
-///   asleep, on however many threads they run. Tests of more than one thread
-///   need this.
-/// * Without any such task, every sleep that is polled asks to be polled again,
-///   and so lets the executor run its other tasks. When one has been polled a
-///   hundred times in a row, and no sleep was made, dropped or finished
-///   meanwhile, it moves the clock. Tests on one thread need no more, unless
-///   they poll by hand and count the polls or the wakes: those want
-///   [`manual`](Self::manual).
+/// * Tasks wrapped in [`task`](Self::task) are watched: each is awake from its
+///   creation or its wake until it has been polled and is pending. While there is
+///   such a task, the clock moves exactly when all of them are asleep, on any number
+///   of threads. Tests with several threads need this.
+/// * Without such a task, every sleep that is polled asks to be polled again, which
+///   lets the executor run its other tasks. When a sleep has been polled a hundred
+///   times in a row, and no sleep was made, dropped or finished meanwhile, it moves
+///   the clock. This is enough for tests on one thread, unless they poll by hand and
+///   count polls or wakes: use [`manual`](Self::manual) for those.
 ///
-/// Either way the clock knows nothing of sockets and other threads' work: a
-/// task that waits for those counts as asleep.
+/// Either way the clock knows nothing of sockets and other threads' work: a task that
+/// waits for those counts as asleep.
 #[derive(Clone)]
 pub struct VirtualTimer {
     clock: Arc<Clock>,
 }
 
 impl VirtualTimer {
-    /// A clock that moves by hand, and by itself when every task is asleep.
+    /// A clock that moves by itself when every task is asleep, and by hand.
     pub fn new() -> Self {
         Self::with_mode(Mode::Automatic)
     }
@@ -65,11 +62,11 @@ impl VirtualTimer {
         Self::with_mode(Mode::Manual)
     }
 
-    /// Moves the clock ahead by `duration` and wakes all whose sleep is over,
-    /// in the order of their deadlines.
+    /// Moves the clock ahead by `duration` and wakes all sleeps that are over, in the
+    /// order of their deadlines.
     ///
-    /// It goes there in one step: a sleep that begins when an earlier one has
-    /// ended begins at the new time.
+    /// It moves in one step: a sleep that starts when an earlier one has ended starts
+    /// at the new time.
     pub fn advance(&self, duration: Duration) {
         let state = self.clock.lock();
         let target = state.now.saturating_add(duration);
@@ -77,23 +74,23 @@ impl VirtualTimer {
         self.clock.settle();
     }
 
-    /// How far the clock has moved since it was made.
+    /// The time since the clock was made.
     pub fn elapsed(&self) -> Duration {
         self.clock.lock().now
     }
 
-    /// How many sleeps are under way: made, and neither over nor dropped.
+    /// The number of sleeps that are neither over nor dropped.
     pub fn sleeping(&self) -> usize {
         self.clock.lock().sleepers.len()
     }
 
     /// Watches a task, so that the clock knows when it is asleep.
     ///
-    /// The task counts as awake from this call on. To start several at the same
-    /// instant, wrap them all before the first one is spawned.
+    /// The task counts as awake from this call on. To start several tasks at the same
+    /// instant, wrap all of them before the first one is spawned.
     ///
     /// ```
-    /// use crabllm_retry::{Timer, VirtualTimer};
+    /// use crabllm_retry::{Timer, test_util::VirtualTimer};
     /// use std::time::Duration;
     ///
     /// let timer = VirtualTimer::new();
@@ -104,7 +101,7 @@ impl VirtualTimer {
     ///         clock.elapsed().as_secs()
     ///     })
     /// });
-    /// // On two threads, and yet each wakes at its own time.
+    /// // Each wakes at its own time, although they run on two threads.
     /// let early = std::thread::spawn(|| futures::executor::block_on(early));
     /// assert_eq!(futures::executor::block_on(late), 2);
     /// assert_eq!(early.join().unwrap(), 1);
@@ -148,7 +145,7 @@ impl Timer for VirtualTimer {
         }
     }
 
-    /// The time, up to a hundred years: an [`Instant`] may hold no more.
+    /// The time, at most a hundred years, because an [`Instant`] may not hold more.
     fn now(&self) -> Instant {
         let epoch = self.clock.epoch;
         let elapsed = self.elapsed().min(FOREVER);
@@ -162,19 +159,19 @@ pub struct VirtualSleep {
     clock: Arc<Clock>,
     key: Key,
 
-    /// Whether it has ended, and is not the clock's any more.
+    /// Whether it has ended, and the clock has forgotten it.
     over: bool,
 
     /// The clock's activity at the last poll.
     seen: Option<u64>,
 
-    /// How many polls in a row have seen no activity.
+    /// The number of polls in a row without activity.
     quiet_polls: u32,
 }
 
 impl VirtualSleep {
-    /// Whether nothing but polls has happened for long enough to take every
-    /// task for asleep.
+    /// Whether there were enough polls in a row without activity to assume that every
+    /// task is asleep.
     fn all_is_quiet(&mut self, activity: u64) -> bool {
         const ENOUGH: u32 = 100;
         if self.seen.replace(activity) == Some(activity) {
@@ -206,7 +203,7 @@ impl Future for VirtualSleep {
             } else {
                 drop(state);
             }
-            // Either to go on counting, or to see whether the move was enough.
+            // Either to continue counting, or to check whether the move was enough.
             cx.waker().wake_by_ref();
         } else {
             drop(state);

@@ -9,7 +9,7 @@ use std::{
 
 pin_project! {
     /// A future, and its timeout once there is one.
-    pub(crate) struct Attempt<F, T> {
+    pub struct Attempt<F, T> {
         #[pin]
         future: F,
 
@@ -19,7 +19,7 @@ pin_project! {
 }
 
 impl<F: Future, T: Future<Output = ()>> Attempt<F, T> {
-    pub(crate) fn new(future: F) -> Self {
+    pub fn new(future: F) -> Self {
         Self {
             future,
             timeout: None,
@@ -28,9 +28,9 @@ impl<F: Future, T: Future<Output = ()>> Attempt<F, T> {
 
     /// Races the future against its timeout. If both are ready, the future wins.
     ///
-    /// The race borrows the two, so it can be run anew in each poll.
+    /// The race borrows both, so it is made anew in each poll.
     #[inline]
-    pub(crate) fn race<M: FnMut() -> T + Unpin>(
+    pub fn race<M: FnMut() -> T + Unpin>(
         self: Pin<&mut Self>,
         make_timeout: M,
     ) -> Select<Pin<&mut F>, LazyTimeout<'_, T, M>> {
@@ -43,9 +43,9 @@ impl<F: Future, T: Future<Output = ()>> Attempt<F, T> {
     }
 }
 
-/// A timeout that is made when it is first polled. `select` does so only if the
-/// future was found pending, so one that is ready at once makes no timer.
-pub(crate) struct LazyTimeout<'a, T, M> {
+/// A timeout that is made when it is first polled. `select` polls it only after it
+/// found the future pending, so a future that is ready at once makes no timer.
+pub struct LazyTimeout<'a, T, M> {
     timeout: Pin<&'a mut Option<T>>,
     make: M,
 }

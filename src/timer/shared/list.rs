@@ -1,30 +1,34 @@
-//! Deadlines in their order: a few chains in a slab, and a tree.
+//! Deadlines in order: a few chains in a slab, and a tree.
 
-use crate::Instant;
+use super::Instant;
 use std::{collections::BTreeSet, mem, task::Waker};
 
 /// The deadlines that are waited for.
 ///
-/// Entries stay where they are in `entries` and are linked by their positions,
-/// so memory is given back only when none is there. Deadlines of one length come
-/// in their order, so each is appended to a chain. One that is earlier than the
-/// last of a chain is of another length, or has met another thread, and is
-/// appended to the next chain; where there are more lengths than chains, it is a
-/// stray and finds its place in a tree.
+/// Deadlines of one length come in order, so each is appended to a chain. One that
+/// is earlier than the last of a chain has another length, or has overtaken another
+/// thread, and is appended to the next chain. If there are more lengths than chains,
+/// as with attempts that are capped by the deadlines of their calls, it goes to a
+/// tree.
+///
+/// Entries stay in place and are linked by their positions, so memory stays at its
+/// high-water mark while anything waits. The slab is written out because every call
+/// passes through it: the `slab` crate's `insert` is not inlined and moves the whole
+/// entry twice, which costs a sixth of an armed call.
 #[derive(Debug)]
-pub(super) struct List {
+pub struct List {
     entries: Vec<Entry>,
 
     /// The number of entries that are not free.
-    taken: usize,
+    used: usize,
 
-    /// The free entry that was freed last.
+    /// The entry that was freed last.
     free: Position,
 
     chains: [Chain; CHAINS],
 
-    /// The deadlines that are in no chain, and where they are.
-    strays: BTreeSet<(Instant, Position)>,
+    /// The deadlines that are in no chain, and their positions.
+    overflow: BTreeSet<(Instant, Position)>,
 }
 
 /// Deadlines of which none is earlier than the one before.
@@ -38,10 +42,10 @@ struct Chain {
 struct Entry {
     deadline: Instant,
 
-    /// `None` once the deadline has expired, and in a free entry.
+    /// `None` if the deadline has expired or the entry is free.
     waker: Option<Waker>,
 
-    /// [`STRAY`] where the entry is in no chain.
+    /// [`OVERFLOW`] if the entry is in no chain.
     before: Position,
 
     /// In a free entry, the one that was freed before.
@@ -50,116 +54,112 @@ struct Entry {
 
 type Position = u32;
 
-/// Where there is no entry.
+/// No entry.
 const NONE: Position = Position::MAX;
 
 /// What is before an entry that is in no chain.
-const STRAY: Position = NONE - 1;
+const OVERFLOW: Position = NONE - 1;
 
-/// As many as a wrapper has timeouts of different lengths, most often, and one
-/// for threads that meet.
+/// Enough for the usual number of distinct timeouts, plus one for races.
 const CHAINS: usize = 4;
 
 /// The number of entries that an empty list always keeps.
 const SPARE: usize = 64;
 
-/// The position of an entry, until it is removed.
+/// The key of an entry, until it is removed.
 #[derive(Debug)]
-pub(super) struct Key(Position);
+pub struct Key(Position);
 
-/// What an owner finds its entry to be.
+/// The state of an entry.
 #[derive(Debug, PartialEq)]
-pub(super) enum Found {
+pub enum State {
     Expired,
     Waiting,
-
-    /// Waiting, but with another waker than the one at hand.
-    WaitingForAnother,
+    WaitingWithAnotherWaker,
 }
 
 impl List {
-    pub(super) const fn new() -> Self {
+    pub const fn new() -> Self {
         Self {
             entries: Vec::new(),
-            taken: 0,
+            used: 0,
             free: NONE,
             chains: [Chain {
                 head: NONE,
                 tail: NONE,
             }; CHAINS],
-            strays: BTreeSet::new(),
+            overflow: BTreeSet::new(),
         }
     }
 
     /// The earliest deadline.
-    pub(super) fn first(&self) -> Option<Instant> {
-        self.earliest().map(|(deadline, _)| deadline)
+    pub fn earliest(&self) -> Option<Instant> {
+        self.earliest_entry().map(|(deadline, _)| deadline)
     }
 
-    /// Adds a deadline. There is room for four billion of them, then for no
-    /// more.
+    /// Adds a deadline, or returns `None` if there are four billion.
     #[inline]
-    pub(super) fn insert(&mut self, deadline: Instant, waker: Waker) -> Option<Key> {
+    pub fn add(&mut self, deadline: Instant, waker: Waker) -> Option<Key> {
         let chain = self.chain_for(deadline);
-        let before = chain.map_or(STRAY, |chain| self.chains[chain].tail);
-        let key = self.take(Entry {
+        let before = chain.map_or(OVERFLOW, |chain| self.chains[chain].tail);
+        let position = self.insert(Entry {
             deadline,
             waker: Some(waker),
             before,
             after: NONE,
         })?;
         match chain {
-            Some(chain) => self.append(chain, before, key),
-            None => self.stray(deadline, key),
+            Some(chain) => self.append(chain, before, position),
+            None => self.overflow(deadline, position),
         }
-        Some(Key(key))
+        Some(Key(position))
     }
 
-    /// Takes the earliest deadline out of the list, if it is not after `now`.
-    pub(super) fn expire(&mut self, now: Instant) -> Option<Waker> {
-        let (deadline, position) = self.earliest()?;
+    /// Takes the earliest deadline out of the order if it is not after `now`, and
+    /// returns the waker to wake.
+    pub fn expire(&mut self, now: Instant) -> Option<Waker> {
+        let (deadline, position) = self.earliest_entry()?;
         if deadline > now {
             return None;
         }
         self.unlink(position)
     }
 
-    /// Looks at an entry, with the waker of whoever looks.
-    pub(super) fn find(&self, key: &Key, waker: &Waker) -> Found {
+    /// The state of an entry for the owner of `waker`.
+    pub fn state(&self, key: &Key, waker: &Waker) -> State {
         match self.get(key.0).and_then(|entry| entry.waker.as_ref()) {
-            Some(known) if known.will_wake(waker) => Found::Waiting,
-            Some(_) => Found::WaitingForAnother,
-            None => Found::Expired,
+            Some(known) if known.will_wake(waker) => State::Waiting,
+            Some(_) => State::WaitingWithAnotherWaker,
+            None => State::Expired,
         }
     }
 
-    /// Changes whom to wake and returns whom not to, or the new waker as an
-    /// error if the deadline has expired.
-    pub(super) fn replace(&mut self, key: &Key, waker: Waker) -> Result<Waker, Waker> {
+    /// Returns the replaced waker, or the new one as an error if the deadline has
+    /// expired.
+    pub fn replace_waker(&mut self, key: &Key, waker: Waker) -> Result<Waker, Waker> {
         match self.get_mut(key.0).and_then(|entry| entry.waker.as_mut()) {
             Some(known) => Ok(mem::replace(known, waker)),
             None => Err(waker),
         }
     }
 
-    /// Removes an entry, expired or not, and returns whom not to wake. Its key
-    /// means nothing from then on.
+    /// Removes an entry, expired or not, and returns its waker.
     #[inline]
-    pub(super) fn remove(&mut self, &Key(key): &Key) -> Option<Waker> {
-        let waker = self.unlink(key);
-        let free = mem::replace(&mut self.free, key);
-        if let Some(entry) = self.get_mut(key) {
+    pub fn remove(&mut self, Key(position): Key) -> Option<Waker> {
+        let waker = self.unlink(position);
+        let free = mem::replace(&mut self.free, position);
+        if let Some(entry) = self.get_mut(position) {
             entry.after = free;
         }
-        self.taken -= 1;
-        if self.taken == 0 && self.entries.capacity() > SPARE {
+        self.used -= 1;
+        if self.used == 0 && self.entries.capacity() > SPARE {
             self.clear();
         }
         waker
     }
 
-    /// Gives memory back, but half of it at a time and only what was not used
-    /// of late: or else every burst would pay for its memory.
+    /// Halves memory that was hardly used since the list was last empty: a burst that
+    /// recurs finds the memory of the last one.
     #[cold]
     fn clear(&mut self) {
         let (used, kept) = (self.entries.len(), self.entries.capacity());
@@ -170,12 +170,12 @@ impl List {
         }
     }
 
-    fn earliest(&self) -> Option<(Instant, Position)> {
+    fn earliest_entry(&self) -> Option<(Instant, Position)> {
         let heads = self.chains.iter().filter_map(|&Chain { head, .. }| {
             let deadline = self.get(head)?.deadline;
             Some((deadline, head))
         });
-        heads.chain(self.strays.first().copied()).min()
+        heads.chain(self.overflow.first().copied()).min()
     }
 
     /// The first chain whose last deadline is not later than this one.
@@ -197,13 +197,13 @@ impl List {
     }
 
     #[cold]
-    fn stray(&mut self, deadline: Instant, position: Position) {
-        self.strays.insert((deadline, position));
+    fn overflow(&mut self, deadline: Instant, position: Position) {
+        self.overflow.insert((deadline, position));
     }
 
-    /// Puts an entry into a free place, or into a new one.
+    /// Stores an entry at a free position, or at a new one.
     #[inline]
-    fn take(&mut self, entry: Entry) -> Option<Position> {
+    fn insert(&mut self, entry: Entry) -> Option<Position> {
         let free = self.free;
         let position = match self.get_mut(free) {
             Some(place) => {
@@ -213,25 +213,25 @@ impl List {
             }
             None => {
                 let position = Position::try_from(self.entries.len()).ok()?;
-                if position >= STRAY {
+                if position >= OVERFLOW {
                     return None;
                 }
                 self.entries.push(entry);
                 position
             }
         };
-        self.taken += 1;
+        self.used += 1;
         Some(position)
     }
 
-    /// Takes an entry out of its chain or the tree, if it is in there.
+    /// Takes an entry out of its chain or the tree, if it is still there.
     #[inline]
     fn unlink(&mut self, position: Position) -> Option<Waker> {
         let entry = self.get_mut(position)?;
         let waker = entry.waker.take()?;
         let (deadline, before, after) = (entry.deadline, entry.before, entry.after);
-        if before == STRAY {
-            self.strays.remove(&(deadline, position));
+        if before == OVERFLOW {
+            self.overflow.remove(&(deadline, position));
             return Some(waker);
         }
         if let Some(entry) = self.get_mut(before) {
@@ -265,15 +265,14 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
     use std::time::Duration;
 
-    /// The instant so many nanoseconds after the tests began.
+    /// The instant `nanos` nanoseconds after the tests began.
     fn at(nanos: u64) -> Instant {
         static BEGIN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
         *BEGIN.get_or_init(Instant::now) + Duration::from_nanos(nanos)
     }
 
-    /// Adds a deadline to a list with room for it.
     fn insert(list: &mut List, nanos: u64, waker: Waker) -> Key {
-        list.insert(at(nanos), waker).unwrap()
+        list.add(at(nanos), waker).unwrap()
     }
 
     /// The deadlines of a chain from head to tail, after a walk both ways.
@@ -297,20 +296,10 @@ mod tests {
     /// All deadlines, the earliest first.
     fn order(list: &List) -> Vec<Instant> {
         let chains = list.chains.iter().flat_map(|&chain| links(list, chain));
-        let strays = list.strays.iter().map(|&(deadline, _)| deadline);
-        let mut deadlines: Vec<_> = chains.chain(strays).collect();
+        let overflow = list.overflow.iter().map(|&(deadline, _)| deadline);
+        let mut deadlines: Vec<_> = chains.chain(overflow).collect();
         deadlines.sort();
         deadlines
-    }
-
-    #[test]
-    fn deadlines_are_kept_in_their_order() {
-        let mut list = List::new();
-        for nanos in [5, 7, 6, 1, 9, 7] {
-            insert(&mut list, nanos, noop_waker());
-        }
-        assert_eq!(order(&list), [1, 5, 6, 7, 7, 9].map(at));
-        assert_eq!(list.first(), Some(at(1)));
     }
 
     #[test]
@@ -323,12 +312,12 @@ mod tests {
         }
         let lengths = list.chains.map(|chain| links(&list, chain).len());
         assert_eq!(lengths, [10, 10, 10, 0]);
-        assert!(list.strays.is_empty());
-        assert_eq!(list.first(), Some(at(30)));
+        assert!(list.overflow.is_empty());
+        assert_eq!(list.earliest(), Some(at(30)));
     }
 
     #[test]
-    fn a_deadline_for_which_there_is_no_chain_has_its_place_all_the_same() {
+    fn a_deadline_that_fits_no_chain_goes_to_the_tree() {
         let mut list = List::new();
         let nanos = 10..16;
         let mut keys: Vec<_> = nanos
@@ -336,17 +325,17 @@ mod tests {
             .rev()
             .map(|nanos| insert(&mut list, nanos, noop_waker()))
             .collect();
-        assert_eq!(list.strays.len(), 6 - CHAINS);
+        assert_eq!(list.overflow.len(), 6 - CHAINS);
         assert_eq!(order(&list), nanos.map(at).collect::<Vec<_>>());
-        assert_eq!(list.first(), Some(at(10)));
-        list.remove(&keys.remove(5));
-        assert_eq!(list.first(), Some(at(11)));
+        assert_eq!(list.earliest(), Some(at(10)));
+        list.remove(keys.remove(5));
+        assert_eq!(list.earliest(), Some(at(11)));
         assert!(list.expire(at(11)).is_some());
-        assert!(list.strays.is_empty());
+        assert!(list.overflow.is_empty());
     }
 
-    /// What happens to a list, each with a number that says to which entry, or
-    /// when.
+    /// A change of a list: a deadline after the last expiry, the entry to remove, or
+    /// how much later it is.
     #[derive(Clone, Copy, Debug)]
     enum Step {
         Insert(u64),
@@ -365,7 +354,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn deadlines_of_any_lengths_expire_at_their_time(steps in steps()) {
+        fn deadlines_of_any_lengths_expire_in_order(steps in steps()) {
             let mut list = List::new();
             let mut entries: Vec<(u64, Key)> = Vec::new();
             let mut expired = 0;
@@ -378,7 +367,7 @@ mod tests {
                     }
                     Step::Remove(index) if !entries.is_empty() => {
                         let (nanos, key) = entries.swap_remove(index % entries.len());
-                        prop_assert_eq!(list.remove(&key).is_some(), nanos > expired);
+                        prop_assert_eq!(list.remove(key).is_some(), nanos > expired);
                     }
                     Step::Remove(_) => {}
                     Step::Expire(later) => expired += later,
@@ -386,9 +375,9 @@ mod tests {
                 let waiting = entries.iter().filter(|(nanos, _)| *nanos > expired);
                 let first = waiting.map(|(nanos, _)| at(*nanos)).min();
                 while list.expire(at(expired)).is_some() {}
-                prop_assert_eq!(list.first(), first);
+                prop_assert_eq!(list.earliest(), first);
                 prop_assert_eq!(order(&list).first().copied(), first);
-                prop_assert_eq!(list.taken, entries.len());
+                prop_assert_eq!(list.used, entries.len());
             }
         }
     }
@@ -412,72 +401,40 @@ mod tests {
         assert!(list.expire(at(2)).is_some());
         assert!(list.expire(at(2)).is_some());
         assert!(list.expire(at(2)).is_none());
-        let found = keys.each_ref().map(|key| list.find(key, &noop_waker()));
-        assert_eq!(found, [Found::Waiting, Found::Expired, Found::Expired]);
+        let found = keys.each_ref().map(|key| list.state(key, &noop_waker()));
+        assert_eq!(found, [State::Waiting, State::Expired, State::Expired]);
         assert_eq!(order(&list), [3].map(at));
     }
 
     #[test]
-    fn entries_are_removed_from_anywhere() {
-        for removed in 0..3 {
-            let mut list = List::new();
-            let mut keys: Vec<_> = (0..3)
+    fn memory_is_kept_for_a_burst_that_recurs_and_given_back_otherwise() {
+        let mut list = List::new();
+        let mut burst = |entries| {
+            let keys: Vec<_> = (0..entries)
                 .map(|nanos| insert(&mut list, nanos, noop_waker()))
                 .collect();
-            assert!(list.remove(&keys.remove(removed)).is_some());
-            let left: Vec<_> = (0..3).filter(|i| *i != removed as u64).map(at).collect();
-            assert_eq!(order(&list), left);
-        }
+            for key in keys {
+                list.remove(key);
+            }
+            list.entries.capacity()
+        };
+        let kept = burst(1000);
+        assert!(kept >= 1000);
+        assert_eq!([burst(1000), burst(1000)], [kept; 2]);
+        assert_eq!(burst(1), kept / 2);
+        let last = [1; 10].map(&mut burst);
+        assert_eq!(last[8..], [SPARE; 2]);
     }
 
     #[test]
-    fn places_are_used_again() {
+    fn positions_are_reused() {
         let mut list = List::new();
         let _kept = insert(&mut list, 0, noop_waker());
         for nanos in 1..1000 {
             let key = insert(&mut list, nanos, noop_waker());
-            if nanos % 2 == 0 {
-                list.expire(at(0));
-            }
-            list.remove(&key);
+            list.remove(key);
         }
         assert_eq!(list.entries.len(), 2);
-    }
-
-    #[test]
-    fn a_list_that_is_empty_now_and_then_gives_its_memory_back() {
-        let mut list = List::new();
-        let keys: Vec<_> = (0..1000)
-            .map(|nanos| insert(&mut list, nanos, noop_waker()))
-            .collect();
-        for key in keys {
-            list.remove(&key);
-        }
-        for _ in 0..10 {
-            let key = insert(&mut list, 0, noop_waker());
-            list.remove(&key);
-        }
-        assert!(list.entries.capacity() <= SPARE);
-        assert!(order(&list).is_empty());
-        insert(&mut list, 1, noop_waker());
-        assert_eq!(order(&list), [1].map(at));
-    }
-
-    #[test]
-    fn a_burst_that_comes_again_finds_the_memory_of_the_last_one() {
-        let mut list = List::new();
-        let mut burst = || {
-            let keys: Vec<_> = (0..1000)
-                .map(|nanos| insert(&mut list, nanos, noop_waker()))
-                .collect();
-            for key in keys {
-                list.remove(&key);
-            }
-            list.entries.capacity()
-        };
-        let kept = burst();
-        assert!(kept >= 1000);
-        assert_eq!([burst(), burst()], [kept; 2]);
     }
 
     #[test]
@@ -485,12 +442,12 @@ mod tests {
         let mut list = List::new();
         let [(first, first_count), (second, second_count)] = [new_count_waker(), new_count_waker()];
         let key = insert(&mut list, 1, first.clone());
-        assert_eq!(list.find(&key, &first), Found::Waiting);
-        assert_eq!(list.find(&key, &second), Found::WaitingForAnother);
-        let stale = list.replace(&key, second.clone());
+        assert_eq!(list.state(&key, &first), State::Waiting);
+        assert_eq!(list.state(&key, &second), State::WaitingWithAnotherWaker);
+        let stale = list.replace_waker(&key, second.clone());
         assert!(stale.is_ok_and(|stale| stale.will_wake(&first)));
         list.expire(at(1)).unwrap().wake();
         assert_eq!((first_count.get(), second_count.get()), (0, 1));
-        assert!(list.replace(&key, first).is_err());
+        assert!(list.replace_waker(&key, first).is_err());
     }
 }

@@ -1,10 +1,6 @@
 //! A wait for some time to pass.
 
-use crate::{
-    Timer,
-    deadlines::{Deadline, Deadlines},
-    timer::FOREVER,
-};
+use super::{FOREVER, SharedTimer, Timer, shared::SharedWait};
 use futures::ready;
 use pin_project_lite::pin_project;
 use std::{
@@ -15,37 +11,37 @@ use std::{
 };
 
 pin_project! {
-    /// A timeout or a delay: a sleep of its own or, if the timer is shareable, a
-    /// deadline in the shared list. Once it is over it stays so.
+    /// A timeout or a delay: a sleep of its own or, if the timer is shareable, an
+    /// entry in the shared list. Once over it stays over.
     #[project = WaitProjection]
-    pub(crate) enum Wait<T: Timer, D: Borrow<Deadlines<T>>> {
+    pub enum Wait<T: Timer, S: Borrow<SharedTimer<T>>> {
         Never,
         Own { #[pin] sleep: T::Sleep },
-        Shared { deadline: Deadline<T, D> },
+        Shared { wait: SharedWait<T, S> },
         Over,
     }
 }
 
-impl<T: Timer, D: Borrow<Deadlines<T>>> Wait<T, D> {
-    /// Waits for `duration` from now. `None` never ends; zero is over at once and
-    /// makes no timer.
-    #[inline]
-    pub(crate) fn new(deadlines: D, duration: Option<Duration>) -> Self {
+impl<T: Timer, S: Borrow<SharedTimer<T>>> Wait<T, S> {
+    /// Waits for `duration` from now. `None` never ends; zero is over at once,
+    /// without a timer.
+    #[inline(always)]
+    pub fn new(timer: S, duration: Option<Duration>) -> Self {
         let Some(duration) = duration else {
             return Self::Never;
         };
-        let duration = duration.min(FOREVER);
-        let timer = deadlines.borrow().timer();
         if duration.is_zero() {
             return Self::Over;
         }
-        if !timer.is_shareable() {
-            let sleep = timer.sleep(duration);
+        let duration = duration.min(FOREVER);
+        let own = timer.borrow().timer();
+        if !own.is_shareable() {
+            let sleep = own.sleep(duration);
             return Self::Own { sleep };
         }
-        match timer.now().checked_add(duration) {
-            Some(at) => Self::Shared {
-                deadline: Deadline::new(deadlines, at),
+        match own.now().checked_add(duration) {
+            Some(deadline) => Self::Shared {
+                wait: SharedWait::new(timer, deadline),
             },
             // Later than any instant.
             None => Self::Never,
@@ -53,7 +49,7 @@ impl<T: Timer, D: Borrow<Deadlines<T>>> Wait<T, D> {
     }
 }
 
-impl<T: Timer, D: Borrow<Deadlines<T>> + Unpin> Future for Wait<T, D> {
+impl<T: Timer, S: Borrow<SharedTimer<T>> + Unpin> Future for Wait<T, S> {
     type Output = ();
 
     #[inline]
@@ -65,7 +61,7 @@ impl<T: Timer, D: Borrow<Deadlines<T>> + Unpin> Future for Wait<T, D> {
                 self.set(Self::Over);
                 Poll::Ready(())
             }
-            WaitProjection::Shared { deadline } => Pin::new(deadline).poll(cx),
+            WaitProjection::Shared { wait } => Pin::new(wait).poll(cx),
             WaitProjection::Over => Poll::Ready(()),
         }
     }

@@ -1,7 +1,7 @@
 //! The scripted provider for `crabllm-core` 0.0.19.
 
-use super::{Fault, Scripted};
-use crate::{Operation::*, Timer};
+use super::{Scripted, ScriptedError};
+use crate::{policy::Operation::*, timer::Timer};
 use bytes::Bytes;
 use crabllm_core_0_0_19::{
     AudioSpeechRequest, BoxStream, ChatCompletionChunk, ChatCompletionRequest,
@@ -9,12 +9,12 @@ use crabllm_core_0_0_19::{
     ImageRequest, MultipartField, Provider,
 };
 
-impl From<Fault> for Error {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Status { status, body, .. } => Self::Provider { status, body },
-            Fault::Disconnected => Self::Internal("connection lost".into()),
-            Fault::Invalid => Self::Config("no such thing".into()),
+impl From<ScriptedError> for Error {
+    fn from(error: ScriptedError) -> Self {
+        match error {
+            ScriptedError::Status { status, body, .. } => Self::Provider { status, body },
+            ScriptedError::Disconnected => Self::Internal("connection lost".into()),
+            ScriptedError::Invalid => Self::Config("no such thing".into()),
         }
     }
 }
@@ -71,12 +71,12 @@ impl<T: Timer> Provider for Scripted<T> {
         Ok(Default::default())
     }
 
-    /// Says yes, unlike the trait's default.
+    /// True, unlike the trait's default.
     fn is_openai_compat(&self) -> bool {
         true
     }
 
-    /// Says yes, unlike the trait's default.
+    /// True, unlike the trait's default.
     fn is_anthropic_compat(&self) -> bool {
         true
     }

@@ -1,10 +1,10 @@
-//! A bound on retries across calls.
+//! A limit on retries across calls.
 //!
-//! A provider in trouble gets more requests the more its clients retry, just
-//! when it can serve the fewest: two retries for each call triple the load. No
-//! single call can see that. A budget, shared by all calls to one provider,
-//! can: while most calls succeed it stays full and retries are free, and in an
-//! outage it runs dry after a while, and calls fail with their first error.
+//! The more a provider is in trouble, the more its clients retry, just when it can
+//! serve the fewest requests: two retries for each call triple the load. No single
+//! call can see that, but a budget shared by all calls to a provider can. While most
+//! calls succeed it stays full and retries are free. In an outage it runs dry, and
+//! calls fail with their first error.
 
 use std::{
     mem,
@@ -14,22 +14,23 @@ use std::{
     },
 };
 
-/// A bucket of tokens that retries are paid from.
+/// A bucket of tokens that pays for retries.
 ///
 /// A retry takes its cost when it is decided, before its delay, and gives it back
-/// if its attempt never starts. A call that succeeds after retries gives back the
-/// cost of its last one; a call, of any operation, that succeeds on its first
-/// attempt adds one token; the bucket never holds more than its capacity, with
-/// which it starts. With too few tokens for a retry, a call returns its error
-/// instead. The rules and the default numbers (capacity 500, cost 14, 5 where
-/// throttled) are those of the AWS SDKs' standard retry mode.
+/// if its attempt never starts. A call that succeeds after retries refunds the cost
+/// of its last one. A call, of any operation, that succeeds on its first attempt
+/// adds one token. The bucket starts full and never exceeds its capacity. With too
+/// few tokens for a retry, a call returns its error instead. The rules and the
+/// default numbers (capacity 500, cost 14, cost 5 if throttled) are those of the AWS
+/// SDKs' standard retry mode.
 ///
-/// Clones share the tokens, and so do all wrappers that one budget is
-/// [given to](crate::Retrying::budget); the costs are each clone's own.
+/// Clones share the tokens, and so do all wrappers that are
+/// [given](crate::retrying::Retrying::budget) the budget. The costs are each clone's own.
 ///
 /// ```
 /// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
-/// use crabllm_retry::{RetryBudget, Retrying, Scripted, Step, VirtualTimer};
+/// use crabllm_retry::{RetryBudget, Retrying};
+/// use crabllm_retry::test_util::{Scripted, Step, VirtualTimer};
 /// # use crabllm_retry::crabllm_core_0_0_19::{ChatCompletionRequest, Provider, json};
 ///
 /// let timer = VirtualTimer::new();
@@ -51,22 +52,22 @@ use std::{
 #[derive(Clone, Debug)]
 #[must_use = "a budget is for a `Retrying`"]
 pub struct RetryBudget {
-    /// What is left.
+    /// The tokens that are left.
     tokens: Arc<AtomicU32>,
 
-    /// The most it may hold.
+    /// The most tokens that it holds.
     capacity: u32,
 
-    /// What a retry takes.
+    /// The cost of a retry.
     cost: u32,
 
-    /// What a retry of a throttled attempt takes.
+    /// The cost of a retry after a throttled attempt.
     throttle_cost: u32,
 }
 
 impl RetryBudget {
-    /// A full budget of `capacity` tokens. With a capacity below the cost no
-    /// retry is ever made.
+    /// A full budget of `capacity` tokens. A capacity below the cost allows no
+    /// retry.
     pub fn new(capacity: u32) -> Self {
         Self {
             tokens: Arc::new(AtomicU32::new(capacity)),
@@ -76,14 +77,14 @@ impl RetryBudget {
         }
     }
 
-    /// Sets what a retry takes. Default: 14. Zero: nothing.
+    /// Sets the cost of a retry. Default: 14. Zero makes retries free.
     pub fn cost(mut self, n: u32) -> Self {
         self.cost = n;
         self
     }
 
-    /// Sets what a retry takes after a throttled attempt (status 429).
-    /// Default: 5. Zero: nothing.
+    /// Sets the cost of a retry after a throttled attempt (status 429). Default: 5.
+    /// Zero makes such retries free.
     pub fn throttle_cost(mut self, n: u32) -> Self {
         self.throttle_cost = n;
         self
@@ -112,8 +113,8 @@ impl RetryBudget {
 
     /// Gives tokens back, up to the capacity.
     pub(crate) fn give(&self, tokens: u32) {
-        // A full bucket stays as it is, without a write: so it is for nearly
-        // every call of a provider in health, on all threads at once.
+        // A full bucket is not written to: it is the usual case, on all threads at
+        // once.
         let _ = self
             .tokens
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
@@ -128,16 +129,16 @@ impl Default for RetryBudget {
     }
 }
 
-/// The cost of a retry that has not started yet: dropped, it is given back.
+/// The cost of a retry that has not started: given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Payment<'a> {
+pub struct Payment<'a> {
     budget: &'a RetryBudget,
     cost: u32,
 }
 
 impl Payment<'_> {
     /// Spends the cost, because the retry starts, and returns it.
-    pub(crate) fn spend(mut self) -> u32 {
+    pub fn spend(mut self) -> u32 {
         mem::take(&mut self.cost)
     }
 }

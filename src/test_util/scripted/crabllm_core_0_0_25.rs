@@ -1,7 +1,7 @@
 //! The scripted provider for `crabllm-core` 0.0.25.
 
-use super::{Fault, Scripted};
-use crate::{Operation::*, Timer};
+use super::{Scripted, ScriptedError};
+use crate::{policy::Operation::*, timer::Timer};
 use bytes::Bytes;
 use crabllm_core_0_0_25::{
     AudioSpeechRequest, BoxStream, ByteStream, ChatCompletionChunk, ChatCompletionRequest,
@@ -10,10 +10,10 @@ use crabllm_core_0_0_25::{
 };
 use std::io;
 
-impl From<Fault> for Error {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Status {
+impl From<ScriptedError> for Error {
+    fn from(error: ScriptedError) -> Self {
+        match error {
+            ScriptedError::Status {
                 status,
                 body,
                 retry_after,
@@ -22,16 +22,16 @@ impl From<Fault> for Error {
                 body,
                 retry_after,
             },
-            Fault::Disconnected => Self::Network("connection lost".into()),
-            Fault::Invalid => Self::Config("no such thing".into()),
+            ScriptedError::Disconnected => Self::Network("connection lost".into()),
+            ScriptedError::Invalid => Self::Config("no such thing".into()),
         }
     }
 }
 
 /// For the items of streams of bytes.
-impl From<Fault> for io::Error {
-    fn from(fault: Fault) -> Self {
-        Self::other(Error::from(fault))
+impl From<ScriptedError> for io::Error {
+    fn from(error: ScriptedError) -> Self {
+        Self::other(Error::from(error))
     }
 }
 
@@ -169,17 +169,17 @@ impl<T: Timer> Provider for Scripted<T> {
         })
     }
 
-    /// Says yes, unlike the trait's default.
+    /// True, unlike the trait's default.
     fn is_openai_compat(&self) -> bool {
         true
     }
 
-    /// Says yes, unlike the trait's default.
+    /// True, unlike the trait's default.
     fn is_anthropic_compat(&self) -> bool {
         true
     }
 
-    /// Says yes, unlike the trait's default.
+    /// True, unlike the trait's default.
     fn is_gemini_compat(&self) -> bool {
         true
     }

@@ -1,12 +1,18 @@
-//! A provider that does as told, for tests.
+//! A provider that follows a script.
 
 #[cfg(feature = "crabllm-core-0_0_19")]
 mod crabllm_core_0_0_19;
 #[cfg(feature = "crabllm-core-0_0_25")]
 mod crabllm_core_0_0_25;
 
-use crate::{Instant, Operation, Timer, stream::BoxStream, timer::FOREVER};
-use futures::{StreamExt, stream};
+use crate::{
+    policy::Operation,
+    timer::{FOREVER, Instant, Timer},
+};
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 use std::{
     collections::VecDeque,
     fmt,
@@ -15,17 +21,17 @@ use std::{
     time::Duration,
 };
 
-/// A provider whose attempts follow a script, for tests of whatever stands
-/// above it.
+/// A provider whose attempts follow a script, for tests of the code that calls it.
 ///
-/// Each attempt, of whichever method, takes the next [`Step`] of the script;
-/// when the script is over, attempts succeed at once. Its answers are as good
-/// as empty. Clones share the script and the record of attempts.
+/// Each attempt, of any method, takes the next [`Step`] of the script. When the script
+/// is over, attempts succeed at once. Answers are empty where the types allow it.
+/// Clones share the script and the record of attempts.
 ///
 /// ```
 /// # #[cfg(feature = "crabllm-core-0_0_19")] {
-/// use crabllm_retry::{Retrying, Scripted, Step, VirtualTimer};
+/// use crabllm_retry::Retrying;
 /// use crabllm_retry::crabllm_core_0_0_19::{ChatCompletionRequest, Provider, json};
+/// use crabllm_retry::test_util::{Scripted, Step, VirtualTimer};
 ///
 /// let request: ChatCompletionRequest = json::from_str(r#"{"model": "m", "messages": []}"#)?;
 /// let timer = VirtualTimer::new();
@@ -49,26 +55,26 @@ struct Shared {
     attempts: Vec<ScriptedAttempt>,
 }
 
-/// What one attempt, or one item of a stream, comes to.
+/// The result of one attempt, or one item of a stream.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// How long it takes.
+    /// The time that it takes.
     after: Duration,
 
-    outcome: Outcome,
+    action: Action,
 }
 
 #[derive(Clone, Debug)]
-enum Outcome {
+enum Action {
     Succeed(Vec<Step>),
-    Fail(Fault),
+    Fail(ScriptedError),
     Hang,
     Panic,
 }
 
-/// How an attempt fails, before an adapter makes it an error of its release.
+/// An error, before an adapter makes it one of its release.
 #[derive(Clone, Debug)]
-enum Fault {
+enum ScriptedError {
     Status {
         status: u16,
         body: String,
@@ -88,7 +94,7 @@ pub struct ScriptedAttempt {
     /// When it was first polled, by the provider's timer.
     pub started: Instant,
 
-    /// When it was answered or dropped; `None` as long as it is under way.
+    /// When it was answered or dropped; `None` while it is in progress.
     pub ended: Option<Instant>,
 
     /// Whether it was dropped before it was answered.
@@ -98,12 +104,12 @@ pub struct ScriptedAttempt {
 impl Step {
     /// Succeeds; opens a stream without items.
     pub fn ok() -> Self {
-        Self::from(Outcome::Succeed(Vec::new()))
+        Self::from(Action::Succeed(Vec::new()))
     }
 
     /// Succeeds; opens a stream whose items are these steps.
     pub fn stream(items: impl IntoIterator<Item = Step>) -> Self {
-        Self::from(Outcome::Succeed(items.into_iter().collect()))
+        Self::from(Action::Succeed(items.into_iter().collect()))
     }
 
     /// Fails as if the server had answered with this HTTP status.
@@ -113,18 +119,18 @@ impl Step {
 
     /// Fails as if the server had answered with this HTTP status and body.
     pub fn status_with_body(status: u16, body: impl Into<String>) -> Self {
-        Self::from(Outcome::Fail(Fault::Status {
+        Self::from(Action::Fail(ScriptedError::Status {
             status,
             body: body.into(),
             retry_after: None,
         }))
     }
 
-    /// Has the server's answer ask to wait, if the step is one of a status.
+    /// Adds a requested delay to the server's answer, if the step is one of a status.
     ///
-    /// The errors of `crabllm-core` 0.0.19 do not carry it.
+    /// The errors of `crabllm-core` 0.0.19 have no field for it.
     pub fn retry_after(mut self, duration: Duration) -> Self {
-        if let Outcome::Fail(Fault::Status { retry_after, .. }) = &mut self.outcome {
+        if let Action::Fail(ScriptedError::Status { retry_after, .. }) = &mut self.action {
             *retry_after = Some(duration);
         }
         self
@@ -132,22 +138,22 @@ impl Step {
 
     /// Fails, transiently, as if the connection were lost.
     pub fn disconnect() -> Self {
-        Self::from(Outcome::Fail(Fault::Disconnected))
+        Self::from(Action::Fail(ScriptedError::Disconnected))
     }
 
     /// Fails, not transiently, as if the provider were misconfigured.
     pub fn invalid() -> Self {
-        Self::from(Outcome::Fail(Fault::Invalid))
+        Self::from(Action::Fail(ScriptedError::Invalid))
     }
 
     /// Never ends.
     pub fn hang() -> Self {
-        Self::from(Outcome::Hang)
+        Self::from(Action::Hang)
     }
 
     /// Panics.
     pub fn panic() -> Self {
-        Self::from(Outcome::Panic)
+        Self::from(Action::Panic)
     }
 
     /// Takes this long. Default: no time, within the first poll.
@@ -156,25 +162,25 @@ impl Step {
         self
     }
 
-    /// Does what the step says; the steps are those of the opened stream.
-    async fn run(self, timer: &impl Timer) -> Result<Vec<Step>, Fault> {
+    /// Runs the step. A stream's steps are its items.
+    async fn run(self, timer: &impl Timer) -> Result<Vec<Step>, ScriptedError> {
         if !self.after.is_zero() {
             timer.sleep(self.after.min(FOREVER)).await;
         }
-        match self.outcome {
-            Outcome::Succeed(items) => Ok(items),
-            Outcome::Fail(fault) => Err(fault),
-            Outcome::Hang => pending().await,
-            Outcome::Panic => panic!("the script says so"),
+        match self.action {
+            Action::Succeed(items) => Ok(items),
+            Action::Fail(fault) => Err(fault),
+            Action::Hang => pending().await,
+            Action::Panic => panic!("the script says so"),
         }
     }
 }
 
-impl From<Outcome> for Step {
-    fn from(outcome: Outcome) -> Self {
+impl From<Action> for Step {
+    fn from(action: Action) -> Self {
         Self {
             after: Duration::ZERO,
-            outcome,
+            action,
         }
     }
 }
@@ -191,13 +197,13 @@ impl<T: Timer> Scripted<T> {
         }
     }
 
-    /// The attempts so far, in the order in which they began.
+    /// The attempts so far, in the order in which they started.
     pub fn attempts(&self) -> Vec<ScriptedAttempt> {
         lock(&self.shared).attempts.clone()
     }
 
     /// Makes one attempt.
-    async fn attempt(&self, operation: Operation) -> Result<Vec<Step>, Fault> {
+    async fn attempt(&self, operation: Operation) -> Result<Vec<Step>, ScriptedError> {
         let started = self.timer.now();
         let (step, index) = {
             let mut shared = lock(&self.shared);
@@ -220,16 +226,16 @@ impl<T: Timer> Scripted<T> {
         result
     }
 
-    /// Opens a stream whose successful items `item` makes.
+    /// Opens a stream; `item` makes its items.
     async fn open<I, S, E>(
         &self,
         operation: Operation,
         item: fn() -> I,
-    ) -> Result<BoxStream<Result<I, S>>, E>
+    ) -> Result<BoxStream<'static, Result<I, S>>, E>
     where
         I: Send + 'static,
-        S: From<Fault> + Send + 'static,
-        E: From<Fault>,
+        S: From<ScriptedError> + Send + 'static,
+        E: From<ScriptedError>,
     {
         let steps = self.attempt(operation).await?.into_iter();
         let timer = self.timer.clone();
@@ -261,7 +267,7 @@ impl<T> fmt::Debug for Scripted<T> {
     }
 }
 
-/// Writes down when an attempt ends, however it does.
+/// Records the end of an attempt, however it ends.
 struct Record<'a, T: Timer> {
     scripted: &'a Scripted<T>,
     index: usize,

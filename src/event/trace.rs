@@ -1,14 +1,16 @@
 //! An observer that emits `tracing` events.
 
-use crate::{Event, Failure, GiveUpReason, Operation};
-use std::{borrow::Cow, fmt, time::Duration};
+use super::{DelaySource, Event, GiveUpReason};
+use crate::{failure::Failure, policy::Operation};
+use std::{borrow::Cow, time::Duration};
 
 /// Emits each [`Event`] as an event of the [`tracing`] crate, for
-/// [`Retrying::observe`](crate::Retrying::observe).
+/// [`Retrying::observe`](crate::retrying::Retrying::observe).
 ///
 /// ```
 /// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
-/// use crabllm_retry::{Retrying, Scripted, Step, VirtualTimer};
+/// use crabllm_retry::Retrying;
+/// use crabllm_retry::test_util::{Scripted, Step, VirtualTimer};
 /// # use crabllm_retry::crabllm_core_0_0_19::{ChatCompletionRequest, Provider, json};
 ///
 /// tracing_subscriber::fmt().init();
@@ -24,8 +26,8 @@ use std::{borrow::Cow, fmt, time::Duration};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// The target is always `crabllm_retry`. The events belong to the span in which
-/// the call is polled: a span around a call holds all of its attempts together.
+/// The target is always `crabllm_retry`. The events belong to the span in which the
+/// call is polled: a span around a call contains all of its attempts.
 ///
 /// | event | level |
 /// | --- | --- |
@@ -36,17 +38,15 @@ use std::{borrow::Cow, fmt, time::Duration};
 /// | `GaveUp` for any other reason | `ERROR` |
 /// | `StreamStalled` | `WARN` |
 ///
-/// An error that is not transient is most often about the request, so it is for
-/// the caller to judge. One that is transient and still ends the call is an
-/// outage that reached the caller.
+/// An error that is not transient is usually about the request, so the caller has to
+/// judge it. A transient one that ends the call is an outage that reached the caller.
 ///
 /// The names of the fields are those of OpenTelemetry's semantic conventions
 /// [for generative AI](https://github.com/open-telemetry/semantic-conventions-genai),
 /// [HTTP](https://opentelemetry.io/docs/specs/semconv/registry/attributes/http/),
 /// [errors](https://opentelemetry.io/docs/specs/semconv/registry/attributes/error/) and
 /// [exceptions](https://opentelemetry.io/docs/specs/semconv/registry/attributes/exception/),
-/// where these have one. What does not apply to an event is not among its
-/// fields.
+/// if these have one. A field that does not apply to an event is left out.
 ///
 /// | field | holds |
 /// | --- | --- |
@@ -60,10 +60,11 @@ use std::{borrow::Cow, fmt, time::Duration};
 /// | `crabllm_retry.attempt` | the attempt that failed or succeeded, counted from 1 |
 /// | `crabllm_retry.elapsed` | seconds since the call began |
 /// | `crabllm_retry.delay` | seconds until the next attempt |
-/// | `crabllm_retry.why` | who chose the delay, or why no further attempt is made |
+/// | `crabllm_retry.source` | where the delay comes from |
+/// | `crabllm_retry.reason` | why no further attempt is made |
 /// | `crabllm_retry.idle` | seconds for which a stream was silent |
 pub fn trace(event: &Event<'_>) {
-    /// Emits the fields of the event. A level and a message have to be constants.
+    /// Emits the event. Its level and message must be constants.
     macro_rules! emit {
         ($level:ident, $message:literal) => {{
             let fields = Fields::of(event);
@@ -80,7 +81,8 @@ pub fn trace(event: &Event<'_>) {
                 crabllm_retry.attempt = fields.attempt,
                 crabllm_retry.elapsed = fields.elapsed.as_ref().map(Duration::as_secs_f64),
                 crabllm_retry.delay = fields.delay.as_ref().map(Duration::as_secs_f64),
-                crabllm_retry.why = fields.why.map(tracing::field::display),
+                crabllm_retry.source = fields.source.map(tracing::field::display),
+                crabllm_retry.reason = fields.reason.map(tracing::field::display),
                 crabllm_retry.idle = fields.idle.as_ref().map(Duration::as_secs_f64),
                 $message
             );
@@ -92,7 +94,7 @@ pub fn trace(event: &Event<'_>) {
         Event::Success { attempt: 1, .. } => emit!(DEBUG, "call succeeded"),
         Event::Success { .. } => emit!(INFO, "call succeeded after retries"),
         Event::GaveUp {
-            why: GiveUpReason::NotTransient,
+            reason: GiveUpReason::NotTransient,
             ..
         } => emit!(WARN, "call failed"),
         Event::GaveUp { .. } => emit!(ERROR, "call failed"),
@@ -100,7 +102,7 @@ pub fn trace(event: &Event<'_>) {
     }
 }
 
-/// What there is to say of an event, whichever it is.
+/// The fields of an event, whichever it is.
 struct Fields<'a> {
     operation: Operation,
     model: Option<&'a str>,
@@ -108,7 +110,8 @@ struct Fields<'a> {
     elapsed: Option<Duration>,
     error: Option<&'a dyn Failure>,
     delay: Option<Duration>,
-    why: Option<&'a dyn fmt::Display>,
+    source: Option<DelaySource>,
+    reason: Option<GiveUpReason>,
     idle: Option<Duration>,
 }
 
@@ -121,7 +124,8 @@ impl<'a> Fields<'a> {
             elapsed: None,
             error: None,
             delay: None,
-            why: None,
+            source: None,
+            reason: None,
             idle: None,
         };
         match *event {
@@ -132,13 +136,13 @@ impl<'a> Fields<'a> {
                 delay,
                 elapsed,
                 error,
-                ref why,
+                source,
             } => Self {
                 attempt: Some(attempt),
                 elapsed: Some(elapsed),
                 error: Some(error),
                 delay: Some(delay),
-                why: Some(why),
+                source: Some(source),
                 ..bare(operation, model)
             },
             Event::Success {
@@ -157,12 +161,12 @@ impl<'a> Fields<'a> {
                 attempt,
                 elapsed,
                 error,
-                ref why,
+                reason,
             } => Self {
                 attempt: Some(attempt),
                 elapsed: Some(elapsed),
                 error: Some(error),
-                why: Some(why),
+                reason: Some(reason),
                 ..bare(operation, model)
             },
             Event::StreamStalled {
@@ -176,15 +180,15 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The class of what went wrong; silence of a stream is a timeout.
+    /// The class of the error; a stalled stream is a timeout.
     fn error_type(&self) -> Option<Cow<'static, str>> {
         let error = self.error.map(error_type);
         error.or_else(|| self.idle.map(|_| TIMEOUT))
     }
 }
 
-/// The well-known value of `gen_ai.operation.name`, which has to be used where
-/// there is one; else the method's name.
+/// The well-known value of `gen_ai.operation.name`, which must be used if there is
+/// one; otherwise the name of the method.
 fn operation_name(operation: Operation) -> &'static str {
     match operation {
         Operation::ChatCompletion
@@ -212,16 +216,16 @@ fn operation_name(operation: Operation) -> &'static str {
 
 const TIMEOUT: Cow<'static, str> = Cow::Borrowed("timeout");
 
-/// The class of an error: of few values, whatever the errors say.
+/// The class of an error: one of few values, whatever the text of the error.
 fn error_type(error: &dyn Failure) -> Cow<'static, str> {
     match error.status() {
         Some(status) => Cow::Owned(status.to_string()),
-        None if error.timed_out() => TIMEOUT,
+        None if error.is_timeout() => TIMEOUT,
         None => Cow::Borrowed("_OTHER"),
     }
 }
 
-/// The conventions want it only where the request was sent again.
+/// `None` unless the request was sent again, as the conventions ask.
 fn resend_count(attempt: u32) -> Option<u32> {
     attempt.checked_sub(1).filter(|&count| count > 0)
 }

@@ -11,8 +11,8 @@ macro_rules! operations {
     ($($variant:ident = $method:literal,)*) => {
         /// One method of the `Provider` trait.
         ///
-        /// The list is that of all supported `crabllm-core` releases together;
-        /// an older release lacks some of them.
+        /// The list covers all supported `crabllm-core` releases; older releases lack
+        /// some of them.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[non_exhaustive]
         pub enum Operation {
@@ -61,9 +61,8 @@ operations! {
 }
 
 impl Operation {
-    /// Whether the operation is bounded by a timeout even where it is not
-    /// retried: chats and the opening of streams are. Embeddings, images,
-    /// audio and listings have no timeout unless they are retried.
+    /// Whether attempts have a timeout even if the operation is not retried: chats
+    /// and the opening of streams do, embeddings, images, audio and listings do not.
     #[inline]
     pub(crate) fn is_always_timed(self) -> bool {
         self == Self::ChatCompletionStreamPassthrough
@@ -94,8 +93,8 @@ impl fmt::Display for Operation {
 /// Sets are joined with `|`, or with [`union`](Self::union) in constants. Every
 /// [`Operation`] but one can be a member:
 /// [`ChatCompletionStreamPassthrough`](Operation::ChatCompletionStreamPassthrough)
-/// consumes its body, so there is nothing left to send again. It has no
-/// constant here, and asking for it by value is an error.
+/// consumes its body, so there is nothing left to send again. It has no constant
+/// here, and converting it is an error.
 ///
 /// ```
 /// use crabllm_retry::{Operation, Operations};
@@ -117,9 +116,9 @@ impl Operations {
     /// No operation.
     pub const NONE: Self = Self(0);
 
-    /// The chats that are answered in one piece: `chat_completion`,
+    /// Chats that are answered in one piece: `chat_completion`,
     /// `anthropic_messages`, `gemini_generate_content`, their `_raw` twins, and
-    /// `complete`. What [`Policy`](crate::Policy) retries by default.
+    /// `complete`. The default of [`Policy`](super::Policy).
     pub const CHAT: Self = Self::of(&[
         Operation::ChatCompletion,
         Operation::ChatCompletionRaw,
@@ -166,13 +165,13 @@ impl Operations {
         self.0 & operation.bit() != 0
     }
 
-    /// The operations that are in either set.
+    /// The operations in either set.
     #[must_use = "the set is not changed in place"]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// The operations that are in this set and not in the other.
+    /// The operations in this set but not in the other.
     ///
     /// ```
     /// use crabllm_retry::{Operation, Operations};
@@ -186,7 +185,7 @@ impl Operations {
         Self(self.0 & !other.0)
     }
 
-    /// The operations in the set, in the order in which [`Operation`] has them.
+    /// The operations in the set, in the order of [`Operation`]'s variants.
     pub fn iter(self) -> impl Iterator<Item = Operation> + use<> {
         let every = Operation::EVERY.iter().copied();
         every.filter(move |&operation| self.contains(operation))

@@ -1,12 +1,6 @@
 //! How long to wait between two attempts.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 /// Exponential backoff: each delay is drawn from a bound that doubles with
 /// every retry, up to a maximum.
@@ -31,7 +25,7 @@ pub struct Backoff {
     /// The bound before the first retry. Default: 100 ms.
     pub initial: Duration,
 
-    /// What no delay exceeds. Default: 20 seconds.
+    /// The longest delay. Default: 20 seconds.
     pub max: Duration,
 
     /// How a delay is drawn from its bound. Default: [`Jitter::Equal`].
@@ -40,8 +34,8 @@ pub struct Backoff {
 
 /// How a delay is drawn from its bound `d`, uniformly and to the nanosecond.
 ///
-/// Callers that failed together and wait equally long fail together again;
-/// jitter spreads them.
+/// Callers that failed together and wait equally long fail together again. Jitter
+/// spreads them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
@@ -61,8 +55,8 @@ pub enum Jitter {
 impl Backoff {
     /// Delays that double from `initial` up to `max`.
     ///
-    /// Every value is legal: a zero `initial` retries without delay, and `max`
-    /// below `initial` makes every bound `max`.
+    /// Every value is legal: with a zero `initial` retries have no delay, and a
+    /// `max` below `initial` is the bound of every delay.
     pub const fn exponential(initial: Duration, max: Duration) -> Self {
         Self {
             initial,
@@ -77,8 +71,8 @@ impl Backoff {
         self
     }
 
-    /// The delays before the first retry, the second, and so on without end,
-    /// drawn anew on each call of this method.
+    /// The delays before the first retry, the second, and so on without end. Each
+    /// call of this method draws its own.
     pub fn delays(&self) -> impl Iterator<Item = Duration> + use<> {
         let backoff = *self;
         let mut rng = fastrand::Rng::new();
@@ -115,51 +109,10 @@ impl Default for Backoff {
     }
 }
 
-/// The duration of so many nanoseconds, at most those of `Duration::MAX`.
+/// The duration of `nanos`, which fit into one.
 fn from_nanos(nanos: u128) -> Duration {
     const PER_SECOND: u128 = 1_000_000_000;
     Duration::new((nanos / PER_SECOND) as u64, (nanos % PER_SECOND) as u32)
-}
-
-/// Where the randomness of jitter comes from.
-#[derive(Clone, Default)]
-pub(crate) struct Entropy {
-    /// `None` takes the thread's own entropy.
-    sequence: Option<Sequence>,
-}
-
-/// Seeds that follow from the first one.
-#[derive(Clone)]
-struct Sequence {
-    first: u64,
-
-    /// How many have been taken, by this one and its clones.
-    taken: Arc<AtomicUsize>,
-}
-
-impl Entropy {
-    pub(crate) fn seeded(seed: u64) -> Self {
-        Self {
-            sequence: Some(Sequence {
-                first: seed,
-                taken: Arc::default(),
-            }),
-        }
-    }
-
-    /// A generator for one draw.
-    pub(crate) fn rng(&self) -> fastrand::Rng {
-        // Weyl's sequence on the golden ratio, as in SplitMix64: seeds that
-        // follow each other lie far apart.
-        const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
-        match &self.sequence {
-            Some(Sequence { first, taken }) => {
-                let taken = taken.fetch_add(1, Ordering::Relaxed) as u64;
-                fastrand::Rng::with_seed(first.wrapping_add(STEP.wrapping_mul(taken)))
-            }
-            None => fastrand::Rng::new(),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -276,16 +229,5 @@ mod tests {
                 assert!(drawn <= extreme);
             }
         }
-    }
-
-    #[test]
-    fn equal_seeds_draw_equal_delays() {
-        let drawn = |seed| {
-            let entropy = Entropy::seeded(seed);
-            let draw = |retry| Backoff::default().draw(retry, &mut entropy.rng());
-            [draw(0), draw(1), draw(2)]
-        };
-        assert_eq!(drawn(7), drawn(7));
-        assert_ne!(drawn(7), drawn(8));
     }
 }

@@ -1,6 +1,6 @@
-//! The closures that a user may hang into the calls.
+//! User callbacks.
 
-use crate::{Event, Failure};
+use crate::{event::Event, failure::Failure};
 use std::{fmt, sync::Arc, time::Duration};
 
 type RetryIf = dyn Fn(&dyn Failure) -> bool + Send + Sync;
@@ -8,16 +8,16 @@ type RetryAfter = dyn Fn(&dyn Failure) -> Option<Duration> + Send + Sync;
 type Observer = dyn Fn(&Event<'_>) + Send + Sync;
 
 #[derive(Clone, Default)]
-pub(crate) struct Hooks {
-    pub(crate) retry_if: Option<Arc<RetryIf>>,
-    pub(crate) retry_after: Option<Arc<RetryAfter>>,
-    pub(crate) observer: Option<Arc<Observer>>,
+pub struct Hooks {
+    pub retry_if: Option<Arc<RetryIf>>,
+    pub retry_after: Option<Arc<RetryAfter>>,
+    pub observer: Option<Arc<Observer>>,
 }
 
 impl Hooks {
-    /// Whether an error is worth another attempt: the user's word, else the
-    /// error's own. What is not implemented will not be at the next attempt.
-    pub(crate) fn is_transient(&self, error: &dyn Failure) -> bool {
+    /// Whether another attempt may succeed, as the user's callback says, or else the
+    /// error. A missing operation will still be missing.
+    pub fn is_transient(&self, error: &dyn Failure) -> bool {
         !error.is_not_implemented()
             && match &self.retry_if {
                 Some(retry_if) => retry_if(error),
@@ -25,16 +25,17 @@ impl Hooks {
             }
     }
 
-    /// How long the server asked to wait: the user's word, else the error's.
-    pub(crate) fn retry_after(&self, error: &dyn Failure) -> Option<Duration> {
+    /// How long the server asked to wait, as the user's callback says, or else the
+    /// error.
+    pub fn requested_delay(&self, error: &dyn Failure) -> Option<Duration> {
         self.retry_after
             .as_ref()
             .and_then(|retry_after| retry_after(error))
             .or_else(|| error.retry_after())
     }
 
-    /// Adds an observer behind those that are there.
-    pub(crate) fn observe(&mut self, observer: impl Fn(&Event<'_>) + Send + Sync + 'static) {
+    /// Adds an observer, which is called after the earlier ones.
+    pub fn observe(&mut self, observer: impl Fn(&Event<'_>) + Send + Sync + 'static) {
         self.observer = Some(match self.observer.take() {
             Some(earlier) => Arc::new(move |event: &Event<'_>| {
                 earlier(event);
@@ -44,9 +45,9 @@ impl Hooks {
         });
     }
 
-    /// Tells the observer, if there is one, of an event made for it.
+    /// Calls the observer, if there is one. Only then is the event made.
     #[inline]
-    pub(crate) fn tell<'e>(&self, event: impl FnOnce() -> Event<'e>) {
+    pub fn tell<'e>(&self, event: impl FnOnce() -> Event<'e>) {
         if let Some(observer) = &self.observer {
             observer(&event());
         }
@@ -71,7 +72,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn the_users_word_on_what_is_transient_replaces_the_errors() {
+    fn retry_if_replaces_the_errors_own_word() {
         let transient = Fake {
             transient: true,
             ..Fake::default()
@@ -96,24 +97,27 @@ mod tests {
     }
 
     #[test]
-    fn the_users_word_on_the_wait_goes_before_the_errors() {
+    fn retry_after_goes_before_the_errors_own_word() {
         let asking = |retry_after| Fake {
             retry_after,
             ..Fake::default()
         };
-        let told = |word: Option<Duration>| Hooks {
-            retry_after: Some(Arc::new(move |_| word)),
+        let told = |answer: Option<Duration>| Hooks {
+            retry_after: Some(Arc::new(move |_| answer)),
             ..Hooks::default()
         };
         let own = asking(Some(SECOND));
-        assert_eq!(Hooks::default().retry_after(&own), Some(SECOND));
-        assert_eq!(told(None).retry_after(&own), Some(SECOND));
-        assert_eq!(told(Some(2 * SECOND)).retry_after(&own), Some(2 * SECOND));
-        assert_eq!(told(None).retry_after(&asking(None)), None);
+        assert_eq!(Hooks::default().requested_delay(&own), Some(SECOND));
+        assert_eq!(told(None).requested_delay(&own), Some(SECOND));
+        assert_eq!(
+            told(Some(2 * SECOND)).requested_delay(&own),
+            Some(2 * SECOND)
+        );
+        assert_eq!(told(None).requested_delay(&asking(None)), None);
     }
 
     #[test]
-    fn hooks_are_shown_by_whether_they_are_there() {
+    fn debug_shows_which_hooks_are_set() {
         let mut hooks = Hooks {
             retry_if: Some(Arc::new(|_| true)),
             ..Hooks::default()

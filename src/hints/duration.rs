@@ -9,13 +9,13 @@ const FRACTION_DIGITS: usize = 18;
 const FRACTION: u128 = 10u128.pow(FRACTION_DIGITS as u32);
 
 /// The duration that is the whole text, such as `34.07s`.
-pub(super) fn whole(text: &str) -> Option<Duration> {
+pub fn whole(text: &str) -> Option<Duration> {
     at_start(text).and_then(|(duration, rest)| rest.is_empty().then_some(duration))
 }
 
 /// The duration at the start of a text, such as `1m2.5s` or `26 seconds`, and
 /// what follows it.
-pub(super) fn at_start(text: &str) -> Option<(Duration, &str)> {
+pub fn at_start(text: &str) -> Option<(Duration, &str)> {
     let (mut total, mut rest) = part(text)?;
     loop {
         let more = match rest.strip_prefix(' ').and_then(part) {
@@ -29,7 +29,7 @@ pub(super) fn at_start(text: &str) -> Option<(Duration, &str)> {
 }
 
 /// The seconds that are the whole text, such as `26` or `0.5`.
-pub(super) fn seconds(text: &str) -> Option<Duration> {
+pub fn seconds(text: &str) -> Option<Duration> {
     match Number::at_start(text)? {
         (number, "") => number.times(SECOND),
         _ => None,

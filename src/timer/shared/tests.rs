@@ -1,7 +1,10 @@
-//! The deadlines by a clock that moves by hand, and a stress test in real time.
+//! Shared waits by a clock that is moved by hand, and a stress test in real time.
 
 use super::*;
-use crate::{FuturesTimer, VirtualSleep, VirtualTimer};
+use crate::{
+    test_util::{VirtualSleep, VirtualTimer},
+    timer::FuturesTimer,
+};
 use futures::{
     StreamExt,
     channel::mpsc::{UnboundedReceiver, unbounded},
@@ -56,27 +59,27 @@ impl Timer for Counted {
     }
 }
 
-fn deadlines() -> (Counted, Arc<Deadlines<Counted>>) {
+fn shared() -> (Counted, Arc<SharedTimer<Counted>>) {
     let timer = Counted::new();
-    (timer.clone(), Deadlines::new(timer))
+    (timer.clone(), SharedTimer::new(timer))
 }
 
-fn waiting<T: Timer>(deadlines: &Arc<Deadlines<T>>, duration: Duration) -> Deadline<T> {
-    Deadline::new(deadlines.clone(), deadlines.timer.now() + duration)
+fn waiting<T: Timer>(shared: &Arc<SharedTimer<T>>, duration: Duration) -> SharedWait<T> {
+    SharedWait::new(shared.clone(), shared.timer.now() + duration)
 }
 
-/// A wait that has been polled once, and how often it has been woken.
+/// A wait that has been polled once, and the count of its wakes.
 fn armed<T: Timer>(
-    deadlines: &Arc<Deadlines<T>>,
+    shared: &Arc<SharedTimer<T>>,
     duration: Duration,
-) -> (Deadline<T>, AwokenCount) {
-    let mut wait = waiting(deadlines, duration);
+) -> (SharedWait<T>, AwokenCount) {
+    let mut wait = waiting(shared, duration);
     let (waker, woken) = new_count_waker();
     assert!(poll(&mut wait, &waker).is_pending());
     (wait, woken)
 }
 
-fn poll<T: Timer>(wait: &mut Deadline<T>, waker: &Waker) -> Poll<()> {
+fn poll<T: Timer>(wait: &mut SharedWait<T>, waker: &Waker) -> Poll<()> {
     Pin::new(wait).poll(&mut Context::from_waker(waker))
 }
 
@@ -95,8 +98,8 @@ fn waker(f: impl Fn() + Send + Sync + 'static) -> Waker {
 
 #[test]
 fn a_wait_is_over_at_its_deadline_and_not_before() {
-    let (timer, deadlines) = deadlines();
-    let (mut wait, woken) = armed(&deadlines, SECOND);
+    let (timer, shared) = shared();
+    let (mut wait, woken) = armed(&shared, SECOND);
     timer.clock.advance(SECOND - Duration::from_nanos(1));
     assert_eq!(woken.get(), 0);
     assert!(poll(&mut wait, &noop_waker()).is_pending());
@@ -106,8 +109,8 @@ fn a_wait_is_over_at_its_deadline_and_not_before() {
 
 #[test]
 fn one_sleep_serves_all_waits_of_one_length() {
-    let (timer, deadlines) = deadlines();
-    let waits: Vec<_> = (0..1000).map(|_| armed(&deadlines, SECOND)).collect();
+    let (timer, shared) = shared();
+    let waits: Vec<_> = (0..1000).map(|_| armed(&shared, SECOND)).collect();
     assert_eq!(timer.made(), 1);
     timer.clock.advance(SECOND);
     assert!(waits.iter().all(|(_, woken)| woken.get() == 1));
@@ -116,9 +119,9 @@ fn one_sleep_serves_all_waits_of_one_length() {
 
 #[test]
 fn a_timeout_needs_the_timer_once_however_many_calls_it_sees() {
-    let (timer, deadlines) = deadlines();
+    let (timer, shared) = shared();
     for _ in 0..1000 {
-        drop(armed(&deadlines, SECOND));
+        drop(armed(&shared, SECOND));
         timer.clock.advance(SECOND / 100);
     }
     // Ten timeouts' time: a sleep for each, and one under way.
@@ -127,18 +130,18 @@ fn a_timeout_needs_the_timer_once_however_many_calls_it_sees() {
 
 #[test]
 fn nothing_is_armed_when_the_last_sleep_has_ended_for_nobody() {
-    let (timer, deadlines) = deadlines();
-    drop(armed(&deadlines, SECOND));
+    let (timer, shared) = shared();
+    drop(armed(&shared, SECOND));
     timer.clock.advance(SECOND);
     assert_eq!((timer.clock.sleeping(), timer.made()), (0, 1));
-    assert!(deadlines.lock().armed.is_none());
+    assert!(shared.lock().armed.is_none());
 }
 
 #[test]
 fn the_sleep_goes_with_the_last_owner() {
-    let (timer, deadlines) = deadlines();
-    let (wait, _) = armed(&deadlines, SECOND);
-    drop(deadlines);
+    let (timer, shared) = shared();
+    let (wait, _) = armed(&shared, SECOND);
+    drop(shared);
     assert_eq!(timer.clock.sleeping(), 1);
     drop(wait);
     assert_eq!(timer.clock.sleeping(), 0);
@@ -146,10 +149,10 @@ fn the_sleep_goes_with_the_last_owner() {
 
 #[test]
 fn a_cancelled_head_does_not_hold_the_next_one() {
-    let (timer, deadlines) = deadlines();
-    let (head, head_woken) = armed(&deadlines, SECOND);
+    let (timer, shared) = shared();
+    let (head, head_woken) = armed(&shared, SECOND);
     timer.clock.advance(SECOND / 2);
-    let (_next, next_woken) = armed(&deadlines, SECOND);
+    let (_next, next_woken) = armed(&shared, SECOND);
     drop(head);
     timer.clock.advance(SECOND / 2);
     assert_eq!((head_woken.get(), next_woken.get()), (0, 0));
@@ -159,15 +162,15 @@ fn a_cancelled_head_does_not_hold_the_next_one() {
 
 #[test]
 fn deadlines_of_other_lengths_come_in_between() {
-    let (timer, deadlines) = deadlines();
-    let waits = [3, 1, 4, 1, 5, 2].map(|n| (n, armed(&deadlines, n * SECOND).0));
+    let (timer, shared) = shared();
+    let waits = [3, 1, 4, 1, 5, 2].map(|n| (n, armed(&shared, n * SECOND).0));
     for elapsed in 1..=5 {
         timer.clock.advance(SECOND);
-        let over = |wait: &Deadline<_>| {
+        let over = |wait: &SharedWait<_>| {
             let Some(key) = &wait.key else {
                 return false;
             };
-            deadlines.lock().list.find(key, Waker::noop()) == Found::Expired
+            shared.lock().list.state(key, Waker::noop()) == State::Expired
         };
         for (n, wait) in &waits {
             assert_eq!(over(wait), *n <= elapsed, "{n} after {elapsed}");
@@ -177,8 +180,8 @@ fn deadlines_of_other_lengths_come_in_between() {
 
 #[test]
 fn the_clock_may_jump_over_many_deadlines() {
-    let (timer, deadlines) = deadlines();
-    let waits = [1, 2, 3, 400].map(|n| armed(&deadlines, n * SECOND));
+    let (timer, shared) = shared();
+    let waits = [1, 2, 3, 400].map(|n| armed(&shared, n * SECOND));
     timer.clock.advance(300 * SECOND);
     assert_eq!(waits.each_ref().map(|(_, woken)| woken.get()), [1, 1, 1, 0]);
     timer.clock.advance(100 * SECOND);
@@ -187,12 +190,12 @@ fn the_clock_may_jump_over_many_deadlines() {
 
 #[test]
 fn a_waker_may_drop_and_make_waits() {
-    let (timer, deadlines) = deadlines();
-    let (victim, victim_woken) = armed(&deadlines, SECOND);
+    let (timer, shared) = shared();
+    let (victim, victim_woken) = armed(&shared, SECOND);
     let victim = std::sync::Mutex::new(Some(victim));
     let made = Arc::new(std::sync::Mutex::new(None));
-    let (keep, maker) = (made.clone(), deadlines.clone());
-    let mut meddler = waiting(&deadlines, SECOND / 2);
+    let (keep, maker) = (made.clone(), shared.clone());
+    let mut meddler = waiting(&shared, SECOND / 2);
     let meddling = waker(move || {
         drop(victim.lock().unwrap().take());
         *keep.lock().unwrap() = Some(armed(&maker, SECOND / 4));
@@ -206,11 +209,11 @@ fn a_waker_may_drop_and_make_waits() {
 
 #[test]
 fn a_waker_that_panics_keeps_nobody_waiting() {
-    let (timer, deadlines) = deadlines();
-    let mut panicking = waiting(&deadlines, SECOND);
+    let (timer, shared) = shared();
+    let mut panicking = waiting(&shared, SECOND);
     assert!(poll(&mut panicking, &waker(|| panic!("as it should"))).is_pending());
-    let (_same, same_woken) = armed(&deadlines, SECOND);
-    let (_later, later_woken) = armed(&deadlines, 2 * SECOND);
+    let (_same, same_woken) = armed(&shared, SECOND);
+    let (_later, later_woken) = armed(&shared, 2 * SECOND);
     timer.clock.advance(SECOND);
     timer.clock.advance(SECOND);
     assert_eq!((same_woken.get(), later_woken.get()), (1, 1));
@@ -227,16 +230,16 @@ fn nothing_unwinds_into_the_timer() {
         }
     }
 
-    let (timer, deadlines) = deadlines();
-    let mut panicking = waiting(&deadlines, SECOND);
+    let (timer, shared) = shared();
+    let mut panicking = waiting(&shared, SECOND);
     let waker = waker(|| std::panic::panic_any(Payload));
     assert!(poll(&mut panicking, &waker).is_pending());
-    let (mut later, _) = armed(&deadlines, 2 * SECOND);
+    let (mut later, _) = armed(&shared, 2 * SECOND);
     timer.panics.store(true, Ordering::Relaxed);
     // First the waker panics, then the timer, asked for the next sleep.
     timer.clock.advance(SECOND);
     assert!(!timer.panics.load(Ordering::Relaxed));
-    let (_next, next_woken) = armed(&deadlines, SECOND);
+    let (_next, next_woken) = armed(&shared, SECOND);
     timer.clock.advance(SECOND);
     assert_eq!(next_woken.get(), 1);
     assert!(poll(&mut later, &noop_waker()).is_ready());
@@ -244,14 +247,14 @@ fn nothing_unwinds_into_the_timer() {
 
 #[test]
 fn a_timer_that_panics_once_is_asked_again() {
-    let (timer, deadlines) = deadlines();
+    let (timer, shared) = shared();
     timer.panics.store(true, Ordering::Relaxed);
-    let mut unlucky = waiting(&deadlines, SECOND);
+    let mut unlucky = waiting(&shared, SECOND);
     let polled = catch_unwind(AssertUnwindSafe(|| poll(&mut unlucky, &noop_waker())));
     assert!(polled.is_err());
     drop(unlucky);
-    assert!(deadlines.lock().list.first().is_none());
-    let (_lucky, woken) = armed(&deadlines, SECOND);
+    assert!(shared.lock().list.earliest().is_none());
+    let (_lucky, woken) = armed(&shared, SECOND);
     timer.clock.advance(SECOND);
     assert_eq!(woken.get(), 1);
 }
@@ -290,11 +293,11 @@ fn a_sleep_that_panics_is_replaced() {
     }
 
     let timer = Counted::new();
-    let deadlines = Deadlines::new(Panicking(timer.clone()));
-    let mut unlucky = waiting(&deadlines, SECOND);
+    let shared = SharedTimer::new(Panicking(timer.clone()));
+    let mut unlucky = waiting(&shared, SECOND);
     let polled = catch_unwind(AssertUnwindSafe(|| poll(&mut unlucky, &noop_waker())));
     assert!(polled.is_err());
-    let (_lucky, woken) = armed(&deadlines, 2 * SECOND);
+    let (_lucky, woken) = armed(&shared, 2 * SECOND);
     timer.clock.advance(SECOND);
     assert!(poll(&mut unlucky, &noop_waker()).is_ready());
     timer.clock.advance(SECOND);
@@ -304,14 +307,14 @@ fn a_sleep_that_panics_is_replaced() {
 #[test]
 fn two_wrappers_may_share_a_timer() {
     let timer = Counted::new();
-    let waits = [1, 2].map(|n| armed(&Deadlines::new(timer.clone()), n * SECOND));
+    let waits = [1, 2].map(|n| armed(&SharedTimer::new(timer.clone()), n * SECOND));
     timer.clock.advance(SECOND);
     assert_eq!(waits.each_ref().map(|(_, woken)| woken.get()), [1, 0]);
     timer.clock.advance(SECOND);
     assert_eq!(waits.each_ref().map(|(_, woken)| woken.get()), [1, 1]);
 }
 
-/// What one side of the stress test has seen.
+/// The ends of waits that one side of the stress test has seen.
 #[derive(Debug, Default, PartialEq)]
 struct Seen {
     over: usize,
@@ -319,9 +322,9 @@ struct Seen {
     early: usize,
 }
 
-/// Waits for, or cancels, what comes from the other side.
+/// Awaits or cancels the waits that the other side sends.
 async fn receive(
-    mut waits: UnboundedReceiver<(Deadline<FuturesTimer>, Instant)>,
+    mut waits: UnboundedReceiver<(SharedWait<FuturesTimer>, Instant)>,
     mut random: fastrand::Rng,
 ) -> Seen {
     let mut seen = Seen::default();
@@ -349,7 +352,7 @@ async fn receive(
 #[test]
 fn waits_that_move_between_threads_are_neither_lost_nor_early() {
     const WAITS: usize = 100_000;
-    let deadlines = Deadlines::new(FuturesTimer);
+    let shared = SharedTimer::new(FuturesTimer);
     let (sender, receiver) = unbounded();
     let receiving = thread::spawn(|| block_on(receive(receiver, fastrand::Rng::with_seed(1))));
     let mut random = fastrand::Rng::with_seed(2);
@@ -357,7 +360,7 @@ fn waits_that_move_between_threads_are_neither_lost_nor_early() {
     for sent in 0..WAITS {
         let duration = Duration::from_micros(random.u64(1..50_000));
         let deadline = Instant::now() + duration;
-        let (wait, _) = armed(&deadlines, duration);
+        let (wait, _) = armed(&shared, duration);
         if random.u8(..) < 64 {
             cancelled += 1;
         } else {
@@ -368,9 +371,9 @@ fn waits_that_move_between_threads_are_neither_lost_nor_early() {
         }
     }
     drop(sender);
-    // A lost wake would keep the other thread, and this one, for ever.
+    // A lost wake would block the other thread, and this one, for ever.
     let seen = receiving.join().unwrap();
     assert_eq!(seen.early, 0);
     assert_eq!(cancelled + seen.cancelled + seen.over, WAITS);
-    assert!(deadlines.lock().list.first().is_none());
+    assert!(shared.lock().list.earliest().is_none());
 }

@@ -1,8 +1,8 @@
-//! The deadlines under a model checker: every interleaving, up to a bound on
-//! preemptions, of what two or three tasks and the timer do.
+//! Shared waits under a model checker: every interleaving of two or three tasks and
+//! the timer, up to a bound on preemptions.
 //!
-//! In each model, when all is done and time has passed, every wait that was
-//! left pending has been woken, by the waker that polled it last, and is over.
+//! At the end of each model, when time has passed, every wait that was left pending
+//! has been woken, by the waker that polled it last, and is over.
 
 use super::*;
 use futures_test::task::{AwokenCount, new_count_waker};
@@ -114,7 +114,7 @@ impl Drop for ClockSleep {
 
 /// A wait that is polled by a waker of its own.
 struct Waiter {
-    wait: Deadline<Clock>,
+    wait: SharedWait<Clock>,
     waker: Waker,
     woken: AwokenCount,
 
@@ -124,20 +124,20 @@ struct Waiter {
 }
 
 impl Waiter {
-    fn new(deadlines: &Arc<Deadlines<Clock>>, ticks: u32) -> Self {
+    fn new(shared: &Arc<SharedTimer<Clock>>, ticks: u32) -> Self {
         let (waker, woken) = new_count_waker();
         Self {
-            wait: Deadline::new(deadlines.clone(), deadlines.timer.now() + ticks * TICK),
+            wait: SharedWait::new(shared.clone(), shared.timer.now() + ticks * TICK),
             waker,
             woken,
-            since: deadlines.timer.now(),
+            since: shared.timer.now(),
             ticks,
         }
     }
 
     fn poll(&mut self) -> Poll<()> {
         let poll = Pin::new(&mut self.wait).poll(&mut Context::from_waker(&self.waker));
-        let elapsed = self.wait.deadlines.timer.now() - self.since;
+        let elapsed = self.wait.shared.timer.now() - self.since;
         assert!(poll.is_pending() || elapsed >= self.ticks * TICK, "early");
         poll
     }
@@ -156,24 +156,27 @@ impl Waiter {
 }
 
 /// Runs a model over all interleavings with at most so many preemptions.
-fn check(preemptions: usize, model: impl Fn(Clock, Arc<Deadlines<Clock>>) + Sync + Send + 'static) {
+fn check(
+    preemptions: usize,
+    model: impl Fn(Clock, Arc<SharedTimer<Clock>>) + Sync + Send + 'static,
+) {
     let mut builder = Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.check(move || {
         let clock = Clock::new();
-        let deadlines = Deadlines::new(clock.clone());
-        model(clock.clone(), deadlines.clone());
-        assert_eq!(deadlines.lock().list.first(), None, "a deadline is left");
-        drop(deadlines);
+        let shared = SharedTimer::new(clock.clone());
+        model(clock.clone(), shared.clone());
+        assert_eq!(shared.lock().list.earliest(), None, "a deadline is left");
+        drop(shared);
         assert_eq!(clock.sleeping(), 0, "a sleep is left");
     });
 }
 
 /// Polls a new wait on another thread; what is pending comes back.
-fn polled(deadlines: &Arc<Deadlines<Clock>>, ticks: u32) -> JoinHandle<Option<Waiter>> {
-    let deadlines = deadlines.clone();
+fn polled(shared: &Arc<SharedTimer<Clock>>, ticks: u32) -> JoinHandle<Option<Waiter>> {
+    let shared = shared.clone();
     thread::spawn(move || {
-        let mut waiter = Waiter::new(&deadlines, ticks);
+        let mut waiter = Waiter::new(&shared, ticks);
         waiter.poll().is_pending().then_some(waiter)
     })
 }
@@ -181,8 +184,8 @@ fn polled(deadlines: &Arc<Deadlines<Clock>>, ticks: u32) -> JoinHandle<Option<Wa
 #[test]
 fn two_tasks_arm_while_the_timer_fires() {
     for ticks in [[1, 1], [1, 2], [2, 1]] {
-        check(3, move |clock, deadlines| {
-            let tasks = ticks.map(|ticks| polled(&deadlines, ticks));
+        check(3, move |clock, shared| {
+            let tasks = ticks.map(|ticks| polled(&shared, ticks));
             clock.advance(TICK);
             let waiters = tasks.map(|task| task.join().unwrap());
             clock.advance(10 * TICK);
@@ -193,10 +196,10 @@ fn two_tasks_arm_while_the_timer_fires() {
 
 #[test]
 fn three_tasks_arm_one_of_them_long_before() {
-    check(2, |clock, deadlines| {
-        let mut first = Waiter::new(&deadlines, 2);
+    check(2, |clock, shared| {
+        let mut first = Waiter::new(&shared, 2);
         assert!(first.poll().is_pending());
-        let tasks = [1, 3].map(|ticks| polled(&deadlines, ticks));
+        let tasks = [1, 3].map(|ticks| polled(&shared, ticks));
         clock.advance(2 * TICK);
         let waiters = tasks.map(|task| task.join().unwrap());
         clock.advance(10 * TICK);
@@ -207,8 +210,8 @@ fn three_tasks_arm_one_of_them_long_before() {
 
 #[test]
 fn a_shorter_wait_is_not_late_for_a_longer_one() {
-    check(4, |clock, deadlines| {
-        let tasks = [1, 3].map(|ticks| polled(&deadlines, ticks));
+    check(4, |clock, shared| {
+        let tasks = [1, 3].map(|ticks| polled(&shared, ticks));
         let [short, long] = tasks.map(|task| task.join().unwrap());
         clock.advance(TICK);
         short.into_iter().for_each(Waiter::assert_over);
@@ -220,8 +223,8 @@ fn a_shorter_wait_is_not_late_for_a_longer_one() {
 #[test]
 fn the_first_is_cancelled_while_the_timer_fires() {
     for ticks in [[1, 1], [1, 2]] {
-        check(3, move |clock, deadlines| {
-            let [mut cancelled, mut other] = ticks.map(|ticks| Waiter::new(&deadlines, ticks));
+        check(3, move |clock, shared| {
+            let [mut cancelled, mut other] = ticks.map(|ticks| Waiter::new(&shared, ticks));
             assert!(cancelled.poll().is_pending());
             assert!(other.poll().is_pending());
             let task = thread::spawn(move || drop(cancelled));
@@ -235,10 +238,10 @@ fn the_first_is_cancelled_while_the_timer_fires() {
 
 #[test]
 fn the_first_is_cancelled_while_another_arms() {
-    check(3, |clock, deadlines| {
-        let mut cancelled = Waiter::new(&deadlines, 1);
+    check(3, |clock, shared| {
+        let mut cancelled = Waiter::new(&shared, 1);
         assert!(cancelled.poll().is_pending());
-        let task = polled(&deadlines, 2);
+        let task = polled(&shared, 2);
         drop(cancelled);
         clock.advance(TICK);
         let waiter = task.join().unwrap();
@@ -249,8 +252,8 @@ fn the_first_is_cancelled_while_another_arms() {
 
 #[test]
 fn another_waker_polls_while_the_timer_fires() {
-    check(4, |clock, deadlines| {
-        let mut waiter = Waiter::new(&deadlines, 1);
+    check(4, |clock, shared| {
+        let mut waiter = Waiter::new(&shared, 1);
         assert!(waiter.poll().is_pending());
         let task = thread::spawn(move || waiter.poll_by_another().is_pending().then_some(waiter));
         clock.advance(TICK);
@@ -264,8 +267,8 @@ fn another_waker_polls_while_the_timer_fires() {
 
 #[test]
 fn a_task_arms_cancels_and_arms_again_while_the_timer_fires() {
-    check(3, |clock, deadlines| {
-        let again = deadlines.clone();
+    check(3, |clock, shared| {
+        let again = shared.clone();
         let task = thread::spawn(move || {
             let mut waiter = Waiter::new(&again, 1);
             let _ = waiter.poll();
@@ -283,8 +286,8 @@ fn a_task_arms_cancels_and_arms_again_while_the_timer_fires() {
 
 #[test]
 fn two_timers_fire_at_once() {
-    check(3, |clock, deadlines| {
-        let [mut first, mut second] = [1, 2].map(|ticks| Waiter::new(&deadlines, ticks));
+    check(3, |clock, shared| {
+        let [mut first, mut second] = [1, 2].map(|ticks| Waiter::new(&shared, ticks));
         assert!(first.poll().is_pending());
         assert!(second.poll().is_pending());
         let hand = clock.clone();
@@ -300,10 +303,10 @@ fn two_timers_fire_at_once() {
 
 #[test]
 fn the_wrapper_goes_while_the_timer_fires() {
-    check(3, |clock, deadlines| {
-        let mut waiter = Waiter::new(&deadlines, 1);
+    check(3, |clock, shared| {
+        let mut waiter = Waiter::new(&shared, 1);
         assert!(waiter.poll().is_pending());
-        let task = thread::spawn(move || drop((waiter, deadlines)));
+        let task = thread::spawn(move || drop((waiter, shared)));
         clock.advance(TICK);
         task.join().unwrap();
     });

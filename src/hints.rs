@@ -1,32 +1,32 @@
-//! What the servers and the SDKs of vendors do beyond an error's own word.
+//! What servers say about failures: which are transient, and how long to wait.
 //!
-//! Some statuses that `Error::is_transient` leaves out are retried by the
-//! vendors' own SDKs, and some servers write how long to wait into the body of
-//! their error only. The two functions here know both. They are hooks for a
-//! [`Retrying`](crate::Retrying), and off unless asked for:
+//! Vendors' own libraries retry some statuses that `Error::is_transient` leaves out,
+//! and some servers state how long to wait in the body of their error only. The two
+//! functions here are callbacks for a [`Retrying`](crate::retrying::Retrying) that know both.
+//! They are off by default:
 //!
 //! ```
 //! # #[cfg(feature = "futures-timer")]
 //! # fn wrap<P>(provider: P) -> crabllm_retry::Retrying<P> {
-//! use crabllm_retry::{Retrying, vendor};
+//! use crabllm_retry::{Retrying, hints};
 //!
 //! Retrying::new(provider)
-//!     .retry_if(vendor::is_transient)
-//!     .retry_after(vendor::retry_after)
+//!     .retry_if(hints::is_transient)
+//!     .retry_after(hints::retry_after)
 //! # }
 //! ```
 
 mod duration;
 
-use crate::Failure;
+use crate::failure::Failure;
 use serde_json::Value;
 use std::time::Duration;
 
-/// The longest body that is read, in bytes: it bounds the time and the memory
-/// that a hostile one takes.
+/// The longest body that is read, in bytes: a limit on the time and memory that a
+/// hostile one takes.
 const LONGEST_BODY: usize = 64 * 1024;
 
-/// What stands before a duration, in lower case.
+/// The words before a duration, in lower case.
 const PHRASES: [&str; 3] = [
     // OpenAI, Groq, and Azure's gateway.
     "try again in ",
@@ -36,27 +36,29 @@ const PHRASES: [&str; 3] = [
     "retry in ",
 ];
 
-/// Whether another attempt is worth it by the rules of the vendors' own SDKs.
+/// Whether another attempt may succeed, by the rules of the vendors' own libraries.
 ///
-/// That is what [`Failure::is_transient`] says, and these statuses:
+/// These are the failures that [`Failure::is_transient`] calls transient, and these
+/// statuses:
 ///
-/// | status | meaning | retried by |
+/// | status | meaning | retried by the library of |
 /// | --- | --- | --- |
-/// | 408 | the request took too long to arrive | the SDKs of [OpenAI], [Anthropic] and [Google] |
-/// | 409 | a lock was not free in time | the SDKs of [OpenAI] and [Anthropic] |
-/// | 529 | the server is [overloaded], for all its users | the SDK of [Anthropic] |
+/// | 408 | the request took too long to arrive | [OpenAI], [Anthropic] and [Google] |
+/// | 409 | a lock was not free in time | [OpenAI] and [Anthropic] |
+/// | 529 | the server is [overloaded], for all its users | [Anthropic] |
 ///
-/// The SDKs of OpenAI and Anthropic go further and retry every status from 500
-/// on. Of those this adds 529 only.
+/// OpenAI's and Anthropic's libraries retry every status from 500 on. Of those this
+/// adds 529 only.
 ///
 /// ```
 /// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
-/// use crabllm_retry::{Retrying, Scripted, Step, VirtualTimer, vendor};
+/// use crabllm_retry::{Retrying, hints};
+/// use crabllm_retry::test_util::{Scripted, Step, VirtualTimer};
 /// # use crabllm_retry::crabllm_core_0_0_19::{ChatCompletionRequest, Provider, json};
 ///
 /// let timer = VirtualTimer::new();
 /// let overloaded = Scripted::new(timer.clone(), [Step::status(529), Step::status(408)]);
-/// let provider = Retrying::with_timer(overloaded, timer).retry_if(vendor::is_transient);
+/// let provider = Retrying::with_timer(overloaded, timer).retry_if(hints::is_transient);
 ///
 /// # let request: ChatCompletionRequest = json::from_str(r#"{"model": "m", "messages": []}"#)?;
 /// futures::executor::block_on(provider.chat_completion(&request))?;
@@ -73,33 +75,33 @@ pub fn is_transient(failure: &dyn Failure) -> bool {
     failure.is_transient() || matches!(failure.status(), Some(408 | 409 | 529))
 }
 
-/// How long the server asked to wait, as the body of its error says it.
+/// How long the server asked to wait, in the body of its error.
 ///
 /// It reads:
 ///
 /// * Google's [`RetryInfo`]: `retryDelay` in `error.details`, as in `"34.07s"`;
-/// * `retry_after` in seconds, beside `error` or in it, a number or a string;
-/// * text such as OpenAI's "Please try again in 1m2.5s", Azure's "Please retry
-///   after 26 seconds" and Gemini's "Please retry in 34.07s", anywhere in the
-///   body and whether that is JSON or not.
+/// * `retry_after` in seconds, in `error` or beside it, a number or a string;
+/// * text such as OpenAI's "Please try again in 1m2.5s", Azure's "Please retry after
+///   26 seconds" and Gemini's "Please retry in 34.07s", anywhere in the body, whether
+///   that is JSON or not.
 ///
-/// Where several are there, the longest counts, and so does what the error says
-/// without its body, [`Failure::retry_after`]: a retry is never earlier than
-/// any of them asks for. `max_retry_after` still bounds the wait.
+/// The longest of several hints counts, and so does [`Failure::retry_after`]: a
+/// retry is never earlier than any of them. `max_retry_after` still limits the wait.
 ///
-/// The body is not trusted. One of more than 64 KiB gives no hint, and neither
-/// does anything in it that is negative, too large or otherwise unreadable.
+/// The body is not trusted. One of more than 64 KiB gives no hint, and neither does
+/// a value that is negative, too large or otherwise unreadable.
 ///
 /// ```
 /// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
-/// use crabllm_retry::{Retrying, Scripted, Step, VirtualTimer, vendor};
+/// use crabllm_retry::{Retrying, hints};
+/// use crabllm_retry::test_util::{Scripted, Step, VirtualTimer};
 /// # use crabllm_retry::crabllm_core_0_0_19::{ChatCompletionRequest, Provider, json};
 /// use std::time::Duration;
 ///
 /// let body = r#"{"error": {"message": "Please try again in 7.5s."}}"#;
 /// let timer = VirtualTimer::new();
 /// let throttled = Scripted::new(timer.clone(), [Step::status_with_body(429, body)]);
-/// let provider = Retrying::with_timer(throttled, timer.clone()).retry_after(vendor::retry_after);
+/// let provider = Retrying::with_timer(throttled, timer.clone()).retry_after(hints::retry_after);
 ///
 /// # let request: ChatCompletionRequest = json::from_str(r#"{"model": "m", "messages": []}"#)?;
 /// futures::executor::block_on(provider.chat_completion(&request))?;

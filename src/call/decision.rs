@@ -1,0 +1,131 @@
+//! The decision about a failed attempt, as a pure function.
+
+use crate::{
+    event::{DelaySource, GiveUpReason},
+    policy::{Operation, Policy},
+};
+use std::time::Duration;
+
+/// A failed attempt.
+#[derive(Clone, Debug)]
+pub struct Failed {
+    /// Whether another attempt may succeed.
+    pub transient: bool,
+
+    /// How long the server asked to wait.
+    pub requested: Option<Duration>,
+
+    /// The retries of the call so far.
+    pub retries: u32,
+
+    /// The time left before the deadline; zero if that ended the attempt.
+    pub left: Option<Duration>,
+
+    /// The delay drawn from the backoff.
+    pub drawn: Duration,
+}
+
+#[derive(Debug, PartialEq)]
+pub enum Decision {
+    Retry {
+        delay: Duration,
+        source: DelaySource,
+    },
+    GiveUp(GiveUpReason),
+}
+
+pub fn decide(policy: &Policy, operation: Operation, failed: &Failed) -> Decision {
+    if !failed.transient {
+        return Decision::GiveUp(GiveUpReason::NotTransient);
+    }
+    let Some(max_retries) = policy.retries(operation) else {
+        return Decision::GiveUp(GiveUpReason::NotRetried);
+    };
+    if failed.retries >= max_retries {
+        return Decision::GiveUp(GiveUpReason::Exhausted);
+    }
+    let (delay, source) = match failed.requested {
+        Some(requested) if requested > policy.max_retry_after => {
+            return Decision::GiveUp(GiveUpReason::RetryAfterTooLong);
+        }
+        Some(requested) if requested > failed.drawn => (requested, DelaySource::RetryAfter),
+        _ => (failed.drawn, DelaySource::Backoff),
+    };
+    if failed.left.is_some_and(|left| delay >= left) {
+        return Decision::GiveUp(GiveUpReason::Deadline);
+    }
+    Decision::Retry { delay, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn secs(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    const FAILED: Failed = Failed {
+        transient: true,
+        requested: None,
+        retries: 0,
+        left: Some(secs(90)),
+        drawn: secs(1),
+    };
+
+    #[test]
+    #[rustfmt::skip]
+    fn a_failure_is_retried_or_given_up_by_the_contract() {
+        use Decision::{GiveUp, Retry};
+        use GiveUpReason::*;
+        let backoff = |delay| Retry { delay, source: DelaySource::Backoff };
+        let requested = |delay| Retry { delay, source: DelaySource::RetryAfter };
+        let policy = Policy::default().max_retries(2).max_retry_after(secs(60));
+        for (case, failed, expected) in [
+            ("transient", FAILED, backoff(secs(1))),
+            ("last retry left", Failed { retries: 1, ..FAILED }, backoff(secs(1))),
+            ("no retry left", Failed { retries: 2, ..FAILED }, GiveUp(Exhausted)),
+            ("not transient", Failed { transient: false, ..FAILED }, GiveUp(NotTransient)),
+            ("not transient, none left", Failed { transient: false, retries: 2, ..FAILED }, GiveUp(NotTransient)),
+            ("zero delay", Failed { drawn: secs(0), ..FAILED }, backoff(secs(0))),
+            ("asked for more than drawn", Failed { requested: Some(secs(5)), ..FAILED }, requested(secs(5))),
+            ("asked for as much as drawn", Failed { requested: Some(secs(1)), ..FAILED }, backoff(secs(1))),
+            ("asked for less than drawn", Failed { requested: Some(secs(0)), ..FAILED }, backoff(secs(1))),
+            ("asked for the most", Failed { requested: Some(secs(60)), ..FAILED }, requested(secs(60))),
+            ("asked for too much", Failed { requested: Some(secs(61)), ..FAILED }, GiveUp(RetryAfterTooLong)),
+            ("asked for ever", Failed { requested: Some(Duration::MAX), ..FAILED }, GiveUp(RetryAfterTooLong)),
+            ("asked, but not transient", Failed { requested: Some(secs(5)), transient: false, ..FAILED }, GiveUp(NotTransient)),
+            ("short of the deadline", Failed { left: Some(secs(2)), ..FAILED }, backoff(secs(1))),
+            ("up to the deadline", Failed { left: Some(secs(1)), ..FAILED }, GiveUp(Deadline)),
+            ("no delay, at the deadline", Failed { left: Some(secs(0)), drawn: secs(0), ..FAILED }, GiveUp(Deadline)),
+            ("asked past the deadline", Failed { left: Some(secs(5)), requested: Some(secs(6)), ..FAILED }, GiveUp(Deadline)),
+            ("drawn for ever", Failed { drawn: Duration::MAX, ..FAILED }, GiveUp(Deadline)),
+            ("no deadline", Failed { left: None, drawn: Duration::MAX, ..FAILED }, backoff(Duration::MAX)),
+        ] {
+            assert_eq!(decide(&policy, Operation::ChatCompletion, &failed), expected, "{case}");
+        }
+        let outside = decide(&policy, Operation::Embedding, &FAILED);
+        assert_eq!(outside, GiveUp(NotRetried));
+    }
+
+    #[test]
+    fn every_number_of_retries_and_every_wait_is_legal() {
+        let policy = Policy::default()
+            .max_retries(u32::MAX)
+            .max_retry_after(Duration::MAX);
+        let failed = Failed {
+            retries: u32::MAX - 1,
+            requested: Some(Duration::MAX),
+            left: None,
+            ..FAILED
+        };
+        let decision = decide(&policy, Operation::ChatCompletion, &failed);
+        assert!(matches!(
+            decision,
+            Decision::Retry {
+                delay: Duration::MAX,
+                ..
+            }
+        ));
+    }
+}

@@ -1,0 +1,208 @@
+//! The state of a call between its polls, besides the step that it is at.
+
+use super::{
+    Engine,
+    decision::{Decision, Failed, decide},
+};
+use crate::{
+    event::{Event, GiveUpReason},
+    failure::Failure,
+    limits::Payment,
+    policy::{Operation, Policy},
+    timer::{Instant, SharedTimer, Timer, Wait},
+};
+use std::time::Duration;
+
+pub struct Progress<'e, 'm, T> {
+    engine: &'e Engine<T>,
+    policy: &'e Policy,
+    operation: Operation,
+    model: Option<&'m str>,
+
+    /// The start of the call, if an observer or a deadline needs it.
+    began: Option<Instant>,
+
+    deadline: Option<Instant>,
+
+    /// The retries that have started.
+    retries: u32,
+
+    /// What the last retry has cost.
+    paid: u32,
+
+    /// Whether the timeout of this attempt is the time left before the deadline.
+    capped_by_deadline: bool,
+}
+
+impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
+    pub fn new(
+        engine: &'e Engine<T>,
+        policy: &'e Policy,
+        operation: Operation,
+        model: Option<&'m str>,
+    ) -> Self {
+        Self {
+            engine,
+            policy,
+            operation,
+            model,
+            began: None,
+            deadline: None,
+            retries: 0,
+            paid: 0,
+            capped_by_deadline: false,
+        }
+    }
+
+    /// Starts the call.
+    #[inline]
+    pub fn begin(&mut self) {
+        let deadline = self.policy.call_deadline();
+        if self.engine.hooks.observer.is_some() || deadline.is_some() {
+            let now = self.now();
+            self.began = Some(now);
+            self.deadline = deadline.and_then(|deadline| now.checked_add(deadline));
+        }
+    }
+
+    /// Starts a retry and spends its cost. If the deadline has passed, tells that
+    /// the call gave up instead, and returns false.
+    pub fn resume(&mut self, error: &dyn Failure, payment: Option<Payment<'e>>) -> bool {
+        if self.left().is_some_and(|left| left.is_zero()) {
+            drop(payment);
+            self.gave_up(error, self.elapsed(), GiveUpReason::Deadline);
+            return false;
+        }
+        self.paid = payment.map_or(0, Payment::spend);
+        self.retries += 1;
+        true
+    }
+
+    /// The timeout of an attempt that was found pending now.
+    #[inline(always)]
+    pub fn timeout(&mut self) -> Wait<T, &'e SharedTimer<T>> {
+        let timeout = self.policy.attempt_timeout(self.operation);
+        let left = self.left();
+        self.capped_by_deadline =
+            left.is_some_and(|left| timeout.is_none_or(|timeout| left <= timeout));
+        self.wait(if self.capped_by_deadline {
+            left
+        } else {
+            timeout
+        })
+    }
+
+    #[inline(always)]
+    pub fn wait(&self, duration: Option<Duration>) -> Wait<T, &'e SharedTimer<T>> {
+        Wait::new(&*self.engine.timer, duration)
+    }
+
+    #[inline]
+    pub fn succeeded(&self) {
+        if let Some(budget) = &self.engine.budget {
+            budget.give(if self.retries == 0 { 1 } else { self.paid });
+        }
+        self.engine.hooks.tell(|| Event::Success {
+            operation: self.operation,
+            model: self.model,
+            attempt: self.attempt(),
+            elapsed: self.elapsed(),
+        });
+    }
+
+    /// The delay before the next attempt and the cost of that, or `None` to return
+    /// the error.
+    #[cold]
+    pub fn failed(
+        &self,
+        error: &dyn Failure,
+        timed_out: bool,
+    ) -> Option<(Duration, Option<Payment<'e>>)> {
+        let elapsed = self.elapsed();
+        let throttled = error.is_throttled();
+        let decision = self.decide(error, throttled, timed_out);
+        let (decision, payment) = self.pay(decision, throttled);
+        match decision {
+            Decision::Retry { delay, source } => {
+                self.engine.hooks.tell(|| Event::Retry {
+                    operation: self.operation,
+                    model: self.model,
+                    attempt: self.attempt(),
+                    delay,
+                    elapsed,
+                    error,
+                    source,
+                });
+                Some((delay, payment))
+            }
+            Decision::GiveUp(reason) => {
+                self.gave_up(error, elapsed, reason);
+                None
+            }
+        }
+    }
+
+    fn decide(&self, error: &dyn Failure, throttled: bool, timed_out: bool) -> Decision {
+        let Engine { hooks, entropy, .. } = self.engine;
+        let transient = hooks.is_transient(error);
+        let mut random = entropy.rng();
+        let failed = Failed {
+            transient,
+            // It may be read from a long body, so only if it matters.
+            requested: transient.then(|| hooks.requested_delay(error)).flatten(),
+            retries: self.retries,
+            left: match timed_out && self.capped_by_deadline {
+                true => Some(Duration::ZERO),
+                false => self.left(),
+            },
+            drawn: self
+                .policy
+                .backoff_after(throttled)
+                .draw(self.retries, &mut random),
+        };
+        decide(self.policy, self.operation, &failed)
+    }
+
+    /// Pays for a retry if there is a budget, which may refuse it.
+    fn pay(&self, decision: Decision, throttled: bool) -> (Decision, Option<Payment<'e>>) {
+        match (&decision, &self.engine.budget) {
+            (Decision::Retry { .. }, Some(budget)) => match budget.pay(throttled) {
+                Some(payment) => (decision, Some(payment)),
+                None => (Decision::GiveUp(GiveUpReason::Budget), None),
+            },
+            _ => (decision, None),
+        }
+    }
+
+    fn gave_up(&self, error: &dyn Failure, elapsed: Duration, reason: GiveUpReason) {
+        self.engine.hooks.tell(|| Event::GaveUp {
+            operation: self.operation,
+            model: self.model,
+            attempt: self.attempt(),
+            elapsed,
+            error,
+            reason,
+        });
+    }
+
+    /// The number of the current attempt.
+    fn attempt(&self) -> u32 {
+        self.retries.saturating_add(1)
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.began.map_or(Duration::ZERO, |began| {
+            self.now().saturating_duration_since(began)
+        })
+    }
+
+    /// The time left before the deadline.
+    fn left(&self) -> Option<Duration> {
+        let deadline = self.deadline?;
+        Some(deadline.saturating_duration_since(self.now()))
+    }
+
+    fn now(&self) -> Instant {
+        self.engine.timer.timer().now()
+    }
+}

@@ -1,0 +1,5 @@
+//! Limits that calls share.
+
+mod budget;
+
+pub use budget::{Payment, RetryBudget};

@@ -1,0 +1,343 @@
+//! Many waits behind one sleep.
+//!
+//! A call that pends needs a timeout and nearly always does not use it: the answer
+//! comes first. A fresh sleep of a timer crate for each call costs more than the
+//! rest of the call: an allocation, and a wake of the thread or reactor that keeps
+//! the timers. One sleep for the earliest of many deadlines serves them all. And
+//! because the calls of a wrapper have few distinct timeouts, the deadlines of each
+//! length pass in the order in which they were set, so keeping them in order costs
+//! next to nothing.
+//!
+//! # How it works
+//!
+//! * A [`SharedWait`] adds its deadline to the [`List`], with the waker of its task,
+//!   when it is first polled. Later polls check whether the deadline has expired, or
+//!   has passed by the timer's clock, and update the waker. Dropping the wait
+//!   removes the deadline.
+//! * The *armed* deadline is the one that the shared sleep is for. Adding an earlier
+//!   one, or one while nothing is armed, calls [`SharedTimer::drive`].
+//! * The sleep is polled with a waker of its own, the alarm, which calls `drive`
+//!   again on whichever thread the timer wakes it.
+//! * `drive` removes all deadlines that are due, wakes their tasks, and makes the
+//!   next sleep for the earliest remaining one.
+//!
+//! A deadline that is removed before its time leaves the sleep as it is. The sleep
+//! ends early for the others, `drive` finds nothing due and makes the next one: one
+//! sleep per timeout, not one per call. If the list is empty by then, nothing is
+//! armed any more. So a sleep may outlast the last call by up to a timeout; it keeps
+//! nothing alive and wakes nobody.
+//!
+//! # Why it is correct
+//!
+//! 1. *No deadline is forgotten.* While no thread is driving, the armed deadline is
+//!    not later than the earliest in the list: adding an earlier one calls `drive`,
+//!    and `drive` does not end before it has armed the earliest one, under the
+//!    list's lock. If the timer panics, nothing is armed, and the next deadline that
+//!    is added drives for all.
+//! 2. *No wake is lost.* Every call of `drive` is counted first. The driving thread
+//!    ends only by resetting the count from the value it had when it last looked, so
+//!    it looks again after every call.
+//! 3. *No deadline expires early.* It is compared with the timer's clock, or with
+//!    the armed deadline when the sleep for that has ended.
+//! 4. *No user code runs under the list's lock.* Wakers are cloned, woken and
+//!    dropped outside of it, so they may make, poll and drop calls. The lock on the
+//!    sleep belongs to the driving thread: the next one waits for it at most while
+//!    the last one returns. A waker that panics affects no other call, and nothing
+//!    unwinds into the timer crate, whose thread would end.
+//! 5. *Nothing is kept alive.* The alarm refers to the timer weakly: when the last
+//!    wrapper and stream are gone, so is the sleep.
+
+mod list;
+
+use super::{Instant, Timer};
+use list::{Key, List, State};
+use std::{
+    borrow::Borrow,
+    marker::PhantomData,
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::{Arc, PoisonError, Weak},
+    task::{Context, Poll, Wake, Waker},
+};
+use sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
+
+/// Replaced by loom's under the model checker.
+mod sync {
+    #[cfg(not(all(test, crabllm_retry_model)))]
+    pub use std::sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    #[cfg(all(test, crabllm_retry_model))]
+    pub use loom::sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    };
+}
+
+/// The timer of a wrapper, with the deadlines of its calls and open streams.
+pub struct SharedTimer<T> {
+    timer: T,
+    waiting: Mutex<Waiting>,
+
+    /// The sleep for the armed deadline.
+    sleep: Mutex<Option<SharedSleep>>,
+
+    /// Calls of `drive` since the current driver started; 0 while idle.
+    drives: AtomicUsize,
+
+    /// The waker of the sleep.
+    alarm: Waker,
+}
+
+type SharedSleep = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+struct Waiting {
+    list: List,
+
+    /// The deadline that the sleep is for.
+    armed: Option<Instant>,
+}
+
+impl<T: Timer> SharedTimer<T> {
+    pub fn new(timer: T) -> Arc<Self> {
+        Arc::new_cyclic(|shared: &Weak<Self>| Self {
+            timer,
+            waiting: Mutex::new(Waiting {
+                list: List::new(),
+                armed: None,
+            }),
+            sleep: Mutex::new(None),
+            drives: AtomicUsize::new(0),
+            alarm: Waker::from(Arc::new(Alarm(shared.clone()))),
+        })
+    }
+
+    pub fn timer(&self) -> &T {
+        &self.timer
+    }
+
+    /// Adds a deadline, and arms it if it is the earliest. Its key is stored before
+    /// the timer, which may panic, is asked for a sleep.
+    #[inline]
+    fn add(&self, key: &mut Option<Key>, deadline: Instant, waker: Waker) {
+        let mut waiting = self.lock();
+        *key = waiting.list.add(deadline, waker);
+        let earlier = waiting.armed.is_none_or(|armed| deadline < armed);
+        drop(waiting);
+        if earlier {
+            self.drive();
+        }
+    }
+
+    /// Checks whether a deadline has expired; if not, `waker` is to be woken.
+    #[cold]
+    fn poll(&self, key: &Key, waker: &Waker) -> Poll<()> {
+        let state = self.lock().list.state(key, waker);
+        match state {
+            State::Expired => Poll::Ready(()),
+            State::Waiting => Poll::Pending,
+            State::WaitingWithAnotherWaker => {
+                let waker = waker.clone();
+                let replaced = self.lock().list.replace_waker(key, waker);
+                // It may have expired in between, and woken the other one.
+                match replaced {
+                    Ok(_old) => Poll::Pending,
+                    Err(_unused) => Poll::Ready(()),
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn remove(&self, key: Key) {
+        let waker = self.lock().list.remove(key);
+        drop(waker);
+    }
+
+    /// Wakes expired waits and arms the earliest remaining deadline, unless another
+    /// thread is driving: then that one looks again.
+    #[cold]
+    fn drive(&self) {
+        let mut drives = self.drives.fetch_add(1, Ordering::AcqRel) + 1;
+        if drives > 1 {
+            return;
+        }
+        let mut driver = Driver {
+            shared: self,
+            sleep: self.sleep.lock().unwrap_or_else(PoisonError::into_inner),
+            done: false,
+        };
+        loop {
+            while let Some(deadline) = self.wake_expired(&mut driver.sleep) {
+                self.arm(&mut driver.sleep, deadline);
+            }
+            // Done, unless `drive` was called meanwhile.
+            match self
+                .drives
+                .compare_exchange(drives, 0, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => {
+                    driver.done = true;
+                    return;
+                }
+                Err(more) => drives = more,
+            }
+        }
+    }
+
+    /// Wakes expired waits. Returns the earliest remaining deadline if the sleep is
+    /// not for that one yet.
+    fn wake_expired(&self, sleep: &mut Option<SharedSleep>) -> Option<Instant> {
+        let mut cx = Context::from_waker(&self.alarm);
+        let over = sleep
+            .as_mut()
+            .is_some_and(|sleep| sleep.as_mut().poll(&mut cx).is_ready());
+        if over {
+            *sleep = None;
+        }
+        let mut now = self.timer.now();
+        loop {
+            let mut waiting = self.lock();
+            if over && let Some(armed) = waiting.armed.take() {
+                now = now.max(armed);
+            }
+            match waiting.list.expire(now) {
+                Some(waker) => {
+                    drop(waiting);
+                    contain_panics(|| waker.wake());
+                }
+                None => {
+                    let earliest = waiting.list.earliest()?;
+                    let earlier = waiting.armed.is_none_or(|armed| earliest < armed);
+                    return earlier.then_some(earliest);
+                }
+            }
+        }
+    }
+
+    /// Makes the sleep for a deadline, unless that has passed by now.
+    fn arm(&self, sleep: &mut Option<SharedSleep>, deadline: Instant) {
+        let duration = deadline.saturating_duration_since(self.timer.now());
+        if duration.is_zero() {
+            return;
+        }
+        let next = Box::pin(self.timer.sleep(duration));
+        let old = sleep.replace(next);
+        self.lock().armed = Some(deadline);
+        drop(old);
+    }
+
+    #[inline]
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Resets the driver if the timer panics.
+struct Driver<'a, T: Timer> {
+    shared: &'a SharedTimer<T>,
+    sleep: MutexGuard<'a, Option<SharedSleep>>,
+    done: bool,
+}
+
+impl<T: Timer> Drop for Driver<'_, T> {
+    fn drop(&mut self) {
+        if !self.done {
+            *self.sleep = None;
+            self.shared.lock().armed = None;
+            self.shared.drives.store(0, Ordering::Release);
+        }
+    }
+}
+
+/// Drives the timer when its sleep is over.
+struct Alarm<T>(Weak<SharedTimer<T>>);
+
+impl<T: Timer> Wake for Alarm<T> {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        contain_panics(|| {
+            if let Some(shared) = self.0.upgrade() {
+                shared.drive();
+            }
+        });
+    }
+}
+
+/// Runs foreign code and lets no panic out, neither its own nor one of dropping the
+/// panic's payload.
+fn contain_panics(f: impl FnOnce()) {
+    let Err(payload) = catch_unwind(AssertUnwindSafe(f)) else {
+        return;
+    };
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        mem::forget(second);
+    }
+}
+
+/// A wait for a deadline, which enters the list when it is first polled. `S` is a
+/// reference for an attempt or a delay, and an `Arc` for an open stream.
+pub struct SharedWait<T: Timer, S: Borrow<SharedTimer<T>> = Arc<SharedTimer<T>>> {
+    shared: S,
+    deadline: Instant,
+
+    /// `None` before the first poll.
+    key: Option<Key>,
+
+    timer: PhantomData<fn() -> T>,
+}
+
+impl<T: Timer, S: Borrow<SharedTimer<T>>> SharedWait<T, S> {
+    pub fn new(shared: S, deadline: Instant) -> Self {
+        Self {
+            shared,
+            deadline,
+            key: None,
+            timer: PhantomData,
+        }
+    }
+}
+
+impl<T: Timer, S: Borrow<SharedTimer<T>> + Unpin> Future for SharedWait<T, S> {
+    type Output = ();
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let shared: &SharedTimer<T> = this.shared.borrow();
+        let Some(key) = &this.key else {
+            shared.add(&mut this.key, this.deadline, cx.waker().clone());
+            return Poll::Pending;
+        };
+        match shared.poll(key, cx.waker()) {
+            // The thread that should have woken this task may be held up.
+            Poll::Pending if shared.timer.now() < this.deadline => Poll::Pending,
+            _ => Poll::Ready(()),
+        }
+    }
+}
+
+impl<T: Timer, S: Borrow<SharedTimer<T>>> Drop for SharedWait<T, S> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take() {
+            self.shared.borrow().remove(key);
+        }
+    }
+}
+
+#[cfg(all(test, crabllm_retry_model))]
+mod model;
+#[cfg(all(
+    test,
+    not(crabllm_retry_model),
+    feature = "futures-timer",
+    feature = "test-util"
+))]
+mod tests;
