@@ -122,9 +122,11 @@ impl<T: Timer> SharedTimer<T> {
     /// Adds a deadline, and arms it if it is the earliest. Its key is stored before
     /// the timer, which may panic, is asked for a sleep.
     #[inline]
-    fn add(&self, key: &mut Option<Key>, deadline: Instant, waker: Waker) {
+    fn add(&self, state: &mut WaitState, deadline: Instant, waker: Waker) {
         let mut waiting = self.lock();
-        *key = waiting.list.add(deadline, waker);
+        if let Some(key) = waiting.list.add(deadline, waker) {
+            *state = WaitState::Added(key);
+        }
         let earlier = waiting.armed.is_none_or(|armed| deadline < armed);
         drop(waiting);
         if earlier {
@@ -136,23 +138,28 @@ impl<T: Timer> SharedTimer<T> {
     #[cold]
     fn poll(&self, key: &Key, waker: &Waker) -> Poll<()> {
         let state = self.lock().list.state(key, waker);
-        match state {
-            State::Expired => Poll::Ready(()),
-            State::Waiting => Poll::Pending,
-            State::WaitingWithAnotherWaker => {
+        let deadline = match state {
+            State::Expired => return Poll::Ready(()),
+            State::Waiting(deadline) => deadline,
+            State::WaitingWithAnotherWaker(deadline) => {
                 let waker = waker.clone();
                 let replaced = self.lock().list.replace_waker(key, waker);
                 // It may have expired in between, and woken the other one.
                 match replaced {
-                    Ok(_old) => Poll::Pending,
-                    Err(_unused) => Poll::Ready(()),
+                    Ok(_old) => deadline,
+                    Err(_unused) => return Poll::Ready(()),
                 }
             }
+        };
+        // The thread that should have woken this task may be held up.
+        match self.timer.now() < deadline {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
         }
     }
 
     #[inline]
-    fn remove(&self, key: Key) {
+    fn remove(&self, key: &Key) {
         let waker = self.lock().list.remove(key);
         drop(waker);
     }
@@ -285,20 +292,23 @@ fn contain_panics(f: impl FnOnce()) {
 /// reference for an attempt or a delay, and an `Arc` for an open stream.
 pub struct SharedWait<T: Timer, S: Borrow<SharedTimer<T>> = Arc<SharedTimer<T>>> {
     shared: S,
-    deadline: Instant,
-
-    /// `None` before the first poll.
-    key: Option<Key>,
-
+    state: WaitState,
     timer: PhantomData<fn() -> T>,
+}
+
+enum WaitState {
+    /// Not polled yet.
+    New(Instant),
+
+    /// In the list, or expired.
+    Added(Key),
 }
 
 impl<T: Timer, S: Borrow<SharedTimer<T>>> SharedWait<T, S> {
     pub fn new(shared: S, deadline: Instant) -> Self {
         Self {
             shared,
-            deadline,
-            key: None,
+            state: WaitState::New(deadline),
             timer: PhantomData,
         }
     }
@@ -311,14 +321,12 @@ impl<T: Timer, S: Borrow<SharedTimer<T>> + Unpin> Future for SharedWait<T, S> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         let shared: &SharedTimer<T> = this.shared.borrow();
-        let Some(key) = &this.key else {
-            shared.add(&mut this.key, this.deadline, cx.waker().clone());
-            return Poll::Pending;
-        };
-        match shared.poll(key, cx.waker()) {
-            // The thread that should have woken this task may be held up.
-            Poll::Pending if shared.timer.now() < this.deadline => Poll::Pending,
-            _ => Poll::Ready(()),
+        match &this.state {
+            WaitState::Added(key) => shared.poll(key, cx.waker()),
+            &WaitState::New(deadline) => {
+                shared.add(&mut this.state, deadline, cx.waker().clone());
+                Poll::Pending
+            }
         }
     }
 }
@@ -326,7 +334,7 @@ impl<T: Timer, S: Borrow<SharedTimer<T>> + Unpin> Future for SharedWait<T, S> {
 impl<T: Timer, S: Borrow<SharedTimer<T>>> Drop for SharedWait<T, S> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(key) = self.key.take() {
+        if let WaitState::Added(key) = &self.state {
             self.shared.borrow().remove(key);
         }
     }

@@ -74,8 +74,8 @@ pub struct Key(Position);
 #[derive(Debug, PartialEq)]
 pub enum State {
     Expired,
-    Waiting,
-    WaitingWithAnotherWaker,
+    Waiting(Instant),
+    WaitingWithAnotherWaker(Instant),
 }
 
 impl List {
@@ -125,11 +125,14 @@ impl List {
         self.unlink(position)
     }
 
-    /// The state of an entry for the owner of `waker`.
+    /// The state of an entry for the owner of `waker`, with its deadline.
     pub fn state(&self, key: &Key, waker: &Waker) -> State {
-        match self.get(key.0).and_then(|entry| entry.waker.as_ref()) {
-            Some(known) if known.will_wake(waker) => State::Waiting,
-            Some(_) => State::WaitingWithAnotherWaker,
+        let Some(entry) = self.get(key.0) else {
+            return State::Expired;
+        };
+        match &entry.waker {
+            Some(known) if known.will_wake(waker) => State::Waiting(entry.deadline),
+            Some(_) => State::WaitingWithAnotherWaker(entry.deadline),
             None => State::Expired,
         }
     }
@@ -145,7 +148,7 @@ impl List {
 
     /// Removes an entry, expired or not, and returns its waker.
     #[inline]
-    pub fn remove(&mut self, Key(position): Key) -> Option<Waker> {
+    pub fn remove(&mut self, &Key(position): &Key) -> Option<Waker> {
         let waker = self.unlink(position);
         let free = mem::replace(&mut self.free, position);
         if let Some(entry) = self.get_mut(position) {
@@ -328,7 +331,7 @@ mod tests {
         assert_eq!(list.overflow.len(), 6 - CHAINS);
         assert_eq!(order(&list), nanos.map(at).collect::<Vec<_>>());
         assert_eq!(list.earliest(), Some(at(10)));
-        list.remove(keys.remove(5));
+        list.remove(&keys.remove(5));
         assert_eq!(list.earliest(), Some(at(11)));
         assert!(list.expire(at(11)).is_some());
         assert!(list.overflow.is_empty());
@@ -367,7 +370,7 @@ mod tests {
                     }
                     Step::Remove(index) if !entries.is_empty() => {
                         let (nanos, key) = entries.swap_remove(index % entries.len());
-                        prop_assert_eq!(list.remove(key).is_some(), nanos > expired);
+                        prop_assert_eq!(list.remove(&key).is_some(), nanos > expired);
                     }
                     Step::Remove(_) => {}
                     Step::Expire(later) => expired += later,
@@ -402,7 +405,10 @@ mod tests {
         assert!(list.expire(at(2)).is_some());
         assert!(list.expire(at(2)).is_none());
         let found = keys.each_ref().map(|key| list.state(key, &noop_waker()));
-        assert_eq!(found, [State::Waiting, State::Expired, State::Expired]);
+        assert_eq!(
+            found,
+            [State::Waiting(at(3)), State::Expired, State::Expired]
+        );
         assert_eq!(order(&list), [3].map(at));
     }
 
@@ -414,7 +420,7 @@ mod tests {
                 .map(|nanos| insert(&mut list, nanos, noop_waker()))
                 .collect();
             for key in keys {
-                list.remove(key);
+                list.remove(&key);
             }
             list.entries.capacity()
         };
@@ -432,7 +438,7 @@ mod tests {
         let _kept = insert(&mut list, 0, noop_waker());
         for nanos in 1..1000 {
             let key = insert(&mut list, nanos, noop_waker());
-            list.remove(key);
+            list.remove(&key);
         }
         assert_eq!(list.entries.len(), 2);
     }
@@ -442,8 +448,11 @@ mod tests {
         let mut list = List::new();
         let [(first, first_count), (second, second_count)] = [new_count_waker(), new_count_waker()];
         let key = insert(&mut list, 1, first.clone());
-        assert_eq!(list.state(&key, &first), State::Waiting);
-        assert_eq!(list.state(&key, &second), State::WaitingWithAnotherWaker);
+        assert_eq!(list.state(&key, &first), State::Waiting(at(1)));
+        assert_eq!(
+            list.state(&key, &second),
+            State::WaitingWithAnotherWaker(at(1))
+        );
         let stale = list.replace_waker(&key, second.clone());
         assert!(stale.is_ok_and(|stale| stale.will_wake(&first)));
         list.expire(at(1)).unwrap().wake();

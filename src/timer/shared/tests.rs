@@ -167,7 +167,7 @@ fn deadlines_of_other_lengths_come_in_between() {
     for elapsed in 1..=5 {
         timer.clock.advance(SECOND);
         let over = |wait: &SharedWait<_>| {
-            let Some(key) = &wait.key else {
+            let WaitState::Added(key) = &wait.state else {
                 return false;
             };
             shared.lock().list.state(key, Waker::noop()) == State::Expired
