@@ -13,15 +13,15 @@ pub use hooks::Hooks;
 use crate::{
     failure::Failure,
     limits::{Payment, RetryBudget},
-    policy::{Operation, Policies, Policy},
+    policy::{Operation, Policies},
     timer::{SharedTimer, Timer, Wait},
 };
 use attempt::Attempt;
-use futures::{future::Either, ready, stream::BoxStream};
+use futures::{FutureExt, future::Either, ready, stream::BoxStream};
 use pin_project_lite::pin_project;
 use progress::Progress;
 use std::{
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
 };
@@ -72,24 +72,26 @@ impl<T: Timer> Engine<T> {
     }
 
     /// Calls `start` for each attempt, until one succeeds or the call gives up.
-    pub fn call<O, E: Failure, F>(
-        &self,
+    pub fn call<'e, 'm, S, F, O, E: Failure>(
+        &'e self,
         operation: Operation,
-        model: Option<&str>,
-        start: impl FnMut() -> F,
-    ) -> impl Future<Output = Result<O, E>>
+        model: Option<&'m str>,
+        start: S,
+    ) -> Call<'e, 'm, T, S, F, E>
     where
+        S: FnMut() -> F,
         F: Future<Output = Result<O, E>>,
     {
-        self.attempts(self.policies.of(model), operation, model, start)
+        let policy = self.policies.of(model);
+        Call {
+            progress: Progress::new(self, policy, operation, model),
+            start,
+            step: Step::Start,
+        }
     }
 
     /// Opens a stream as [`call`](Self::call) does, and limits its silence.
     /// `timeout` makes the item of a stream that was silent for too long.
-    #[expect(
-        clippy::manual_async_fn,
-        reason = "an async fn keeps its arguments twice"
-    )]
     pub fn open<I, S, E, F>(
         &self,
         operation: Operation,
@@ -103,30 +105,13 @@ impl<T: Timer> Engine<T> {
         E: Failure,
         F: Future<Output = Result<BoxStream<'static, Result<I, S>>, E>>,
     {
-        async move {
-            let policy = self.policies.of(model);
-            let items = self.attempts(policy, operation, model, start).await?;
-            let limited = IdleLimited::new(self, policy, operation, model, timeout, items);
+        let opening = async move {
+            let mut call = pin!(self.call(operation, model, start));
+            let items = call.as_mut().await?;
+            let limited = IdleLimited::new(&call.progress, timeout, items);
             Ok(Box::pin(limited) as BoxStream<'static, _>)
-        }
-    }
-
-    fn attempts<'e, 'm, S, F, O, E>(
-        &'e self,
-        policy: &'e Policy,
-        operation: Operation,
-        model: Option<&'m str>,
-        start: S,
-    ) -> Call<'e, 'm, T, S, F, E>
-    where
-        S: FnMut() -> F,
-        F: Future<Output = Result<O, E>>,
-    {
-        Call {
-            progress: Progress::new(self, policy, operation, model),
-            start,
-            step: Step::Start,
-        }
+        };
+        opening.fuse()
     }
 }
 
@@ -135,7 +120,7 @@ pin_project! {
     ///
     /// It is written out rather than an `async` block, which would keep twice as
     /// much for each call and move each answer more often.
-    struct Call<'e, 'm, T: Timer, S, F, E> {
+    pub struct Call<'e, 'm, T: Timer, S, F, E> {
         progress: Progress<'e, 'm, T>,
         start: S,
 

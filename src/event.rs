@@ -17,13 +17,30 @@ use std::{fmt, time::Duration};
 /// delay ends too late for the deadline never starts, and the call ends with
 /// `GaveUp`. Attempts are counted from 1. `elapsed` is the time since the call's
 /// first poll, by the wrapper's timer. `model` is the one that the request or its
-/// raw body names; `models` has none.
+/// raw body names; `models` has none. The methods tell the same of every event.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
+    /// An attempt starts.
+    #[non_exhaustive]
+    Attempt {
+        /// The number of the call.
+        call: u64,
+        /// The method that was called.
+        operation: Operation,
+        /// The model that was asked.
+        model: Option<&'a str>,
+        /// The attempt that starts.
+        attempt: u32,
+        /// The time since the call began.
+        elapsed: Duration,
+    },
+
     /// An attempt failed, and another one follows after `delay`.
     #[non_exhaustive]
     Retry {
+        /// The number of the call.
+        call: u64,
         /// The method that was called.
         operation: Operation,
         /// The model that was asked.
@@ -43,6 +60,8 @@ pub enum Event<'a> {
     /// The call succeeded. For a stream: it is open.
     #[non_exhaustive]
     Success {
+        /// The number of the call.
+        call: u64,
         /// The method that was called.
         operation: Operation,
         /// The model that was asked.
@@ -56,6 +75,8 @@ pub enum Event<'a> {
     /// The call failed with `error`.
     #[non_exhaustive]
     GaveUp {
+        /// The number of the call.
+        call: u64,
         /// The method that was called.
         operation: Operation,
         /// The model that was asked.
@@ -73,13 +94,60 @@ pub enum Event<'a> {
     /// An open stream was silent for too long and was ended with a timeout.
     #[non_exhaustive]
     StreamStalled {
+        /// The number of the call.
+        call: u64,
         /// The method that opened the stream.
         operation: Operation,
         /// The model that was asked.
         model: Option<&'a str>,
+        /// The attempt that opened the stream.
+        attempt: u32,
+        /// The time since the call began.
+        elapsed: Duration,
         /// The limit that the silence exceeded.
         idle: Duration,
     },
+}
+
+/// Reads a field that all variants have.
+macro_rules! field {
+    ($event:expr, $field:ident) => {
+        match $event {
+            Event::Attempt { $field, .. }
+            | Event::Retry { $field, .. }
+            | Event::Success { $field, .. }
+            | Event::GaveUp { $field, .. }
+            | Event::StreamStalled { $field, .. } => *$field,
+        }
+    };
+}
+
+impl<'a> Event<'a> {
+    /// The number of the call, unique among the calls of one wrapper and its clones.
+    /// Calls are counted only while somebody observes.
+    pub fn call(&self) -> u64 {
+        field!(self, call)
+    }
+
+    /// The method that was called.
+    pub fn operation(&self) -> Operation {
+        field!(self, operation)
+    }
+
+    /// The model that was asked, `None` if the call names none.
+    pub fn model(&self) -> Option<&'a str> {
+        field!(self, model)
+    }
+
+    /// The attempt that the event is about, counted from 1.
+    pub fn attempt(&self) -> u32 {
+        field!(self, attempt)
+    }
+
+    /// The time since the call's first poll, by the wrapper's timer.
+    pub fn elapsed(&self) -> Duration {
+        field!(self, elapsed)
+    }
 }
 
 /// Where the delay before a retry comes from.

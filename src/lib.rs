@@ -32,7 +32,8 @@
 //! # A tour
 //!
 //! * [`Retrying`] is the wrapper. It implements the `Provider` trait of each enabled
-//!   `crabllm-core` release for any inner provider that does.
+//!   `crabllm-core` release for any inner provider that does, and serves other clients
+//!   with [`Retrying::call`] and [`Retrying::open`].
 //! * [`Policy`] sets the number of retries, the limits of time and
 //!   [which operations](Operations) are retried; [`Backoff`] and [`Jitter`] set the
 //!   delays. A [`RetryBudget`], shared by many calls, keeps retries from adding to an
@@ -77,8 +78,9 @@
 //! # Implementation
 //!
 //! A call is one future: attempts, the delays between them, and one pure function
-//! that decides about each failure. Adapters, one for each release of `crabllm-core`,
-//! hand every method to that loop, which knows neither `crabllm-core` nor a runtime.
+//! that decides about each failure. That loop knows neither `crabllm-core` nor a
+//! runtime. The methods of `Provider`, which come from one table of releases, and
+//! [`Retrying::call`] hand it what to attempt.
 //!
 //! If the timer [allows it](Timer::is_shareable), as `FuturesTimer` and `AsyncIoTimer`
 //! do, all calls and open streams of a wrapper and its clones share one sleep of the
@@ -97,15 +99,15 @@
 //! where [`Instant`] comes from there. `FuturesTimer` uses the page's timers, which
 //! count whole milliseconds and may end early; it rounds up, goes by the clock, and
 //! waits again until its time. Providers must be `Send` there too: wrap values that
-//! are not in `send_wrapper`'s `SendWrapper`. The features `async-io` and
-//! `crabllm-core-0_0_25` do not compile there.
+//! are not in `send_wrapper`'s `SendWrapper`. The features `async-io` and those of
+//! releases from 0.0.21 on do not compile there.
 //!
 //! # Features
 //!
 //! | feature | default | brings |
 //! | --- | --- | --- |
-//! | `crabllm-core-0_0_19` | yes | `Provider` of crabllm-core 0.0.19, the last release that does not depend on tokio |
-//! | `crabllm-core-0_0_25` | no | `Provider` of crabllm-core 0.0.25, the newest release in November 2026; it depends on tokio, which is compiled and never entered |
+//! | `crabllm-core-0_0_19` | yes | `Provider` of crabllm-core 0.0.19, the newest release that does not depend on tokio |
+//! | `crabllm-core-0_0_15` … `-0_0_18`, `-0_0_21` … `-0_0_25` | no | the same for each other release (there is no 0.0.20). From 0.0.21 on crabllm-core depends on tokio, which is compiled and never entered |
 //! | `futures-timer` | yes | `FuturesTimer` and `Retrying::new` |
 //! | `async-io` | no | `AsyncIoTimer`: the timers of the reactor that smol and async-std already run |
 //! | `serde` | no | `Policy`, `Backoff`, `Jitter` and `Operations` from a configuration file |
@@ -117,22 +119,17 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations, rust_2018_idioms)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
-// Without an adapter nothing calls the engine.
-#![cfg_attr(
-    not(any(feature = "crabllm-core-0_0_19", feature = "crabllm-core-0_0_25")),
-    allow(dead_code)
-)]
 
 mod call;
 #[cfg(feature = "serde")]
 mod config;
 mod event;
 mod failure;
-#[cfg(any(feature = "crabllm-core-0_0_19", feature = "crabllm-core-0_0_25"))]
+#[cfg(feature = "_provider")]
 pub mod hints;
 mod limits;
 mod policy;
-#[cfg(any(feature = "crabllm-core-0_0_19", feature = "crabllm-core-0_0_25"))]
+#[cfg(feature = "_provider")]
 mod provider;
 mod retrying;
 #[cfg(feature = "test-util")]
@@ -148,14 +145,12 @@ pub use policy::{Backoff, Jitter, NotRetryable, Operation, Operations, Policy};
 pub use retrying::Retrying;
 #[cfg(feature = "async-io")]
 pub use timer::{AsyncIoSleep, AsyncIoTimer};
+pub use timer::{FnSleep, Instant, Timer};
 #[cfg(feature = "futures-timer")]
 pub use timer::{FuturesSleep, FuturesTimer};
-pub use timer::{Instant, Timer};
 
-#[cfg(feature = "crabllm-core-0_0_19")]
-pub use crabllm_core_0_0_19;
-#[cfg(feature = "crabllm-core-0_0_25")]
-pub use crabllm_core_0_0_25;
+#[cfg(feature = "_provider")]
+pub use provider::exports::*;
 
 /// Tests the code in the README.
 #[cfg(all(

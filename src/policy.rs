@@ -131,6 +131,7 @@ impl Default for Policy {
 
 impl Policy {
     /// The default, changed by the values of a configuration, in seconds.
+    #[cfg(feature = "_provider")]
     pub(crate) fn configured(
         max_retries: Option<u32>,
         timeout: Option<u64>,
@@ -241,13 +242,18 @@ impl Policy {
     /// The most retries of a call, `None` if the operation is not retried.
     #[inline]
     pub(crate) fn retries(&self, operation: Operation) -> Option<u32> {
-        self.retry.contains(operation).then_some(self.max_retries)
+        self.is_retried(operation).then_some(self.max_retries)
     }
 
     #[inline]
     pub(crate) fn attempt_timeout(&self, operation: Operation) -> Option<Duration> {
-        let timed = operation.is_always_timed() || self.retry.contains(operation);
+        let timed = operation.is_always_timed() || self.is_retried(operation);
         limit(self.timeout).filter(|_| timed)
+    }
+
+    #[inline]
+    fn is_retried(&self, operation: Operation) -> bool {
+        matches!(operation, Operation::Other(_)) || self.retry.contains(operation)
     }
 
     #[inline]
@@ -314,6 +320,7 @@ mod tests {
                 (None, Some(30)),
             ),
             (Embedding, (None, None), (Some(7), Some(30))),
+            (Other("lookup"), (Some(7), Some(30)), (Some(7), Some(30))),
         ] {
             for (policy, expected) in [(&default, by_default), (&all, on_request)] {
                 let timeout = policy.attempt_timeout(operation);

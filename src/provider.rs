@@ -1,18 +1,208 @@
-//! The `Provider` trait of each supported `crabllm-core` release: one adapter for
-//! each release, which hands every method to the engine.
+//! `Provider` of each enabled release of crabllm-core, for [`Retrying`].
 
-#[cfg(feature = "crabllm-core-0_0_19")]
-mod crabllm_core_0_0_19;
-#[cfg(feature = "crabllm-core-0_0_25")]
-mod crabllm_core_0_0_25;
+mod table;
 
-use crate::{failure::Failure, policy::Operation, retrying::Retrying, timer::Timer};
-use futures::stream::BoxStream;
+pub(crate) use table::{methods, releases, types};
+
+use crate::{
+    failure::Failure,
+    policy::{Operation, Policy},
+    retrying::Retrying,
+    timer::Timer,
+};
+use bytes::Bytes;
 use serde::Deserialize;
+use std::{io, time::Duration};
 
-/// The parts of the adapters' methods.
+/// Implements the trait of a release.
+macro_rules! release {
+    ($release:ident $feature:literal $methods:ident $errors:ident $types:ident) => {
+        #[cfg(feature = $feature)]
+        mod $release {
+            use super::*;
+            use crate::retrying::Retrying;
+
+            types! { $release $types }
+            failure! { $errors }
+            methods! { $methods provider }
+        }
+    };
+}
+
+/// Implements `Provider`. A default body would hide the inner provider's method, so
+/// every one is forwarded.
+macro_rules! provider {
+    (
+        [$($flag:ident)*]
+        $($kind:ident $operation:ident $method:ident($($argument:ident: $type:ty),*) -> $answer:ty, $model:expr;)*
+    ) => {
+        #[deny(clippy::missing_trait_methods)]
+        impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
+            $(method! { $kind $operation $method($($argument: $type),*) -> $answer, $model })*
+
+            $(
+                fn $flag(&self) -> bool {
+                    self.inner.$flag()
+                }
+            )*
+        }
+    };
+}
+
+/// One method of the trait, by its kind.
+macro_rules! method {
+    (call $operation:ident $method:ident($($argument:ident: $type:ty),*) -> $answer:ty, $model:expr) => {
+        fn $method(&self, $($argument: $type),*) -> impl Future<Output = Result<$answer, Error>> + Send {
+            self.call(Operation::$operation, $model, move |p| P::$method(p, $($argument),*))
+        }
+    };
+    (open $operation:ident $method:ident($($argument:ident: $type:ty),*) -> $item:ty, $model:expr) => {
+        fn $method(
+            &self, $($argument: $type),*
+        ) -> impl Future<Output = Result<BoxStream<'static, Result<$item, Error>>, Error>> + Send {
+            self.open_with(Operation::$operation, $model, Error::timeout, move |p| P::$method(p, $($argument),*))
+        }
+    };
+    (raw_call $operation:ident $method:ident($model:ident: $name:ty, $body:ident: $bytes:ty) -> $answer:ty, $named:expr) => {
+        fn $method(&self, $model: $name, $body: $bytes) -> impl Future<Output = Result<$answer, Error>> + Send {
+            self.call(Operation::$operation, $named, move |p| P::$method(p, $model, $body.clone()))
+        }
+    };
+    (raw_call $operation:ident $method:ident($body:ident: $bytes:ty) -> $answer:ty, $named:expr) => {
+        fn $method(&self, $body: $bytes) -> impl Future<Output = Result<$answer, Error>> + Send {
+            let call = async move {
+                let model = self.model_in(&$body);
+                let attempt = |p| P::$method(p, $body.clone());
+                self.call(Operation::$operation, model.as_deref(), attempt).await
+            };
+            futures::FutureExt::fuse(call)
+        }
+    };
+    (raw_open $operation:ident $method:ident($model:ident: $name:ty, $body:ident: $bytes:ty) -> $item:ty, $named:expr) => {
+        fn $method(&self, $model: $name, $body: $bytes) -> impl Future<Output = Result<ByteStream, Error>> + Send {
+            let attempt = move |p| P::$method(p, $model, $body.clone());
+            self.open_with(Operation::$operation, $named, byte_timeout::<Error>, attempt)
+        }
+    };
+    (raw_open $operation:ident $method:ident($body:ident: $bytes:ty) -> $item:ty, $named:expr) => {
+        fn $method(&self, $body: $bytes) -> impl Future<Output = Result<ByteStream, Error>> + Send {
+            let opening = async move {
+                let model = self.model_in(&$body);
+                let attempt = |p| P::$method(p, $body.clone());
+                self.open_with(Operation::$operation, model.as_deref(), byte_timeout::<Error>, attempt).await
+            };
+            futures::FutureExt::fuse(opening)
+        }
+    };
+    // Never retried, because `Operations` cannot contain it.
+    (passthrough $operation:ident $method:ident($model:ident: $name:ty, $body:ident: $stream:ty) -> $item:ty, $named:expr) => {
+        fn $method(&self, $model: $name, mut $body: $stream) -> impl Future<Output = Result<ByteStream, Error>> + Send {
+            let mut take = move || std::mem::replace(&mut $body, Box::pin(futures::stream::empty()));
+            let attempt = move |p| P::$method(p, $model, take());
+            self.open_with(Operation::$operation, $named, byte_timeout::<Error>, attempt)
+        }
+    };
+}
+
+/// Implements `Failure`, and `Policy` from the release's configuration.
+macro_rules! failure {
+    (internal) => {
+        failure! { |_error| None, |error| matches!(error, Error::Internal(text) if says_not_implemented(text)), |_config| None }
+    };
+    (internal_and_retry_after) => {
+        failure! { |error| error.retry_after(), |error| matches!(error, Error::Internal(text) if says_not_implemented(text)), |config| config.retry_deadline }
+    };
+    (typed) => {
+        failure! { |error| error.retry_after(), |error| matches!(error, Error::Unsupported(_)), |config| config.retry_deadline }
+    };
+    (|$hinting:ident| $retry_after:expr, |$missing:ident| $not_implemented:expr, |$config:ident| $deadline:expr) => {
+        impl Failure for Error {
+            fn timeout() -> Self {
+                Self::Timeout
+            }
+
+            fn is_transient(&self) -> bool {
+                self.is_transient()
+            }
+
+            fn is_timeout(&self) -> bool {
+                matches!(self, Self::Timeout)
+            }
+
+            fn is_not_implemented(&self) -> bool {
+                let $missing = self;
+                $not_implemented
+            }
+
+            fn status(&self) -> Option<u16> {
+                match self {
+                    Self::Provider { status, .. } => Some(*status),
+                    _ => None,
+                }
+            }
+
+            fn body(&self) -> Option<&str> {
+                match self {
+                    Self::Provider { body, .. } => Some(body),
+                    _ => None,
+                }
+            }
+
+            fn retry_after(&self) -> Option<Duration> {
+                let $hinting = self;
+                $retry_after
+            }
+        }
+
+        /// The values of the configuration, or else the defaults. A timeout or a
+        /// deadline of zero is none.
+        ///
+        /// `retry_deadline`, in the releases that have it, becomes the
+        /// [deadline](Policy::deadline), which is stricter: in crabllm-core no attempt
+        /// begins after it, here none continues either. If it is not set there is none
+        /// here, and one of 15 seconds there.
+        impl From<&ProviderConfig> for Policy {
+            fn from($config: &ProviderConfig) -> Self {
+                Self::configured($config.max_retries, $config.timeout, $deadline)
+            }
+        }
+    };
+}
+
+releases! { release }
+
+/// The releases themselves, for users.
+pub mod exports {
+    use super::*;
+
+    macro_rules! export {
+        ($release:ident $feature:literal $($column:ident)*) => {
+            #[cfg(feature = $feature)]
+            pub use ::$release;
+        };
+    }
+
+    releases! { export }
+}
+
+/// Recognises the text of `Error::not_implemented` up to 0.0.21, which has no variant
+/// for it.
+#[allow(dead_code, reason = "later releases have a variant")]
+fn says_not_implemented(text: &str) -> bool {
+    text.strip_prefix("provider method '")
+        .and_then(|rest| rest.strip_suffix("' not implemented"))
+        .is_some_and(|method| !method.contains('\''))
+}
+
+/// The timeout of a stream of bytes, whose errors are those of I/O.
+#[allow(dead_code, reason = "earlier releases have no such streams")]
+fn byte_timeout<E: Failure>() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, E::timeout())
+}
+
 impl<P, T: Timer> Retrying<P, T> {
     /// The model that a raw body names, if an observer or a policy needs it.
+    #[allow(dead_code, reason = "0.0.15 has no raw bodies")]
     fn model_in(&self, raw_body: &[u8]) -> Option<String> {
         #[derive(Deserialize)]
         struct Named {
@@ -22,36 +212,5 @@ impl<P, T: Timer> Retrying<P, T> {
             self.engine.hooks.observer.is_some() || !self.engine.policies.by_model.is_empty();
         let named: Named = needed.then(|| serde_json::from_slice(raw_body).ok())??;
         Some(named.model)
-    }
-
-    /// Makes a call; `attempt` starts each attempt on the inner provider.
-    fn call<'a, 'm, O, E: Failure, F>(
-        &'a self,
-        operation: Operation,
-        model: impl Into<Option<&'m str>>,
-        mut attempt: impl FnMut(&'a P) -> F,
-    ) -> impl Future<Output = Result<O, E>>
-    where
-        F: Future<Output = Result<O, E>>,
-    {
-        let attempt = move || attempt(&self.inner);
-        self.engine.call(operation, model.into(), attempt)
-    }
-
-    /// Opens a stream; `timeout` makes the item that ends a silent one.
-    fn open<'a, 'm, I, S, E: Failure, F>(
-        &'a self,
-        operation: Operation,
-        model: impl Into<Option<&'m str>>,
-        timeout: fn() -> S,
-        mut attempt: impl FnMut(&'a P) -> F,
-    ) -> impl Future<Output = Result<BoxStream<'static, Result<I, S>>, E>>
-    where
-        I: Send + 'static,
-        S: Send + 'static,
-        F: Future<Output = Result<BoxStream<'static, Result<I, S>>, E>>,
-    {
-        let attempt = move || attempt(&self.inner);
-        self.engine.open(operation, model.into(), timeout, attempt)
     }
 }

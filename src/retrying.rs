@@ -7,9 +7,10 @@ use crate::{
     event::Event,
     failure::Failure,
     limits::RetryBudget,
-    policy::{Backoff, Operations, Policy},
+    policy::{Backoff, Operation, Operations, Policy},
     timer::Timer,
 };
+use futures::stream::BoxStream;
 use std::{fmt, mem, sync::Arc, time::Duration};
 
 /// A provider that retries the transient failures of another one and limits the
@@ -64,6 +65,99 @@ impl<P, T: Timer> Retrying<P, T> {
             inner,
             engine: Engine::new(timer),
         }
+    }
+
+    /// Makes a call of any client: `attempt` starts each attempt on the inner value,
+    /// until one succeeds or the call gives up.
+    ///
+    /// The same loop serves the methods of `Provider`. Name an operation of your own
+    /// with [`Operation::Other`]; it is always retried. `model` chooses the policy, if
+    /// [`policy_for`](Self::policy_for) has one for it, and is shown in events. A
+    /// future that is polled again after its end stays pending.
+    ///
+    /// ```
+    /// # #[cfg(feature = "futures-timer")] {
+    /// use crabllm_retry::{Failure, Operation, Retrying};
+    /// use std::{error::Error, fmt, sync::atomic::{AtomicU32, Ordering}};
+    ///
+    /// #[derive(Debug)]
+    /// enum LookupError { Timeout, Busy }
+    /// # impl fmt::Display for LookupError {
+    /// #     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { write!(f, "{self:?}") }
+    /// # }
+    /// # impl Error for LookupError {}
+    ///
+    /// impl Failure for LookupError {
+    ///     fn timeout() -> Self { Self::Timeout }
+    ///     fn is_transient(&self) -> bool { true }
+    /// }
+    ///
+    /// /// Busy twice, then it answers.
+    /// struct Index(AtomicU32);
+    ///
+    /// impl Index {
+    ///     async fn lookup(&self, word: &str) -> Result<usize, LookupError> {
+    ///         match self.0.fetch_add(1, Ordering::Relaxed) {
+    ///             0 | 1 => Err(LookupError::Busy),
+    ///             _ => Ok(word.len()),
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let index = Retrying::new(Index(AtomicU32::new(0)));
+    /// let call = index.call(Operation::Other("lookup"), None, |index| index.lookup("retry"));
+    /// assert_eq!(futures::executor::block_on(call).unwrap(), 5);
+    /// # }
+    /// ```
+    pub fn call<'a, O, E: Failure, F>(
+        &'a self,
+        operation: Operation,
+        model: Option<&str>,
+        mut attempt: impl FnMut(&'a P) -> F,
+    ) -> impl Future<Output = Result<O, E>>
+    where
+        F: Future<Output = Result<O, E>>,
+    {
+        let attempt = move || attempt(&self.inner);
+        self.engine.call(operation, model, attempt)
+    }
+
+    /// Opens a stream of any client, as [`call`](Self::call) makes a call. The silence
+    /// of the open stream is limited by [`Policy::stream_idle`].
+    ///
+    /// `is_content` tells which items are part of an answer; it is not used yet.
+    pub fn open<'a, I, E, F>(
+        &'a self,
+        operation: Operation,
+        model: Option<&str>,
+        is_content: fn(&I) -> bool,
+        attempt: impl FnMut(&'a P) -> F,
+    ) -> impl Future<Output = Result<BoxStream<'static, Result<I, E>>, E>>
+    where
+        I: Send + 'static,
+        E: Failure,
+        F: Future<Output = Result<BoxStream<'static, Result<I, E>>, E>>,
+    {
+        let _ = is_content;
+        self.open_with(operation, model, E::timeout, attempt)
+    }
+
+    /// Opens a stream whose items may have errors of another type than the opening;
+    /// `timeout` makes the item that ends a silent one.
+    pub(crate) fn open_with<'a, I, S, E: Failure, F>(
+        &'a self,
+        operation: Operation,
+        model: Option<&str>,
+        timeout: fn() -> S,
+        mut attempt: impl FnMut(&'a P) -> F,
+    ) -> impl Future<Output = Result<BoxStream<'static, Result<I, S>>, E>>
+    where
+        I: Send + 'static,
+        S: Send + 'static,
+        F: Future<Output = Result<BoxStream<'static, Result<I, S>>, E>>,
+    {
+        let attempt = move || attempt(&self.inner);
+        self.engine.open(operation, model, timeout, attempt)
     }
 }
 

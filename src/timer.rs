@@ -14,7 +14,13 @@ pub use futures_timer::{FuturesSleep, FuturesTimer};
 pub use shared::SharedTimer;
 pub use wait::Wait;
 
-use std::{sync::Arc, time::Duration};
+use pin_project_lite::pin_project;
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 /// A point in time: [`std::time::Instant`], or in a browser, which lacks that
 /// clock, the one of the `web-time` crate.
@@ -26,8 +32,8 @@ pub use web_time::Instant;
 
 /// A source of sleeps, and the clock that they follow.
 ///
-/// Every `Fn(Duration) -> impl Future<Output = ()>` is a timer, so the sleep of
-/// any runtime is one closure away:
+/// Every `Fn(Duration) -> impl Future` is a timer, whatever the future returns, so the
+/// sleep of any runtime is one function away, such as `smol::Timer::after`:
 ///
 /// ```no_run
 /// # #[cfg(feature = "crabllm-core-0_0_19")]
@@ -84,12 +90,32 @@ pub trait Timer: Send + Sync + 'static {
 impl<F, S> Timer for F
 where
     F: Fn(Duration) -> S + Send + Sync + 'static,
-    S: Future<Output = ()> + Send + 'static,
+    S: Future + Send + 'static,
 {
-    type Sleep = S;
+    type Sleep = FnSleep<S>;
 
-    fn sleep(&self, duration: Duration) -> S {
-        self(duration)
+    fn sleep(&self, duration: Duration) -> FnSleep<S> {
+        let sleep = self(duration);
+        FnSleep { sleep }
+    }
+}
+
+pin_project! {
+    /// A sleep of a function that is a [`Timer`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct FnSleep<S> {
+        #[pin]
+        sleep: S,
+    }
+}
+
+impl<S: Future> Future for FnSleep<S> {
+    type Output = ();
+
+    /// Drops the output of the function's future.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.project().sleep.poll(cx).map(drop)
     }
 }
 

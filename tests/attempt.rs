@@ -11,7 +11,7 @@ mod common;
 
 use common::{SECOND, Scene, Sleeps, block_on, plain, poll_once, request};
 use crabllm_retry::{
-    Instant, Operations, Retrying, Timer,
+    Event, Instant, Operations, Retrying, Timer,
     crabllm_core_0_0_19::{Error, Provider},
     test_util::{Scripted, Step, VirtualTimer},
 };
@@ -110,7 +110,11 @@ fn a_timed_out_attempt_and_its_timer_are_gone_before_anyone_is_asked_or_told() {
                     by_retry_after();
                     None
                 })
-                .observe(move |_| by_observer())
+                .observe(move |event| {
+                    if matches!(event, Event::GaveUp { .. }) {
+                        by_observer();
+                    }
+                })
         });
         let request = request();
         let mut call = pin!(scene.retrying.chat_completion(&request));

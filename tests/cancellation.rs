@@ -209,13 +209,18 @@ fn a_waker_that_panics_harms_no_timer() {
 }
 
 #[test]
-fn a_call_that_is_polled_after_its_end_makes_no_other_attempt() {
+fn a_call_that_is_polled_after_its_end_stays_pending_and_makes_no_other_attempt() {
+    fn stays_pending<T>(call: impl Future<Output = T>) {
+        let mut call = pin!(call);
+        assert!(poll_once(&mut call).is_ready());
+        assert!(poll_once(&mut call).is_pending());
+    }
     let scene = Scene::by_hand([]);
-    let request = request();
-    let mut call = pin!(scene.retrying.chat_completion(&request));
-    assert!(poll_once(&mut call).is_ready());
-    assert!(poll_once(&mut call).is_pending());
-    assert_eq!(scene.attempts(), 1);
+    stays_pending(scene.retrying.chat_completion(&request()));
+    stays_pending(scene.retrying.chat_completion_stream(&request()));
+    stays_pending(scene.retrying.chat_completion_raw("m", "{}".into()));
+    stays_pending(scene.retrying.anthropic_messages_raw("{}".into()));
+    assert_eq!(scene.attempts(), 4);
 }
 
 #[test]
@@ -278,7 +283,8 @@ fn assert_furnished<T: Timer>(
     assert_eq!(retrying.get_ref().attempts().len(), 2);
     assert_eq!(sleeps.asked(), [SECOND]);
     assert_eq!(budget.available(), 100 - 14);
-    assert_eq!(told.load(Ordering::Relaxed), 2);
+    // Two attempts, the retry and the end.
+    assert_eq!(told.load(Ordering::Relaxed), 4);
 }
 
 #[test]
@@ -364,7 +370,7 @@ fn everything_can_be_sent_and_shared() {
 
 #[test]
 fn a_wrapper_can_be_shown_whatever_its_timer() {
-    let retrying = Retrying::with_timer(Scene::new([]).scripted, |_| std::future::pending());
+    let retrying = Retrying::with_timer(Scene::new([]).scripted, |_| std::future::pending::<()>());
     let shown = format!("{retrying:?}");
     assert!(shown.contains("max_retries: 2"), "{shown}");
 }

@@ -29,6 +29,9 @@ fn told(scene: Scene) -> Vec<String> {
 
 fn line(event: &Event<'_>) -> String {
     match *event {
+        Event::Attempt {
+            attempt, elapsed, ..
+        } => format!("{elapsed:?}: {attempt} starts"),
         Event::Retry {
             attempt,
             delay,
@@ -52,8 +55,8 @@ fn line(event: &Event<'_>) -> String {
 }
 
 #[test]
-fn a_success_at_once_is_one_event() {
-    assert_eq!(told(Scene::new([])), ["0ns: 1 succeeded"]);
+fn a_success_at_once_is_a_start_and_an_end() {
+    assert_eq!(told(Scene::new([])), ["0ns: 1 starts", "0ns: 1 succeeded"]);
 }
 
 #[test]
@@ -65,8 +68,11 @@ fn each_retry_is_told_with_its_delay_and_the_time_so_far() {
     assert_eq!(
         told(scene),
         [
+            "0ns: 1 starts",
             "30s: 1 failed (request timed out), Backoff 1s",
+            "31s: 2 starts",
             "32s: 2 failed (provider error (HTTP 503): busy), Backoff 2s",
+            "34s: 3 starts",
             "34s: 3 succeeded",
         ]
     );
@@ -82,8 +88,11 @@ fn a_delay_that_the_server_chose_is_told_as_such() {
     assert_eq!(
         told(scene),
         [
+            "0ns: 1 starts",
             "0ns: 1 failed (provider error (HTTP 429): ), RetryAfter 2s",
+            "2s: 2 starts",
             "2s: 2 failed (provider error (HTTP 429): ), Backoff 2s",
+            "4s: 3 starts",
             "4s: 3 succeeded",
         ]
     );
@@ -93,8 +102,8 @@ fn a_delay_that_the_server_chose_is_told_as_such() {
 fn giving_up_is_told_with_the_reason() {
     for (scene, reason) in given_up() {
         let told = told(scene);
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert!(told[0].ends_with(&format!(", {reason:?}")), "{told:?}");
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[1].ends_with(&format!(", {reason:?}")), "{told:?}");
     }
 }
 
@@ -107,7 +116,7 @@ fn observers_are_told_in_the_order_in_which_they_were_added() {
             .observe(move |_| second.lock().unwrap().push("second"))
     });
     block_on(scene.retrying.chat_completion(&request())).unwrap();
-    assert_eq!(*log.lock().unwrap(), ["first", "second"]);
+    assert_eq!(*log.lock().unwrap(), ["first", "second"].repeat(2));
 }
 
 #[test]

@@ -328,7 +328,7 @@ mod deadline {
         // Asked for a sleep in its first poll, it spends five seconds there.
         let slow = move |_| {
             thinking.advance(5 * SECOND);
-            std::future::pending()
+            std::future::pending::<()>()
         };
         let provider = Scripted::new(slow, [Step::ok().after(SECOND)]);
         let retrying =

@@ -15,6 +15,7 @@ use std::{
     fmt,
     sync::{Arc, Mutex},
 };
+use tracing::Level;
 use tracing::field::{Field, Visit};
 use tracing_subscriber::{
     layer::{Context, Layer, SubscriberExt},
@@ -23,15 +24,21 @@ use tracing_subscriber::{
 
 /// Writes down each event: a line for its level, target and message, and one
 /// for each of its fields.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<String>>>);
+#[derive(Clone)]
+struct Lines {
+    lines: Arc<Mutex<Vec<String>>>,
+    most_verbose: Level,
+}
 
 impl<S: tracing::Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let metadata = event.metadata();
-        let mut lines = self.0.lock().unwrap();
+        if *metadata.level() > self.most_verbose {
+            return;
+        }
+        let mut lines = self.lines.lock().unwrap();
         lines.push(format!(
             "{} {}: {}",
             metadata.level(),
@@ -58,19 +65,51 @@ impl Visit for Fields {
     }
 }
 
-/// What is traced of the calls that are made within.
-fn traced(scene: Scene, calls: impl FnOnce(&common::Wrapper)) -> Vec<String> {
-    let lines = Lines::default();
+/// The traces of the calls that are made within, up to a level.
+fn traced_up_to(
+    most_verbose: Level,
+    scene: Scene,
+    calls: impl FnOnce(&common::Wrapper),
+) -> Vec<String> {
+    let lines = Lines {
+        lines: Arc::default(),
+        most_verbose,
+    };
     let scene = scene.set(|r| r.observe(trace));
     tracing::subscriber::with_default(registry().with(lines.clone()), || calls(&scene.retrying));
-    lines.0.lock().unwrap().clone()
+    let lines = lines.lines.lock().unwrap();
+    lines.clone()
 }
 
-/// What is traced of one call.
+/// The traces of calls, but for the starts of attempts.
+fn traced(scene: Scene, calls: impl FnOnce(&common::Wrapper)) -> Vec<String> {
+    traced_up_to(Level::DEBUG, scene, calls)
+}
+
+/// The traces of one call, but for the starts of attempts.
 fn traced_chat(scene: Scene) -> Vec<String> {
     traced(scene, |retrying| {
         let _ = block_on(retrying.chat_completion(&request()));
     })
+}
+
+#[test]
+fn the_start_of_an_attempt_is_traced() {
+    let traced = traced_up_to(Level::TRACE, Scene::new([]), |retrying| {
+        let _ = block_on(retrying.chat_completion(&request()));
+    });
+    assert_eq!(
+        traced[..6],
+        [
+            "TRACE crabllm_retry: attempt starts",
+            r#"  gen_ai.operation.name = "chat""#,
+            r#"  gen_ai.request.model = "m""#,
+            r#"  crabllm_retry.method = "chat_completion""#,
+            "  crabllm_retry.attempt = 1",
+            "  crabllm_retry.elapsed = 0.0",
+        ]
+    );
+    assert_eq!(traced[6], "DEBUG crabllm_retry: call succeeded");
 }
 
 #[test]
@@ -207,6 +246,8 @@ fn a_stalled_stream_is_a_warning() {
             r#"  gen_ai.request.model = "m""#,
             r#"  error.type = "timeout""#,
             r#"  crabllm_retry.method = "chat_completion_stream""#,
+            "  crabllm_retry.attempt = 1",
+            "  crabllm_retry.elapsed = 90.0",
             "  crabllm_retry.idle = 90.0",
         ]
     );

@@ -1,7 +1,14 @@
 //! User callbacks.
 
 use crate::{event::Event, failure::Failure};
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 type RetryIf = dyn Fn(&dyn Failure) -> bool + Send + Sync;
 type RetryAfter = dyn Fn(&dyn Failure) -> Option<Duration> + Send + Sync;
@@ -12,6 +19,9 @@ pub struct Hooks {
     pub retry_if: Option<Arc<RetryIf>>,
     pub retry_after: Option<Arc<RetryAfter>>,
     pub observer: Option<Arc<Observer>>,
+
+    /// The calls that were observed, of this wrapper and its clones.
+    calls: Arc<AtomicU64>,
 }
 
 impl Hooks {
@@ -32,6 +42,15 @@ impl Hooks {
             .as_ref()
             .and_then(|retry_after| retry_after(error))
             .or_else(|| error.retry_after())
+    }
+
+    /// The number of a call that starts; 0 if nobody observes.
+    #[inline]
+    pub fn number_call(&self) -> u64 {
+        match self.observer {
+            Some(_) => self.calls.fetch_add(1, Ordering::Relaxed) + 1,
+            None => 0,
+        }
     }
 
     /// Adds an observer, which is called after the earlier ones.

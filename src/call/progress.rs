@@ -14,15 +14,16 @@ use crate::{
 use std::time::Duration;
 
 pub struct Progress<'e, 'm, T> {
-    engine: &'e Engine<T>,
-    policy: &'e Policy,
-    operation: Operation,
-    model: Option<&'m str>,
+    pub engine: &'e Engine<T>,
+    pub policy: &'e Policy,
+    pub operation: Operation,
+    pub model: Option<&'m str>,
+
+    /// The number of the call, if somebody observes.
+    pub call: u64,
 
     /// The start of the call, if an observer or a deadline needs it.
-    began: Option<Instant>,
-
-    deadline: Option<Instant>,
+    pub began: Option<Instant>,
 
     /// The retries that have started.
     retries: u32,
@@ -46,22 +47,22 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
             policy,
             operation,
             model,
+            call: 0,
             began: None,
-            deadline: None,
             retries: 0,
             paid: 0,
             capped_by_deadline: false,
         }
     }
 
-    /// Starts the call.
+    /// Starts the call and its first attempt.
     #[inline]
     pub fn begin(&mut self) {
         let deadline = self.policy.call_deadline();
         if self.engine.hooks.observer.is_some() || deadline.is_some() {
-            let now = self.now();
-            self.began = Some(now);
-            self.deadline = deadline.and_then(|deadline| now.checked_add(deadline));
+            self.began = Some(self.now());
+            self.call = self.engine.hooks.number_call();
+            self.attempt_starts(self.attempt());
         }
     }
 
@@ -73,9 +74,20 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
             self.gave_up(error, self.elapsed(), GiveUpReason::Deadline);
             return false;
         }
+        self.attempt_starts(self.attempt().saturating_add(1));
         self.paid = payment.map_or(0, Payment::spend);
         self.retries += 1;
         true
+    }
+
+    fn attempt_starts(&self, attempt: u32) {
+        self.engine.hooks.tell(|| Event::Attempt {
+            call: self.call,
+            operation: self.operation,
+            model: self.model,
+            attempt,
+            elapsed: self.elapsed(),
+        });
     }
 
     /// The timeout of an attempt that was found pending now.
@@ -103,6 +115,7 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
             budget.give(if self.retries == 0 { 1 } else { self.paid });
         }
         self.engine.hooks.tell(|| Event::Success {
+            call: self.call,
             operation: self.operation,
             model: self.model,
             attempt: self.attempt(),
@@ -125,6 +138,7 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         match decision {
             Decision::Retry { delay, source } => {
                 self.engine.hooks.tell(|| Event::Retry {
+                    call: self.call,
                     operation: self.operation,
                     model: self.model,
                     attempt: self.attempt(),
@@ -176,6 +190,7 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
 
     fn gave_up(&self, error: &dyn Failure, elapsed: Duration, reason: GiveUpReason) {
         self.engine.hooks.tell(|| Event::GaveUp {
+            call: self.call,
             operation: self.operation,
             model: self.model,
             attempt: self.attempt(),
@@ -186,7 +201,7 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
     }
 
     /// The number of the current attempt.
-    fn attempt(&self) -> u32 {
+    pub fn attempt(&self) -> u32 {
         self.retries.saturating_add(1)
     }
 
@@ -197,9 +212,10 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
     }
 
     /// The time left before the deadline.
+    #[inline]
     fn left(&self) -> Option<Duration> {
-        let deadline = self.deadline?;
-        Some(deadline.saturating_duration_since(self.now()))
+        let deadline = self.policy.call_deadline()?;
+        Some(deadline.saturating_sub(self.elapsed()))
     }
 
     fn now(&self) -> Instant {

@@ -1,10 +1,10 @@
 //! An open stream whose silence is limited.
 
-use super::{Engine, Hooks};
+use super::{Engine, Hooks, progress::Progress};
 use crate::{
     event::Event,
-    policy::{Operation, Policy},
-    timer::{SharedTimer, Timer, Wait},
+    policy::Operation,
+    timer::{Instant, SharedTimer, Timer, Wait},
 };
 use futures::{Stream, ready, stream::BoxStream};
 use pin_project_lite::pin_project;
@@ -37,34 +37,58 @@ pin_project! {
         idle: Option<Duration>,
         timeout: fn() -> S,
 
-        // For the event of a stall; the model only if somebody observes.
-        operation: Operation,
-        model: Option<String>,
-        hooks: Hooks,
+        // For the event of a stall, if somebody observes.
+        observed: Option<Observed>,
     }
+}
+
+/// The call that opened a stream, and its observers.
+struct Observed {
+    call: u64,
+    operation: Operation,
+    model: Option<String>,
+    attempt: u32,
+    began: Option<Instant>,
+    hooks: Hooks,
 }
 
 impl<I, S, T: Timer> IdleLimited<I, S, T> {
     pub fn new(
-        engine: &Engine<T>,
-        policy: &Policy,
-        operation: Operation,
-        model: Option<&str>,
+        progress: &Progress<'_, '_, T>,
         timeout: fn() -> S,
         items: BoxStream<'static, Result<I, S>>,
     ) -> Self {
-        let observed = engine.hooks.observer.is_some();
+        let Engine { timer, hooks, .. } = progress.engine;
         Self {
             items: Some(items),
             wait: None,
             overdue: false,
-            timer: engine.timer.clone(),
-            idle: policy.idle_limit(),
+            timer: timer.clone(),
+            idle: progress.policy.idle_limit(),
             timeout,
-            operation,
-            model: model.filter(|_| observed).map(str::to_owned),
-            hooks: engine.hooks.clone(),
+            observed: hooks.observer.is_some().then(|| Observed {
+                call: progress.call,
+                operation: progress.operation,
+                model: progress.model.map(str::to_owned),
+                attempt: progress.attempt(),
+                began: progress.began,
+                hooks: hooks.clone(),
+            }),
         }
+    }
+}
+
+impl Observed {
+    fn stalled(&self, idle: Duration, now: Instant) {
+        let began = self.began.unwrap_or(now);
+        self.hooks.tell(|| Event::StreamStalled {
+            call: self.call,
+            operation: self.operation,
+            model: self.model.as_deref(),
+            attempt: self.attempt,
+            elapsed: now.saturating_duration_since(began),
+            idle,
+        });
     }
 }
 
@@ -102,11 +126,9 @@ impl<I, S, T: Timer> Stream for IdleLimited<I, S, T> {
         }
         this.wait.set(None);
         *this.items = None;
-        this.hooks.tell(|| Event::StreamStalled {
-            operation: *this.operation,
-            model: this.model.as_deref(),
-            idle,
-        });
+        if let Some(observed) = this.observed {
+            observed.stalled(idle, this.timer.timer().now());
+        }
         Poll::Ready(Some(Err((this.timeout)())))
     }
 }
@@ -116,6 +138,7 @@ mod tests {
     use super::*;
     use crate::{
         failure::{Failure, tests::Fake},
+        policy::Policy,
         test_util::VirtualTimer,
     };
     use futures::{FutureExt, StreamExt, stream};
@@ -128,14 +151,10 @@ mod tests {
             let once = stream::unfold(1, |left: u32| async move {
                 left.checked_sub(1).map(|left| (Ok(left), left))
             });
-            let mut items = IdleLimited::new(
-                &engine,
-                &Policy::default().stream_idle(idle),
-                Operation::ChatCompletionStream,
-                None,
-                Fake::timeout,
-                once.boxed(),
-            );
+            let policy = Policy::default().stream_idle(idle);
+            let operation = Operation::ChatCompletionStream;
+            let progress = Progress::new(&engine, &policy, operation, None);
+            let mut items = IdleLimited::new(&progress, Fake::timeout, once.boxed());
             assert!(matches!(items.next().now_or_never(), Some(Some(Ok(0)))));
             for _ in 0..3 {
                 assert!(matches!(items.next().now_or_never(), Some(None)));

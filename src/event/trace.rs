@@ -31,6 +31,7 @@ use std::{borrow::Cow, time::Duration};
 ///
 /// | event | level |
 /// | --- | --- |
+/// | `Attempt` | `TRACE` |
 /// | `Retry` | `WARN` |
 /// | `Success` of the first attempt | `DEBUG` |
 /// | `Success` of a later attempt | `INFO` |
@@ -57,7 +58,7 @@ use std::{borrow::Cow, time::Duration};
 /// | `http.response.status_code` | the HTTP status of the failed attempt |
 /// | `http.request.resend_count` | how often the request was sent again, if it was |
 /// | `crabllm_retry.method` | the method that was called |
-/// | `crabllm_retry.attempt` | the attempt that failed or succeeded, counted from 1 |
+/// | `crabllm_retry.attempt` | the attempt, counted from 1 |
 /// | `crabllm_retry.elapsed` | seconds since the call began |
 /// | `crabllm_retry.delay` | seconds until the next attempt |
 /// | `crabllm_retry.source` | where the delay comes from |
@@ -76,10 +77,10 @@ pub fn trace(event: &Event<'_>) {
                 error.type = fields.error_type().as_deref(),
                 exception.message = fields.error.map(tracing::field::display),
                 http.response.status_code = fields.error.and_then(Failure::status),
-                http.request.resend_count = fields.attempt.and_then(resend_count),
+                http.request.resend_count = resend_count(fields.attempt),
                 crabllm_retry.method = fields.operation.as_str(),
                 crabllm_retry.attempt = fields.attempt,
-                crabllm_retry.elapsed = fields.elapsed.as_ref().map(Duration::as_secs_f64),
+                crabllm_retry.elapsed = fields.elapsed.as_secs_f64(),
                 crabllm_retry.delay = fields.delay.as_ref().map(Duration::as_secs_f64),
                 crabllm_retry.source = fields.source.map(tracing::field::display),
                 crabllm_retry.reason = fields.reason.map(tracing::field::display),
@@ -90,6 +91,7 @@ pub fn trace(event: &Event<'_>) {
     }
 
     match event {
+        Event::Attempt { .. } => emit!(TRACE, "attempt starts"),
         Event::Retry { .. } => emit!(WARN, "attempt failed, another one follows"),
         Event::Success { attempt: 1, .. } => emit!(DEBUG, "call succeeded"),
         Event::Success { .. } => emit!(INFO, "call succeeded after retries"),
@@ -106,8 +108,8 @@ pub fn trace(event: &Event<'_>) {
 struct Fields<'a> {
     operation: Operation,
     model: Option<&'a str>,
-    attempt: Option<u32>,
-    elapsed: Option<Duration>,
+    attempt: u32,
+    elapsed: Duration,
     error: Option<&'a dyn Failure>,
     delay: Option<Duration>,
     source: Option<DelaySource>,
@@ -117,11 +119,11 @@ struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     fn of(event: &'a Event<'a>) -> Self {
-        let bare = |operation, model| Self {
-            operation,
-            model,
-            attempt: None,
-            elapsed: None,
+        let mut fields = Self {
+            operation: event.operation(),
+            model: event.model(),
+            attempt: event.attempt(),
+            elapsed: event.elapsed(),
             error: None,
             delay: None,
             source: None,
@@ -130,54 +132,23 @@ impl<'a> Fields<'a> {
         };
         match *event {
             Event::Retry {
-                operation,
-                model,
-                attempt,
+                error,
                 delay,
-                elapsed,
-                error,
                 source,
-            } => Self {
-                attempt: Some(attempt),
-                elapsed: Some(elapsed),
-                error: Some(error),
-                delay: Some(delay),
-                source: Some(source),
-                ..bare(operation, model)
-            },
-            Event::Success {
-                operation,
-                model,
-                attempt,
-                elapsed,
-            } => Self {
-                attempt: Some(attempt),
-                elapsed: Some(elapsed),
-                ..bare(operation, model)
-            },
-            Event::GaveUp {
-                operation,
-                model,
-                attempt,
-                elapsed,
-                error,
-                reason,
-            } => Self {
-                attempt: Some(attempt),
-                elapsed: Some(elapsed),
-                error: Some(error),
-                reason: Some(reason),
-                ..bare(operation, model)
-            },
-            Event::StreamStalled {
-                operation,
-                model,
-                idle,
-            } => Self {
-                idle: Some(idle),
-                ..bare(operation, model)
-            },
+                ..
+            } => {
+                fields.error = Some(error);
+                fields.delay = Some(delay);
+                fields.source = Some(source);
+            }
+            Event::GaveUp { error, reason, .. } => {
+                fields.error = Some(error);
+                fields.reason = Some(reason);
+            }
+            Event::StreamStalled { idle, .. } => fields.idle = Some(idle),
+            Event::Attempt { .. } | Event::Success { .. } => {}
         }
+        fields
     }
 
     /// The class of the error; a stalled stream is a timeout.
@@ -210,7 +181,8 @@ fn operation_name(operation: Operation) -> &'static str {
         Operation::ImageGeneration
         | Operation::AudioSpeech
         | Operation::AudioTranscription
-        | Operation::Models => operation.as_str(),
+        | Operation::Models
+        | Operation::Other(_) => operation.as_str(),
     }
 }
 

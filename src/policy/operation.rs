@@ -9,7 +9,7 @@ use std::{
 /// Declares [`Operation`] from the one list of methods.
 macro_rules! operations {
     ($($variant:ident = $method:literal,)*) => {
-        /// One method of the `Provider` trait.
+        /// One method of the `Provider` trait, or an operation of another client.
         ///
         /// The list covers all supported `crabllm-core` releases; older releases lack
         /// some of them.
@@ -17,12 +17,22 @@ macro_rules! operations {
         #[non_exhaustive]
         pub enum Operation {
             $(#[doc = concat!("The method `", $method, "`.")] $variant,)*
+
+            /// An operation of a client that is not a `Provider`, by its name. It is
+            /// timed and retried whatever the set of [`Operations`]; `max_retries(0)`
+            /// disables the retries.
+            Other(&'static str),
+        }
+
+        /// The position of each method in a set.
+        enum Position {
+            $($variant,)*
         }
 
         impl Operation {
             pub(crate) const EVERY: &[Self] = &[$(Self::$variant,)*];
 
-            /// The name of the method.
+            /// The name of the method, or of the other operation.
             ///
             /// ```
             /// use crabllm_retry::Operation;
@@ -31,6 +41,16 @@ macro_rules! operations {
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $method,)*
+                    Self::Other(name) => name,
+                }
+            }
+
+            /// Zero for an operation that is in no set.
+            #[inline]
+            const fn bit(self) -> u32 {
+                match self {
+                    $(Self::$variant => 1 << Position::$variant as u32,)*
+                    Self::Other(_) => 0,
                 }
             }
         }
@@ -61,12 +81,16 @@ operations! {
 }
 
 impl Operation {
-    /// Whether attempts have a timeout even if the operation is not retried: chats
-    /// and the opening of streams do, embeddings, images, audio and listings do not.
+    /// Whether attempts have a timeout even if the operation is not retried: all but
+    /// embeddings, images, audio and listings do.
     #[inline]
     pub(crate) fn is_always_timed(self) -> bool {
-        self == Self::ChatCompletionStreamPassthrough
-            || (Operations::CHAT | Operations::STREAMS).contains(self)
+        const IF_RETRIED: Operations = Operations::EMBEDDING
+            .union(Operations::IMAGE_GENERATION)
+            .union(Operations::AUDIO_SPEECH)
+            .union(Operations::AUDIO_TRANSCRIPTION)
+            .union(Operations::MODELS);
+        !IF_RETRIED.contains(self)
     }
 
     /// The operation whose method has this name.
@@ -74,11 +98,6 @@ impl Operation {
     pub(crate) fn named(method: &str) -> Option<Self> {
         let mut every = Self::EVERY.iter().copied();
         every.find(|operation| operation.as_str() == method)
-    }
-
-    #[inline]
-    const fn bit(self) -> u32 {
-        1 << self as u32
     }
 }
 
@@ -90,11 +109,11 @@ impl fmt::Display for Operation {
 
 /// A set of operations that can be retried.
 ///
-/// Sets are joined with `|`, or with [`union`](Self::union) in constants. Every
-/// [`Operation`] but one can be a member:
+/// Sets are joined with `|`, or with [`union`](Self::union) in constants. Two
+/// [`Operation`]s cannot be members, and converting them is an error:
 /// [`ChatCompletionStreamPassthrough`](Operation::ChatCompletionStreamPassthrough)
-/// consumes its body, so there is nothing left to send again. It has no constant
-/// here, and converting it is an error.
+/// consumes its body, so there is nothing left to send again; and
+/// [`Other`](Operation::Other) is always retried.
 ///
 /// ```
 /// use crabllm_retry::{Operation, Operations};
@@ -234,7 +253,7 @@ impl fmt::Debug for Operations {
     }
 }
 
-/// The operation consumes its request, so it cannot be retried.
+/// The operation cannot be in a set: it is never retried, or always.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotRetryable(Operation);
 
@@ -248,10 +267,16 @@ impl NotRetryable {
 impl fmt::Display for NotRetryable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(operation) = self;
-        write!(
-            f,
-            "{operation} cannot be retried: its body is consumed by the first attempt"
-        )
+        match operation {
+            Operation::Other(_) => write!(
+                f,
+                "{operation} is not a method of `Provider`: such calls are always retried"
+            ),
+            _ => write!(
+                f,
+                "{operation} cannot be retried: its body is consumed by the first attempt"
+            ),
+        }
     }
 }
 
@@ -279,6 +304,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn an_operation_of_another_client_is_in_no_set() {
+        let other = Operation::Other("lookup");
+        assert!(!Operations::ALL.contains(other) && other.is_always_timed());
+        assert!(Operations::ALL.iter().all(|operation| operation != other));
+        assert_eq!(
+            Operations::try_from(other).unwrap_err().to_string(),
+            "lookup is not a method of `Provider`: such calls are always retried"
+        );
     }
 
     #[test]

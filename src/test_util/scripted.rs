@@ -1,9 +1,7 @@
 //! A provider that follows a script.
 
-#[cfg(feature = "crabllm-core-0_0_19")]
-mod crabllm_core_0_0_19;
-#[cfg(feature = "crabllm-core-0_0_25")]
-mod crabllm_core_0_0_25;
+#[cfg(feature = "_provider")]
+mod provider;
 
 use crate::{
     policy::Operation,
@@ -226,22 +224,18 @@ impl<T: Timer> Scripted<T> {
         result
     }
 
-    /// Opens a stream; `item` makes its items.
-    async fn open<I, S, E>(
+    /// Opens a stream; `item` makes its items and `error` their errors.
+    async fn open<I: Send + 'static, S: Send + 'static>(
         &self,
         operation: Operation,
         item: fn() -> I,
-    ) -> Result<BoxStream<'static, Result<I, S>>, E>
-    where
-        I: Send + 'static,
-        S: From<ScriptedError> + Send + 'static,
-        E: From<ScriptedError>,
-    {
+        error: fn(ScriptedError) -> S,
+    ) -> Result<BoxStream<'static, Result<I, S>>, ScriptedError> {
         let steps = self.attempt(operation).await?.into_iter();
         let timer = self.timer.clone();
         let items = stream::unfold((steps, timer), move |(mut steps, timer)| async move {
             let result = steps.next()?.run(&*timer).await;
-            let item = result.map(|_| item()).map_err(S::from);
+            let item = result.map(|_| item()).map_err(error);
             Some((item, (steps, timer)))
         });
         Ok(Box::pin(items.fuse()))

@@ -314,7 +314,11 @@ impl<C: Clock, T: Timer + Clone> Stage<C, T> {
         let stage = self.clone();
         Retrying::with_timer(provider, self.timer.clone())
             .policy(self.policy())
-            .observe(move |event| stage.write(describe_event(event, C::UNIT)))
+            .observe(move |event| {
+                if !matches!(event, Event::Attempt { .. }) {
+                    stage.write(describe_event(event, C::UNIT));
+                }
+            })
     }
 
     fn write(&self, what: impl Into<String>) {

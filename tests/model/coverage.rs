@@ -232,7 +232,7 @@ impl<'a> Seen<'a> {
                     vec![format!("{reason:?}"), format!("{operation} fails")]
                 }
                 What::Success { .. } => vec![format!("{operation} succeeds")],
-                What::StreamStalled { .. } => vec![],
+                What::Attempt { .. } | What::StreamStalled { .. } => vec![],
             });
         let situations = SITUATIONS.iter().filter(|(_, arises)| arises(self));
         told.chain(situations.map(|(name, _)| name.to_string()))

@@ -8,7 +8,6 @@
 //! `MODEL_SEED` and `MODEL_CASES` choose other cases and more.
 
 #![cfg(feature = "test-util")]
-#![cfg(any(feature = "crabllm-core-0_0_19", feature = "crabllm-core-0_0_25"))]
 #![cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 
 #[path = "../common/methods/mod.rs"]
@@ -22,10 +21,7 @@ mod model;
 mod model_tests;
 mod run;
 
-#[cfg(feature = "crabllm-core-0_0_19")]
-mod crabllm_core_0_0_19;
-#[cfg(feature = "crabllm-core-0_0_25")]
-mod crabllm_core_0_0_25;
+mod releases;
 
 use case::{Case, cases};
 use crabllm_retry::{DelaySource, GiveUpReason};
@@ -71,7 +67,7 @@ fn wished(told: &What) -> Option<Duration> {
             ..
         } => Some(Duration::MAX),
         What::Retry { .. } | What::GaveUp { .. } => Some(Duration::ZERO),
-        What::Success { .. } | What::StreamStalled { .. } => None,
+        What::Attempt { .. } | What::Success { .. } | What::StreamStalled { .. } => None,
     }
 }
 
@@ -111,24 +107,7 @@ fn agrees<R: Subject>(case: &Case) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// The claims about a release.
-macro_rules! claims {
-    ($release:ty) => {
-        #[test]
-        fn random_calls_go_as_the_contract_says() {
-            crate::random_calls_go_as_the_contract_says::<$release>();
-        }
-
-        #[test]
-        fn random_calls_come_to_all_that_can_happen() {
-            crate::coverage::is_complete::<$release>();
-        }
-    };
-}
-
 fn random_calls_go_as_the_contract_says<R: Subject>() {
     let cases = cases(R::METHODS, R::HINTS);
     for_random_cases("MODEL", 2000, &cases, |case| agrees::<R>(&case));
 }
-
-pub(crate) use claims;

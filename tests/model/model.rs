@@ -57,6 +57,10 @@ pub struct Told {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum What {
+    Attempt {
+        attempt: u32,
+        elapsed: Duration,
+    },
     Retry {
         attempt: u32,
         delay: Duration,
@@ -75,6 +79,8 @@ pub enum What {
         reason: GiveUpReason,
     },
     StreamStalled {
+        attempt: u32,
+        elapsed: Duration,
         idle: Duration,
     },
 }
@@ -258,17 +264,17 @@ impl<'a> Model<'a> {
     ) -> Result<(), Gone> {
         let mut refund = 1;
         for retries in 0.. {
+            let attempt = retries + 1;
+            let elapsed = time.now;
+            account.tell(call, time.now, What::Attempt { attempt, elapsed });
             let (fault, struck) = match self.attempt(call.operation, time, account)? {
                 End::CaseError { fault, struck } => (fault, struck),
                 End::Answer(answer) => {
                     self.give_back(refund);
-                    let success = What::Success {
-                        attempt: retries + 1,
-                        elapsed: time.now,
-                    };
-                    account.tell(call, time.now, success);
+                    let elapsed = time.now;
+                    account.tell(call, time.now, What::Success { attempt, elapsed });
                     account.result = Some(Ok(()));
-                    return self.read(call, answer, time, account);
+                    return self.read(call, attempt, answer, time, account);
                 }
             };
             let mut failed = Failed {
@@ -470,6 +476,7 @@ impl<'a> Model<'a> {
     fn read(
         &self,
         call: &Call,
+        attempt: u32,
         answer: &Kind,
         time: &mut Time,
         account: &mut Account,
@@ -491,7 +498,12 @@ impl<'a> Model<'a> {
             } else {
                 let idle = self.case.rules.stream_idle;
                 account.items.push((time.now, Err(CaseError::Timeout)));
-                account.tell(call, time.now, What::StreamStalled { idle });
+                let stalled = What::StreamStalled {
+                    attempt,
+                    elapsed: time.now,
+                    idle,
+                };
+                account.tell(call, time.now, stalled);
                 break;
             }
         }

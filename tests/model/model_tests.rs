@@ -203,7 +203,7 @@ fn the_server_is_not_asked_earlier_than_it_says() {
             throttled: false,
         });
         let account = chat(&case);
-        let source = match account.events[0].1.what {
+        let source = match account.events[1].1.what {
             What::Retry { source, .. } => Some(source),
             _ => None,
         };
@@ -295,8 +295,12 @@ fn a_stream_ends_by_itself_or_by_its_silence() {
     assert_eq!(account.items[3].1, Err(CaseError::Timeout));
     assert_eq!(account.ended, Some(233 * SECOND));
     assert_eq!(account.sleeps, [30, 90, 90, 90].map(|n| n * SECOND));
-    let stalled = What::StreamStalled { idle: 90 * SECOND };
-    assert_eq!(account.events[1].1.what, stalled);
+    let stalled = What::StreamStalled {
+        attempt: 1,
+        elapsed: 223 * SECOND,
+        idle: 90 * SECOND,
+    };
+    assert_eq!(account.events[2].1.what, stalled);
 }
 
 #[test]

@@ -353,9 +353,25 @@ fn told_by<R: Subject>(event: &Event<'_>) -> Told {
         Event::StreamStalled {
             operation,
             model,
+            attempt,
+            elapsed,
             idle,
             ..
-        } => (operation, model, What::StreamStalled { idle }),
+        } => {
+            let what = What::StreamStalled {
+                attempt,
+                elapsed,
+                idle,
+            };
+            (operation, model, what)
+        }
+        Event::Attempt {
+            operation,
+            model,
+            attempt,
+            elapsed,
+            ..
+        } => (operation, model, What::Attempt { attempt, elapsed }),
         _ => panic!("{event:?}"),
     };
     Told {

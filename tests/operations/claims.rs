@@ -6,14 +6,11 @@ use crate::{
     recorder::{Recorded, Recorder, Speaks},
 };
 use crabllm_retry::{
-    Event, Operation, Operations, Retrying,
+    Operation, Operations, Retrying,
     test_util::{Step, VirtualTimer},
 };
 use futures::future::FutureExt;
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::{Arc, Mutex};
 
 /// A test for each claim about a release.
 macro_rules! tests {
@@ -25,7 +22,7 @@ macro_rules! tests {
             what_is_asked_for_is_retried_and_timed
             what_is_not_asked_for_is_not_retried
             what_is_not_implemented_is_never_retried
-            every_event_names_the_method_and_its_model
+            every_event_names_its_call_the_method_and_the_model
             the_policy_for_a_model_is_that_of_calls_which_name_it
             the_inner_providers_dialects_show_through
         }
@@ -152,39 +149,30 @@ pub fn what_is_not_implemented_is_never_retried<R: Calls<Recorded>>() {
     }
 }
 
-pub fn every_event_names_the_method_and_its_model<R: Calls<Wrapper>>() {
+pub fn every_event_names_its_call_the_method_and_the_model<R: Calls<Wrapper>>() {
     for &method in R::METHODS {
         let named = model(method);
-        let told = Arc::new(AtomicUsize::new(0));
-        let count = told.clone();
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let log = told.clone();
         let script = [Step::status(503), Step::ok(), Step::invalid()];
         let scene = Scene::new(script).set(|r| {
             let policy = plain().retry(Operations::ALL);
             r.policy(policy).observe(move |event| {
-                let (Event::Retry {
-                    operation, model, ..
-                }
-                | Event::Success {
-                    operation, model, ..
-                }
-                | Event::GaveUp {
-                    operation, model, ..
-                }) = *event
-                else {
-                    panic!("{event:?}");
-                };
-                assert_eq!((operation, model), (method, named));
-                count.fetch_add(1, Ordering::Relaxed);
+                assert_eq!((event.operation(), event.model()), (method, named));
+                log.lock().unwrap().push((event.call(), event.attempt()));
             })
         });
         for _ in 0..3 {
             let _ = block_on(R::call(&scene.retrying, method));
         }
-        // Each of the three calls ends with an event. The first one is told of
-        // a retry besides, where the method is retried.
+        // A start and an end for each call, and for a retry its announcement.
         let retried = asked_for(method).attempts > 1;
-        let expected = 3 + usize::from(retried);
-        assert_eq!(told.load(Ordering::Relaxed), expected, "{method}");
+        let first: &[_] = match retried {
+            true => &[(1, 1), (1, 1), (1, 2), (1, 2)],
+            false => &[(1, 1), (1, 1)],
+        };
+        let expected = [first, &[(2, 1), (2, 1), (3, 1), (3, 1)]].concat();
+        assert_eq!(*told.lock().unwrap(), expected, "{method}");
     }
 }
 

@@ -1,54 +1,18 @@
-//! The methods of crabllm-core 0.0.25.
+//! What only releases with native streams of bytes and hints in errors can show.
 
 use crate::{
     common::{SECOND, Scene, block_on},
-    methods::crabllm_core_0_0_25::{ThisRelease, chat},
-    recorder::{Dialect, Recorded, Recorder, Speaks},
+    methods::Sample,
 };
-use bytes::Bytes;
 use crabllm_retry::{
-    crabllm_core_0_0_25::{
-        AudioSpeechRequest, BoxStream, ByteStream, ChatCompletionChunk, ChatCompletionRequest,
-        ChatCompletionResponse, EmbeddingRequest, EmbeddingResponse, Error, ImageRequest,
-        ModelList, MultipartField, Provider, anthropic, gemini, ir, json,
-    },
+    crabllm_core_0_0_25::{ChatCompletionRequest, Error, Provider},
     test_util::Step,
 };
 use futures::StreamExt;
 use std::io;
 
-type Items<I> = BoxStream<'static, Result<I, Error>>;
-
-crate::claims::tests!(ThisRelease);
-
-crate::recorder::recorder! {
-    chat_completion(request: &ChatCompletionRequest) -> ChatCompletionResponse { request }
-    chat_completion_stream(request: &ChatCompletionRequest) -> Items<ChatCompletionChunk> { request }
-    anthropic_messages(request: &anthropic::Request) -> anthropic::Response { request }
-    anthropic_messages_stream(request: &anthropic::Request) -> Items<anthropic::StreamEvent> { request }
-    gemini_generate_content(model: &str, request: &gemini::Request) -> gemini::Response {
-        (model, json::to_string(request))
-    }
-    gemini_generate_content_stream(model: &str, request: &gemini::Request) -> Items<gemini::Response> {
-        (model, json::to_string(request))
-    }
-    complete(request: &ir::Request) -> ir::Response { request }
-    complete_stream(request: &ir::Request) -> Items<ir::StreamEvent> { request }
-    embedding(request: &EmbeddingRequest) -> EmbeddingResponse { request }
-    image_generation(request: &ImageRequest) -> (Bytes, String) { request }
-    audio_speech(request: &AudioSpeechRequest) -> (Bytes, String) { request }
-    audio_transcription(model: &str, fields: &[MultipartField]) -> (Bytes, String) { (model, fields) }
-    models() -> ModelList { () }
-    chat_completion_stream_passthrough(model: &str, body: ByteStream) -> ByteStream {
-        (model, body.collect::<Vec<_>>().await)
-    }
-    chat_completion_stream_raw(model: &str, body: Bytes) -> ByteStream { (model, body) }
-    chat_completion_raw(model: &str, body: Bytes) -> Bytes { (model, body) }
-    anthropic_messages_raw(body: Bytes) -> Bytes { body }
-    anthropic_messages_stream_raw(body: Bytes) -> ByteStream { body }
-    gemini_generate_content_raw(model: &str, body: Bytes) -> Bytes { (model, body) }
-    gemini_generate_content_stream_raw(model: &str, body: Bytes) -> ByteStream { (model, body) }
-    [is_openai_compat, is_anthropic_compat, is_gemini_compat]
+fn chat() -> &'static ChatCompletionRequest {
+    Sample::sample()
 }
 
 #[test]
@@ -61,7 +25,7 @@ fn a_retry_is_never_earlier_than_the_error_asks() {
         (asking(61), vec![]),
     ] {
         let scene = Scene::new([script]);
-        let answered = block_on(scene.retrying.chat_completion(&chat())).is_ok();
+        let answered = block_on(scene.retrying.chat_completion(chat())).is_ok();
         assert_eq!(scene.sleeps.asked(), sleeps);
         assert_eq!(answered, !sleeps.is_empty());
     }
@@ -71,7 +35,7 @@ fn a_retry_is_never_earlier_than_the_error_asks() {
 fn the_users_word_goes_before_the_errors() {
     let scene = Scene::new([Step::status(429).retry_after(7 * SECOND)])
         .set(|r| r.retry_after(|_| Some(9 * SECOND)));
-    block_on(scene.retrying.chat_completion(&chat())).unwrap();
+    block_on(scene.retrying.chat_completion(chat())).unwrap();
     assert_eq!(scene.sleeps.asked(), [9 * SECOND]);
 }
 

@@ -2,7 +2,6 @@
 //! contract says.
 
 #![cfg(feature = "test-util")]
-#![cfg(any(feature = "crabllm-core-0_0_19", feature = "crabllm-core-0_0_25"))]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -12,7 +11,23 @@ mod methods;
 mod claims;
 mod recorder;
 
-#[cfg(feature = "crabllm-core-0_0_19")]
-mod crabllm_core_0_0_19;
 #[cfg(feature = "crabllm-core-0_0_25")]
 mod crabllm_core_0_0_25;
+
+use methods::releases;
+
+macro_rules! release {
+    ($release:ident $feature:literal $($columns:ident)*) => {
+        #[cfg(feature = $feature)]
+        mod $release {
+            crate::claims::tests!(crate::methods::$release::ThisRelease);
+        }
+    };
+}
+
+/// The claims about each enabled release.
+mod of {
+    use super::*;
+
+    releases! { release }
+}

@@ -1,20 +1,22 @@
-//! A provider that writes down what it is asked.
+//! A provider that records what it is asked.
 
+use crate::methods::{Shown, methods, releases, types};
+use bytes::Bytes;
 use crabllm_retry::{Retrying, test_util::VirtualTimer};
-use std::{fmt, sync::Mutex};
+use std::sync::Mutex;
 
-/// Fails at everything, transiently, and writes down each attempt.
+/// Fails at everything, transiently, and records each attempt.
 #[derive(Default)]
 pub struct Recorder {
     asked: Mutex<Vec<String>>,
-    pub unimplemented: bool,
-    pub dialect: &'static str,
+    unimplemented: bool,
+    dialect: &'static str,
 }
 
 pub type Recorded = Retrying<Recorder, VirtualTimer>;
 
 impl Recorder {
-    /// One that says of everything that it is not implemented.
+    /// One that implements nothing.
     pub fn unimplemented() -> Self {
         Self {
             unimplemented: true,
@@ -22,7 +24,7 @@ impl Recorder {
         }
     }
 
-    /// One that says yes to one dialect.
+    /// One that speaks one dialect.
     pub fn speaking(dialect: &'static str) -> Self {
         Self {
             dialect,
@@ -35,31 +37,42 @@ impl Recorder {
         self.asked.lock().unwrap().clone()
     }
 
-    pub fn record(&self, method: &str, arguments: impl fmt::Debug) {
+    fn record(&self, method: &str, arguments: &[String]) {
         let asked = format!("{method} {arguments:?}");
         self.asked.lock().unwrap().push(asked);
     }
 }
 
-/// A method that says whether a provider speaks a dialect, and its name.
-pub type Dialect = (&'static str, fn(&Recorded) -> bool);
+/// The name of a flag, and the method that reads it.
+pub type FlagReader = (&'static str, fn(&Recorded) -> bool);
 
 /// A release whose providers say which dialects they speak.
 pub trait Speaks {
-    const DIALECTS: &'static [Dialect];
+    const DIALECTS: &'static [FlagReader];
 }
 
-/// Makes a provider of [`Recorder`]: after each method stands what is written
-/// down of its arguments, and at the end which methods are about dialects.
+macro_rules! release {
+    ($release:ident $feature:literal $methods:ident $errors:ident $types:ident) => {
+        #[cfg(feature = $feature)]
+        mod $release {
+            use super::*;
+            use crate::methods::$release::ThisRelease;
+
+            types! { $release $types }
+            methods! { $methods recorder }
+        }
+    };
+}
+
 macro_rules! recorder {
     (
-        $($method:ident($($argument:ident: $type:ty),*) -> $answer:ty { $written:expr })*
-        [$($dialect:ident),*]
+        [$($flag:ident)*]
+        $($kind:ident $operation:ident $method:ident($($argument:ident: $type:ty),*) -> $answer:ty, $model:expr;)*
     ) => {
         impl Provider for Recorder {
             $(
-                async fn $method(&self, $($argument: $type),*) -> Result<$answer, Error> {
-                    self.record(stringify!($method), $written);
+                async fn $method(&self, $($argument: $type),*) -> Result<answer!($kind $answer), Error> {
+                    self.record(stringify!($method), &[$($argument.shown().await),*]);
                     Err(match self.unimplemented {
                         true => Error::not_implemented(stringify!($method)),
                         false => Error::Timeout,
@@ -68,17 +81,23 @@ macro_rules! recorder {
             )*
 
             $(
-                fn $dialect(&self) -> bool {
-                    self.dialect == stringify!($dialect)
+                fn $flag(&self) -> bool {
+                    self.dialect == stringify!($flag)
                 }
             )*
         }
 
         impl Speaks for ThisRelease {
-            const DIALECTS: &'static [Dialect] =
-                &[$((stringify!($dialect), Recorded::$dialect)),*];
+            const DIALECTS: &'static [FlagReader] = &[$((stringify!($flag), Recorded::$flag)),*];
         }
     };
 }
 
-pub(crate) use recorder;
+macro_rules! answer {
+    (call $answer:ty) => { $answer };
+    (raw_call $answer:ty) => { $answer };
+    (open $item:ty) => { BoxStream<'static, Result<$item, Error>> };
+    ($bytes:ident $item:ty) => { ByteStream };
+}
+
+releases! { release }

@@ -8,9 +8,11 @@ use serde_json::Value;
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 /// Beside std's own, and everything of crabllm-core: its trait is what this crate is for.
-const ALLOWED: [&str; 5] = [
+const ALLOWED: [&str; 6] = [
     // The bodies in the methods of that trait.
     "bytes::bytes::Bytes",
+    // The streams of `Retrying::open`.
+    "futures_core::stream::BoxStream",
     // The feature `serde`.
     "serde_core::de::Deserialize",
     "serde_core::de::Deserializer",
@@ -60,13 +62,14 @@ impl Docs {
         paths.collect()
     }
 
-    /// The path of a type, unless it is of this crate, std's or crabllm-core's.
+    /// The path of a type, unless it is of this crate, std's or crabllm-core's, or private
+    /// to a macro, such as the bound of `Unpin` that pin-project-lite makes.
     fn foreign_path(&self, id: &Value) -> Option<String> {
         let summary = self.0["paths"].get(id.to_string())?;
         let parts = summary["path"].as_array()?.iter().map(Value::as_str);
         let path: Vec<_> = parts.collect::<Option<_>>()?;
         let own = ["alloc", "core", "std", "crabllm_core", "crabllm_retry"].contains(&path[0]);
-        (!own).then(|| path.join("::"))
+        (!own && !path.contains(&"__private")).then(|| path.join("::"))
     }
 }
 

@@ -1,0 +1,176 @@
+//! The engine for clients that are not a `Provider`, with errors of their own.
+
+#![cfg(feature = "test-util")]
+
+use crabllm_retry::{
+    Backoff, Failure, Jitter, Operation, Operations, Policy, Retrying, Timer,
+    test_util::VirtualTimer,
+};
+use futures::{
+    FutureExt, StreamExt,
+    executor::block_on,
+    future::{pending, ready},
+    stream::{self, BoxStream},
+};
+use std::{
+    error::Error,
+    fmt,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const LOOKUP: Operation = Operation::Other("lookup");
+
+#[derive(Debug, PartialEq)]
+enum ClientError {
+    Timeout,
+    Busy,
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+impl Error for ClientError {}
+
+impl Failure for ClientError {
+    fn timeout() -> Self {
+        Self::Timeout
+    }
+
+    fn is_transient(&self) -> bool {
+        true
+    }
+}
+
+/// Busy for some attempts, then it answers with their number.
+#[derive(Default)]
+struct Client {
+    busy: u32,
+    attempts: AtomicU32,
+}
+
+impl Client {
+    fn busy(attempts: u32) -> Self {
+        Self {
+            busy: attempts,
+            ..Self::default()
+        }
+    }
+
+    async fn lookup(&self) -> Result<u32, ClientError> {
+        match self.attempts.fetch_add(1, Ordering::Relaxed) {
+            attempt if attempt < self.busy => Err(ClientError::Busy),
+            attempt => Ok(attempt),
+        }
+    }
+}
+
+/// One item, and then silence.
+impl Client {
+    async fn open(&self) -> Result<Items, ClientError> {
+        let first = self.lookup().await?;
+        Ok(stream::iter([Ok(first)]).chain(stream::pending()).boxed())
+    }
+}
+
+type Items = BoxStream<'static, Result<u32, ClientError>>;
+
+fn wrapped(client: Client) -> (VirtualTimer, Retrying<Client, VirtualTimer>) {
+    let clock = VirtualTimer::new();
+    let exactly = Backoff::exponential(SECOND, 20 * SECOND).jitter(Jitter::None);
+    let retrying = Retrying::with_timer(client, clock.clone()).backoff(exactly);
+    (clock, retrying)
+}
+
+#[test]
+fn a_call_of_another_client_is_retried() {
+    let (clock, retrying) = wrapped(Client::busy(2));
+    let answer = block_on(retrying.call(LOOKUP, None, Client::lookup));
+    assert_eq!((answer, clock.elapsed()), (Ok(2), 3 * SECOND));
+}
+
+#[test]
+fn it_is_retried_whatever_the_set_of_operations_unless_there_are_no_retries() {
+    for (retries, attempts) in [(2, 3), (0, 1)] {
+        let (_, retrying) = wrapped(Client::busy(9));
+        let retrying = retrying.retry(Operations::NONE).max_retries(retries);
+        let answer = block_on(retrying.call(LOOKUP, None, Client::lookup));
+        assert_eq!(answer, Err(ClientError::Busy));
+        assert_eq!(
+            retrying.get_ref().attempts.load(Ordering::Relaxed),
+            attempts
+        );
+    }
+}
+
+#[test]
+fn an_operation_of_a_provider_follows_the_set() {
+    let (_, retrying) = wrapped(Client::busy(9));
+    let answer = block_on(retrying.call(Operation::Embedding, None, Client::lookup));
+    assert_eq!(answer, Err(ClientError::Busy));
+    assert_eq!(retrying.get_ref().attempts.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn its_attempts_are_timed() {
+    let (clock, retrying) = wrapped(Client::default());
+    let retrying = retrying.max_retries(0).timeout(7 * SECOND);
+    let answer = block_on(retrying.call(LOOKUP, None, |_| pending::<Result<(), _>>()));
+    assert_eq!(
+        (answer, clock.elapsed()),
+        (Err(ClientError::Timeout), 7 * SECOND)
+    );
+}
+
+#[test]
+fn the_model_chooses_the_policy_and_is_observed() {
+    let (_, retrying) = wrapped(Client::busy(9));
+    let retrying = retrying
+        .policy_for("draft", Policy::default().max_retries(0))
+        .observe(|event| {
+            assert_eq!((event.operation(), event.model()), (LOOKUP, Some("draft")));
+        });
+    let answer = block_on(retrying.call(LOOKUP, Some("draft"), Client::lookup));
+    assert_eq!(answer, Err(ClientError::Busy));
+    assert_eq!(retrying.get_ref().attempts.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_stream_of_another_client_is_opened_again_and_its_silence_is_limited() {
+    let (clock, retrying) = wrapped(Client::busy(1));
+    let opened = retrying.open(LOOKUP, None, |_| true, Client::open);
+    let mut items = block_on(opened).unwrap();
+    assert_eq!(clock.elapsed(), SECOND);
+    assert_eq!(block_on(items.next()), Some(Ok(1)));
+    assert_eq!(block_on(items.next()), Some(Err(ClientError::Timeout)));
+    assert_eq!(block_on(items.next()), None);
+    assert_eq!(clock.elapsed(), 91 * SECOND);
+}
+
+#[test]
+fn a_future_stays_pending_after_its_end() {
+    let (_, retrying) = wrapped(Client::default());
+    let mut call = Box::pin(retrying.call(LOOKUP, None, Client::lookup));
+    assert_eq!((&mut call).now_or_never(), Some(Ok(0)));
+    assert_eq!((&mut call).now_or_never(), None);
+
+    let empty = |_: &Client| ready(Ok::<_, ClientError>(stream::empty().boxed() as Items));
+    let mut opening = Box::pin(retrying.open(LOOKUP, None, |_| true, empty));
+    assert!((&mut opening).now_or_never().is_some());
+    assert!((&mut opening).now_or_never().is_none());
+}
+
+#[test]
+fn a_function_is_a_timer_whatever_its_future_returns() {
+    let clock = VirtualTimer::new();
+    let sleeper = clock.clone();
+    let timer = move |duration| sleeper.sleep(duration).map(|()| "over");
+    let retrying = Retrying::with_timer(Client::busy(1), timer);
+    let retrying = retrying.backoff(Backoff::exponential(SECOND, SECOND).jitter(Jitter::None));
+    assert_eq!(block_on(retrying.call(LOOKUP, None, Client::lookup)), Ok(1));
+    assert_eq!(clock.elapsed(), SECOND);
+}
