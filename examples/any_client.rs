@@ -31,7 +31,7 @@ impl fmt::Display for ClientError {
 
 impl Error for ClientError {}
 
-/// What the wrapper has to know of the error; other methods have defaults.
+/// The wrapper needs two methods of the error; others have defaults.
 impl Failure for ClientError {
     fn timeout() -> Self {
         Self::Timeout

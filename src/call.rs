@@ -27,7 +27,7 @@ use std::{
 };
 use stream::IdleLimited;
 
-/// What a call needs besides its provider. The clones of a wrapper share it.
+/// The needs of a call besides its provider, shared by the clones of a wrapper.
 pub struct Engine<T> {
     pub timer: Arc<SharedTimer<T>>,
     pub policies: Policies,

@@ -1,4 +1,4 @@
-//! What observers are told of a call.
+//! Events for observers.
 
 #[cfg(feature = "tracing")]
 mod trace;

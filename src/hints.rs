@@ -1,4 +1,4 @@
-//! What servers say about failures: which are transient, and how long to wait.
+//! The words of servers about failures: which are transient, and how long to wait.
 //!
 //! Vendors' own libraries retry some statuses that `Error::is_transient` leaves out,
 //! and some servers state how long to wait in the body of their error only. The two

@@ -1,8 +1,10 @@
 //! `Provider` of each enabled release of crabllm-core, for [`Retrying`].
 
+#[cfg(feature = "test-util")]
+mod scripted;
 mod table;
 
-pub(crate) use table::{methods, releases, types};
+use table::{methods, releases, types};
 
 use crate::{
     failure::Failure,

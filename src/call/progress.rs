@@ -28,7 +28,7 @@ pub struct Progress<'e, 'm, T> {
     /// The retries that have started.
     retries: u32,
 
-    /// What the last retry has cost.
+    /// The cost of the last retry.
     paid: u32,
 
     /// Whether the timeout of this attempt is the time left before the deadline.

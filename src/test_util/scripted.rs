@@ -1,8 +1,5 @@
 //! A provider that follows a script.
 
-#[cfg(feature = "_provider")]
-mod provider;
-
 use crate::{
     policy::Operation,
     timer::{FOREVER, Instant, Timer},
@@ -72,7 +69,7 @@ enum Action {
 
 /// An error, before an adapter makes it one of its release.
 #[derive(Clone, Debug)]
-enum ScriptedError {
+pub enum ScriptedError {
     Status {
         status: u16,
         body: String,
@@ -201,7 +198,7 @@ impl<T: Timer> Scripted<T> {
     }
 
     /// Makes one attempt.
-    async fn attempt(&self, operation: Operation) -> Result<Vec<Step>, ScriptedError> {
+    pub(crate) async fn attempt(&self, operation: Operation) -> Result<Vec<Step>, ScriptedError> {
         let started = self.timer.now();
         let (step, index) = {
             let mut shared = lock(&self.shared);
@@ -225,7 +222,7 @@ impl<T: Timer> Scripted<T> {
     }
 
     /// Opens a stream; `item` makes its items and `error` their errors.
-    async fn open<I: Send + 'static, S: Send + 'static>(
+    pub(crate) async fn open<I: Send + 'static, S: Send + 'static>(
         &self,
         operation: Operation,
         item: fn() -> I,

@@ -150,7 +150,7 @@ impl Time {
     }
 }
 
-/// What is awaited, in its polls.
+/// An attempt or an item that is awaited.
 struct Awaited<'a> {
     outcome: &'a Behavior,
     /// When it can be handed out.

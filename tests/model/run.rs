@@ -72,7 +72,7 @@ impl Timer for Clock {
     }
 }
 
-/// What the provider waits for, by the same clock.
+/// The timer of the provider, by the same clock.
 #[derive(Clone)]
 pub struct Work {
     clock: Clock,

@@ -1,4 +1,4 @@
-//! What only releases with native streams of bytes and hints in errors can show.
+//! Claims about streams of bytes and about hints in errors, which older releases lack.
 
 use crate::{
     common::{SECOND, Scene, block_on},

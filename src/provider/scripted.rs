@@ -1,9 +1,9 @@
 //! `Provider` of each enabled release of crabllm-core, for [`Scripted`].
 
-use super::{Scripted, ScriptedError};
+use super::{methods, releases, types};
 use crate::{
     policy::Operation,
-    provider::{methods, releases, types},
+    test_util::{Scripted, ScriptedError},
     timer::Timer,
 };
 use bytes::Bytes;
