@@ -119,20 +119,25 @@ fn a_retry_that_never_starts_gives_its_cost_back() {
 }
 
 #[test]
-fn an_observer_that_panics_at_a_retry_gives_its_cost_back() {
-    let budget = RetryBudget::new(100);
-    let paid = budget.clone();
-    let scene = Scene::new((0..5).map(|_| Step::status(503))).set(|r| {
-        r.budget(paid).observe(|event| {
-            assert!(!matches!(event, Event::Retry { .. }), "as it should");
-        })
-    });
-    for _ in 0..5 {
-        let request = request();
-        let call = AssertUnwindSafe(scene.retrying.chat_completion(&request));
-        assert!(block_on(call.catch_unwind()).is_err());
+fn an_observer_that_panics_before_a_retry_starts_gives_its_cost_back() {
+    let moments: [fn(&Event<'_>) -> bool; 2] = [
+        |event| matches!(event, Event::Retry { .. }),
+        |event| matches!(event, Event::Attempt { attempt: 2, .. }),
+    ];
+    for panics in moments {
+        let budget = RetryBudget::new(100);
+        let paid = budget.clone();
+        let scene = Scene::new((0..5).map(|_| Step::status(503))).set(|r| {
+            r.budget(paid)
+                .observe(move |event| assert!(!panics(event), "as it should"))
+        });
+        for _ in 0..5 {
+            let request = request();
+            let call = AssertUnwindSafe(scene.retrying.chat_completion(&request));
+            assert!(block_on(call.catch_unwind()).is_err());
+        }
+        assert_eq!((scene.attempts(), budget.available()), (5, 100));
     }
-    assert_eq!(budget.available(), 100);
 }
 
 #[test]

@@ -62,7 +62,7 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         if self.engine.hooks.observer.is_some() || deadline.is_some() {
             self.began = Some(self.now());
             self.call = self.engine.hooks.number_call();
-            self.attempt_starts(self.attempt());
+            self.attempt_starts(1, Duration::ZERO);
         }
     }
 
@@ -74,19 +74,19 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
             self.gave_up(error, self.elapsed(), GiveUpReason::Deadline);
             return false;
         }
-        self.attempt_starts(self.attempt().saturating_add(1));
+        self.attempt_starts(self.attempt().saturating_add(1), self.elapsed());
         self.paid = payment.map_or(0, Payment::spend);
         self.retries += 1;
         true
     }
 
-    fn attempt_starts(&self, attempt: u32) {
+    fn attempt_starts(&self, attempt: u32, elapsed: Duration) {
         self.engine.hooks.tell(|| Event::Attempt {
             call: self.call,
             operation: self.operation,
             model: self.model,
             attempt,
-            elapsed: self.elapsed(),
+            elapsed,
         });
     }
 
