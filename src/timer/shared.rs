@@ -135,7 +135,7 @@ impl<T: Timer> SharedTimer<T> {
     }
 
     /// Checks whether a deadline has expired; if not, `waker` is to be woken.
-    #[cold]
+    #[inline]
     fn poll(&self, key: &Key, waker: &Waker) -> Poll<()> {
         let state = self.lock().list.state(key, waker);
         let deadline = match state {
