@@ -216,3 +216,100 @@ impl<P, T: Timer> Retrying<P, T> {
         Some(named.model)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The claims about the errors of a release.
+    macro_rules! release {
+        ($release:ident $feature:literal $methods:ident $errors:ident $types:ident) => {
+            #[cfg(feature = $feature)]
+            mod $release {
+                use super::*;
+                use ::$release::Error;
+
+                #[test]
+                fn only_the_errors_of_missing_methods_are_taken_for_such() {
+                    assert!(Error::not_implemented("embedding").is_not_implemented());
+                    for text in [
+                        "not implemented",
+                        "provider method 'x' not implemented yet",
+                        "provider method 'x' failed: 'y' not implemented",
+                    ] {
+                        assert!(!Error::Internal(text.into()).is_not_implemented(), "{text}");
+                    }
+                    let text = || "provider method 'x' not implemented".to_owned();
+                    let server = server_error!($errors 501, text());
+                    for other in [Error::Timeout, Error::Config(text()), server] {
+                        assert!(!other.is_not_implemented(), "{other}");
+                    }
+                    missing!($errors);
+                }
+
+                #[test]
+                fn an_error_tells_what_the_server_answered() {
+                    let error = server_error!($errors 429, "slow down".to_owned());
+                    assert_eq!((error.status(), error.body()), (Some(429), Some("slow down")));
+                    assert_eq!(Failure::retry_after(&error), hint!($errors));
+                    let timeout = Error::Timeout;
+                    assert_eq!((timeout.status(), timeout.body()), (None, None));
+                    assert_eq!(Failure::retry_after(&timeout), None);
+                }
+
+                #[test]
+                fn the_error_of_a_timeout_is_a_transient_timeout() {
+                    let error = <Error as Failure>::timeout();
+                    assert!(error.is_timeout() && Failure::is_transient(&error));
+                    assert!(!Error::Internal("lost".into()).is_timeout());
+                }
+            }
+        };
+    }
+
+    macro_rules! server_error {
+        (internal $status:expr, $body:expr) => {
+            Error::Provider {
+                status: $status,
+                body: $body,
+            }
+        };
+        ($hinting:ident $status:expr, $body:expr) => {
+            Error::Provider {
+                status: $status,
+                body: $body,
+                retry_after: Some(Duration::from_secs(7)),
+            }
+        };
+    }
+
+    macro_rules! hint {
+        (internal) => {
+            None
+        };
+        ($hinting:ident) => {
+            Some(Duration::from_secs(7))
+        };
+    }
+
+    /// The variant for missing methods, in releases that have one.
+    macro_rules! missing {
+        (typed) => {
+            let text = || "provider method 'x' not implemented".to_owned();
+            assert!(Error::Unsupported("images".into()).is_not_implemented());
+            for other in [
+                Error::Network(text()),
+                Error::Decode(text()),
+                Error::Encode(text()),
+                Error::Invalid(text()),
+                Error::Routing(text()),
+                Error::Internal(text()),
+            ] {
+                assert!(!other.is_not_implemented(), "{other}");
+            }
+        };
+        ($untyped:ident) => {};
+    }
+
+    releases! { release }
+}
