@@ -53,6 +53,7 @@ use super::{Instant, Timer};
 use list::{Key, List, State};
 use std::{
     borrow::Borrow,
+    iter,
     marker::PhantomData,
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -93,6 +94,9 @@ pub struct SharedTimer<T> {
 }
 
 type SharedSleep = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// How many tasks are woken for each lock of the list: the woken ones need it too.
+const BATCH: usize = 32;
 
 struct Waiting {
     list: List,
@@ -206,21 +210,21 @@ impl<T: Timer> SharedTimer<T> {
             *sleep = None;
         }
         let mut now = self.timer.now();
+        let mut due = Vec::new();
         loop {
             let mut waiting = self.lock();
             if over && let Some(armed) = waiting.armed.take() {
                 now = now.max(armed);
             }
-            match waiting.list.expire(now) {
-                Some(waker) => {
-                    drop(waiting);
-                    contain_panics(|| waker.wake());
-                }
-                None => {
-                    let earliest = waiting.list.earliest()?;
-                    let earlier = waiting.armed.is_none_or(|armed| earliest < armed);
-                    return earlier.then_some(earliest);
-                }
+            due.extend(iter::from_fn(|| waiting.list.expire(now)).take(BATCH));
+            if due.is_empty() {
+                let earliest = waiting.list.earliest()?;
+                let earlier = waiting.armed.is_none_or(|armed| earliest < armed);
+                return earlier.then_some(earliest);
+            }
+            drop(waiting);
+            for waker in due.drain(..) {
+                contain_panics(|| waker.wake());
             }
         }
     }
