@@ -74,7 +74,7 @@ impl<T: Timer> Engine<T> {
     /// Calls `start` for each attempt, until one succeeds or the call gives up.
     pub fn call<'e, 'm, S, F, O, E: Failure>(
         &'e self,
-        operation: Operation,
+        operation: &'m Operation,
         model: Option<&'m str>,
         start: S,
     ) -> Call<'e, 'm, T, S, F, E>
@@ -106,7 +106,7 @@ impl<T: Timer> Engine<T> {
         F: Future<Output = Result<BoxStream<'static, Result<I, S>>, E>>,
     {
         let opening = async move {
-            let mut call = pin!(self.call(operation, model, start));
+            let mut call = pin!(self.call(&operation, model, start));
             let items = call.as_mut().await?;
             let limited = IdleLimited::new(&call.progress, timeout, items);
             Ok(Box::pin(limited) as BoxStream<'static, _>)

@@ -55,7 +55,7 @@ macro_rules! provider {
 macro_rules! method {
     (call $operation:ident $method:ident($($argument:ident: $type:ty),*) -> $answer:ty, $model:expr) => {
         fn $method(&self, $($argument: $type),*) -> impl Future<Output = Result<$answer, Error>> + Send {
-            self.call(Operation::$operation, $model, move |p| P::$method(p, $($argument),*))
+            self.call_with(&Operation::$operation, $model, move |p| P::$method(p, $($argument),*))
         }
     };
     (open $operation:ident $method:ident($($argument:ident: $type:ty),*) -> $item:ty, $model:expr) => {
@@ -67,7 +67,7 @@ macro_rules! method {
     };
     (raw_call $operation:ident $method:ident($model:ident: $name:ty, $body:ident: $bytes:ty) -> $answer:ty, $named:expr) => {
         fn $method(&self, $model: $name, $body: $bytes) -> impl Future<Output = Result<$answer, Error>> + Send {
-            self.call(Operation::$operation, $named, move |p| P::$method(p, $model, $body.clone()))
+            self.call_with(&Operation::$operation, $named, move |p| P::$method(p, $model, $body.clone()))
         }
     };
     (raw_call $operation:ident $method:ident($body:ident: $bytes:ty) -> $answer:ty, $named:expr) => {
@@ -75,7 +75,7 @@ macro_rules! method {
             let call = async move {
                 let model = self.model_in(&$body);
                 let attempt = |p| P::$method(p, $body.clone());
-                self.call(Operation::$operation, model.as_deref(), attempt).await
+                self.call_with(&Operation::$operation, model.as_deref(), attempt).await
             };
             futures::FutureExt::fuse(call)
         }

@@ -10,7 +10,7 @@ use crate::{
     policy::{Backoff, Operation, Operations, Policy},
     timer::Timer,
 };
-use futures::stream::BoxStream;
+use futures::{FutureExt, stream::BoxStream};
 use std::{fmt, mem, sync::Arc, time::Duration};
 
 /// A provider that retries the transient failures of another one and limits the
@@ -113,6 +113,21 @@ impl<P, T: Timer> Retrying<P, T> {
         &'a self,
         operation: Operation,
         model: Option<&str>,
+        attempt: impl FnMut(&'a P) -> F,
+    ) -> impl Future<Output = Result<O, E>>
+    where
+        F: Future<Output = Result<O, E>>,
+    {
+        let call = async move { self.call_with(&operation, model, attempt).await };
+        call.fuse()
+    }
+
+    /// Makes a call of an operation that is kept elsewhere: each call in flight is
+    /// smaller by its size.
+    pub(crate) fn call_with<'a, 'm, O, E: Failure, F>(
+        &'a self,
+        operation: &'m Operation,
+        model: Option<&'m str>,
         mut attempt: impl FnMut(&'a P) -> F,
     ) -> impl Future<Output = Result<O, E>>
     where

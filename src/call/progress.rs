@@ -16,7 +16,7 @@ use std::time::Duration;
 pub struct Progress<'e, 'm, T> {
     pub engine: &'e Engine<T>,
     pub policy: &'e Policy,
-    pub operation: Operation,
+    pub operation: &'m Operation,
     pub model: Option<&'m str>,
 
     /// The number of the call, if somebody observes.
@@ -28,8 +28,8 @@ pub struct Progress<'e, 'm, T> {
     /// The retries that have started.
     retries: u32,
 
-    /// The cost of the last retry.
-    paid: u32,
+    /// Whether the attempt before the last retry was throttled.
+    throttled: bool,
 
     /// Whether the timeout of this attempt is the time left before the deadline.
     capped_by_deadline: bool,
@@ -39,7 +39,7 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
     pub fn new(
         engine: &'e Engine<T>,
         policy: &'e Policy,
-        operation: Operation,
+        operation: &'m Operation,
         model: Option<&'m str>,
     ) -> Self {
         Self {
@@ -50,7 +50,7 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
             call: 0,
             began: None,
             retries: 0,
-            paid: 0,
+            throttled: false,
             capped_by_deadline: false,
         }
     }
@@ -75,7 +75,7 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
             return false;
         }
         self.attempt_starts(self.attempt().saturating_add(1), self.elapsed());
-        self.paid = payment.map_or(0, Payment::spend);
+        self.throttled = payment.is_some_and(Payment::spend);
         self.retries += 1;
         true
     }
@@ -83,7 +83,7 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
     fn attempt_starts(&self, attempt: u32, elapsed: Duration) {
         self.engine.hooks.tell(|| Event::Attempt {
             call: self.call,
-            operation: self.operation,
+            operation: *self.operation,
             model: self.model,
             attempt,
             elapsed,
@@ -93,7 +93,7 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
     /// The timeout of an attempt that was found pending now.
     #[inline(always)]
     pub fn timeout(&mut self) -> Wait<T, &'e SharedTimer<T>> {
-        let timeout = self.policy.attempt_timeout(self.operation);
+        let timeout = self.policy.attempt_timeout(*self.operation);
         let left = self.left();
         self.capped_by_deadline =
             left.is_some_and(|left| timeout.is_none_or(|timeout| left <= timeout));
@@ -112,11 +112,14 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
     #[inline]
     pub fn succeeded(&self) {
         if let Some(budget) = &self.engine.budget {
-            budget.give(if self.retries == 0 { 1 } else { self.paid });
+            match self.retries {
+                0 => budget.reward(),
+                _ => budget.refund(self.throttled),
+            }
         }
         self.engine.hooks.tell(|| Event::Success {
             call: self.call,
-            operation: self.operation,
+            operation: *self.operation,
             model: self.model,
             attempt: self.attempt(),
             elapsed: self.elapsed(),
@@ -139,7 +142,7 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
             Decision::Retry { delay, source } => {
                 self.engine.hooks.tell(|| Event::Retry {
                     call: self.call,
-                    operation: self.operation,
+                    operation: *self.operation,
                     model: self.model,
                     attempt: self.attempt(),
                     delay,
@@ -174,7 +177,7 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
                 .backoff_after(throttled)
                 .draw(self.retries, &mut random),
         };
-        decide(self.policy, self.operation, &failed)
+        decide(self.policy, *self.operation, &failed)
     }
 
     /// Pays for a retry if there is a budget, which may refuse it.
@@ -191,7 +194,7 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
     fn gave_up(&self, error: &dyn Failure, elapsed: Duration, reason: GiveUpReason) {
         self.engine.hooks.tell(|| Event::GaveUp {
             call: self.call,
-            operation: self.operation,
+            operation: *self.operation,
             model: self.model,
             attempt: self.attempt(),
             elapsed,

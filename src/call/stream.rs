@@ -68,7 +68,7 @@ impl<I, S, T: Timer> IdleLimited<I, S, T> {
             timeout,
             observed: hooks.observer.is_some().then(|| Observed {
                 call: progress.call,
-                operation: progress.operation,
+                operation: *progress.operation,
                 model: progress.model.map(str::to_owned),
                 attempt: progress.attempt(),
                 began: progress.began,
@@ -152,7 +152,7 @@ mod tests {
                 left.checked_sub(1).map(|left| (Ok(left), left))
             });
             let policy = Policy::default().stream_idle(idle);
-            let operation = Operation::ChatCompletionStream;
+            let operation = &Operation::ChatCompletionStream;
             let progress = Progress::new(&engine, &policy, operation, None);
             let mut items = IdleLimited::new(&progress, Fake::timeout, once.boxed());
             assert!(matches!(items.next().now_or_never(), Some(Some(Ok(0)))));

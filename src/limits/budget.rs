@@ -97,22 +97,40 @@ impl RetryBudget {
 
     /// Takes the cost of a retry, or takes nothing and returns `None`.
     pub(crate) fn pay(&self, throttled: bool) -> Option<Payment<'_>> {
-        let cost = if throttled {
-            self.throttle_cost
-        } else {
-            self.cost
-        };
+        let cost = self.cost_of(throttled);
         // Relaxed everywhere: the tokens guard no other memory.
         self.tokens
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |tokens| {
                 tokens.checked_sub(cost)
             })
             .ok()?;
-        Some(Payment { budget: self, cost })
+        Some(Payment {
+            budget: self,
+            throttled,
+        })
     }
 
-    /// Gives tokens back, up to the capacity.
-    pub(crate) fn give(&self, tokens: u32) {
+    /// Adds the token of a call that succeeded on its first attempt.
+    #[inline]
+    pub(crate) fn reward(&self) {
+        self.give(1);
+    }
+
+    /// Gives back the cost of a retry.
+    pub(crate) fn refund(&self, throttled: bool) {
+        self.give(self.cost_of(throttled));
+    }
+
+    fn cost_of(&self, throttled: bool) -> u32 {
+        if throttled {
+            self.throttle_cost
+        } else {
+            self.cost
+        }
+    }
+
+    /// Adds tokens, up to the capacity.
+    fn give(&self, tokens: u32) {
         // A full bucket is not written to: it is the usual case, on all threads at
         // once.
         let _ = self
@@ -133,19 +151,22 @@ impl Default for RetryBudget {
 #[derive(Debug)]
 pub struct Payment<'a> {
     budget: &'a RetryBudget,
-    cost: u32,
+    throttled: bool,
 }
 
 impl Payment<'_> {
-    /// Spends the cost, because the retry starts, and returns it.
-    pub fn spend(mut self) -> u32 {
-        mem::take(&mut self.cost)
+    /// Spends the cost, because the retry starts. Returns what a
+    /// [refund](RetryBudget::refund) needs: whether the attempt before was throttled.
+    pub fn spend(self) -> bool {
+        let throttled = self.throttled;
+        mem::forget(self);
+        throttled
     }
 }
 
 impl Drop for Payment<'_> {
     fn drop(&mut self) {
-        self.budget.give(self.cost);
+        self.budget.refund(self.throttled);
     }
 }
 
@@ -153,18 +174,19 @@ impl Drop for Payment<'_> {
 mod tests {
     use super::*;
 
-    /// Pays for a retry that starts.
+    /// Pays for a retry that starts, and returns the tokens that are left.
     fn spend(budget: &RetryBudget, throttled: bool) -> Option<u32> {
-        budget.pay(throttled).map(Payment::spend)
+        let payment = budget.pay(throttled)?;
+        assert_eq!(payment.spend(), throttled);
+        Some(budget.available())
     }
 
     #[test]
     fn a_retry_takes_its_cost_or_nothing() {
         let budget = RetryBudget::new(20);
-        assert_eq!(spend(&budget, false), Some(14));
+        assert_eq!(spend(&budget, false), Some(6));
         assert_eq!(spend(&budget, false), None);
-        assert_eq!(spend(&budget, true), Some(5));
-        assert_eq!(budget.available(), 1);
+        assert_eq!(spend(&budget, true), Some(1));
     }
 
     #[test]
@@ -177,11 +199,14 @@ mod tests {
     }
 
     #[test]
-    fn the_costs_can_be_set() {
+    fn a_refund_is_what_the_retry_cost() {
         let budget = RetryBudget::new(20).cost(3).throttle_cost(2);
-        assert_eq!(spend(&budget, false), Some(3));
-        assert_eq!(spend(&budget, true), Some(2));
-        assert_eq!(budget.available(), 15);
+        assert_eq!(spend(&budget, false), Some(17));
+        assert_eq!(spend(&budget, true), Some(15));
+        budget.refund(true);
+        assert_eq!(budget.available(), 17);
+        budget.refund(false);
+        assert_eq!(budget.available(), 20);
     }
 
     #[test]
