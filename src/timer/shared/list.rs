@@ -94,7 +94,9 @@ impl List {
 
     /// The earliest deadline.
     pub fn earliest(&self) -> Option<Instant> {
-        self.earliest_entry().map(|(deadline, _)| deadline)
+        let heads = self.chains.iter().filter_map(|chain| self.get(chain.head));
+        let overflow = self.overflow.first().map(|&(deadline, _)| deadline);
+        heads.map(|first| first.deadline).chain(overflow).min()
     }
 
     /// Adds a deadline, or returns `None` if there are four billion.
@@ -115,13 +117,17 @@ impl List {
         Some(Key(position))
     }
 
-    /// Takes the earliest deadline out of the order if it is not after `now`, and
-    /// returns the waker to wake.
+    /// Takes a deadline that is not after `now` out of the order, if there is one, and
+    /// returns the waker to wake. Those of one length come in their order.
     pub fn expire(&mut self, now: Instant) -> Option<Waker> {
-        let (deadline, position) = self.earliest_entry()?;
-        if deadline > now {
-            return None;
-        }
+        let first = self.chains.iter().find_map(|&Chain { head, .. }| {
+            let first = self.get(head)?;
+            (first.deadline <= now).then_some(head)
+        });
+        let position = first.or_else(|| match self.overflow.first() {
+            Some(&(deadline, position)) if deadline <= now => Some(position),
+            _ => None,
+        })?;
         self.unlink(position)
     }
 
@@ -171,14 +177,6 @@ impl List {
         if used <= kept / 4 {
             self.entries.shrink_to((kept / 2).max(SPARE));
         }
-    }
-
-    fn earliest_entry(&self) -> Option<(Instant, Position)> {
-        let heads = self.chains.iter().filter_map(|&Chain { head, .. }| {
-            let deadline = self.get(head)?.deadline;
-            Some((deadline, head))
-        });
-        heads.chain(self.overflow.first().copied()).min()
     }
 
     /// The first chain whose last deadline is not later than this one.
