@@ -171,7 +171,7 @@ where
         loop {
             match this.step.as_mut().project() {
                 StepProjection::Attempt { attempt } => {
-                    let mut race = attempt.race(|| progress.timeout());
+                    let mut race = attempt.race(|place, cx| progress.start_timeout(place, cx));
                     // In each case the attempt is dropped before anything else
                     // happens.
                     let (error, timed_out) = match ready!(Pin::new(&mut race).poll(cx)) {
@@ -192,7 +192,7 @@ where
                     let Some((delay, payment)) = progress.failed(&error, timed_out) else {
                         return Poll::Ready(Err(error));
                     };
-                    let wait = progress.wait(Some(delay));
+                    let wait = Wait::new(&*progress.engine.timer, Some(delay), cx.waker());
                     this.step.set(Step::Delay {
                         wait,
                         error,

@@ -30,38 +30,39 @@ impl<F: Future, T: Future<Output = ()>> Attempt<F, T> {
     ///
     /// The race borrows both, so it is made anew in each poll.
     #[inline]
-    pub fn race<M: FnMut() -> T + Unpin>(
-        self: Pin<&mut Self>,
-        make_timeout: M,
-    ) -> Select<Pin<&mut F>, LazyTimeout<'_, T, M>> {
+    pub fn race<S>(self: Pin<&mut Self>, start: S) -> Select<Pin<&mut F>, LazyTimeout<'_, T, S>>
+    where
+        S: FnMut(Pin<&mut Option<T>>, &mut Context<'_>) -> Poll<()> + Unpin,
+    {
         let this = self.project();
         let timeout = LazyTimeout {
             timeout: this.timeout,
-            make: make_timeout,
+            start,
         };
         select(this.future, timeout)
     }
 }
 
-/// A timeout that is made when it is first polled. `select` polls it only after it
-/// found the future pending, so a future that is ready at once makes no timer.
-pub struct LazyTimeout<'a, T, M> {
+/// A timeout that starts when it is first polled. `select` polls it only after it
+/// found the future pending, so a future that is ready at once needs no timer.
+pub struct LazyTimeout<'a, T, S> {
     timeout: Pin<&'a mut Option<T>>,
-    make: M,
+    start: S,
 }
 
-impl<T: Future<Output = ()>, M: FnMut() -> T + Unpin> Future for LazyTimeout<'_, T, M> {
+impl<T, S> Future for LazyTimeout<'_, T, S>
+where
+    T: Future<Output = ()>,
+    S: FnMut(Pin<&mut Option<T>>, &mut Context<'_>) -> Poll<()> + Unpin,
+{
     type Output = ();
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { timeout, make } = &mut *self;
-        if timeout.is_none() {
-            timeout.set(Some(make()));
-        }
+        let Self { timeout, start } = &mut *self;
         match timeout.as_mut().as_pin_mut() {
             Some(timeout) => timeout.poll(cx),
-            None => Poll::Pending,
+            None => start(timeout.as_mut(), cx),
         }
     }
 }

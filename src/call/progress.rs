@@ -11,7 +11,11 @@ use crate::{
     policy::{Operation, Policy},
     timer::{Instant, SharedTimer, Timer, Wait},
 };
-use std::time::Duration;
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 pub struct Progress<'e, 'm, T> {
     pub engine: &'e Engine<T>,
@@ -90,23 +94,23 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         });
     }
 
-    /// The timeout of an attempt that was found pending now.
+    /// Starts the timeout of an attempt that was found pending now.
     #[inline(always)]
-    pub fn timeout(&mut self) -> Wait<T, &'e SharedTimer<T>> {
+    pub fn start_timeout(
+        &mut self,
+        place: Pin<&mut Option<Wait<T, &'e SharedTimer<T>>>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
         let timeout = self.policy.attempt_timeout(*self.operation);
         let left = self.left();
         self.capped_by_deadline =
             left.is_some_and(|left| timeout.is_none_or(|timeout| left <= timeout));
-        self.wait(if self.capped_by_deadline {
+        let duration = if self.capped_by_deadline {
             left
         } else {
             timeout
-        })
-    }
-
-    #[inline(always)]
-    pub fn wait(&self, duration: Option<Duration>) -> Wait<T, &'e SharedTimer<T>> {
-        Wait::new(&*self.engine.timer, duration)
+        };
+        Wait::start(place, &self.engine.timer, duration, cx)
     }
 
     #[inline]

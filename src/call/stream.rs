@@ -111,13 +111,10 @@ impl<I, S, T: Timer> Stream for IdleLimited<I, S, T> {
         let Some(idle) = *this.idle else {
             return Poll::Pending;
         };
-        if this.wait.is_none() {
-            let wait = Wait::new(this.timer.clone(), Some(idle));
-            this.wait.set(Some(wait));
-        }
-        if let Some(wait) = this.wait.as_mut().as_pin_mut() {
-            ready!(wait.poll(cx));
-        }
+        ready!(match this.wait.as_mut().as_pin_mut() {
+            Some(wait) => wait.poll(cx),
+            None => Wait::start(this.wait.as_mut(), this.timer.clone(), Some(idle), cx),
+        });
         // A consumer that was away may have to poll twice for an item that came in
         // time, so the stream gets one more turn of the executor.
         if !mem::replace(this.overdue, true) {

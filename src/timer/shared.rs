@@ -11,7 +11,7 @@
 //! # How it works
 //!
 //! * A [`SharedWait`] adds its deadline to the [`List`], with the waker of its task,
-//!   when it is first polled. Later polls check whether the deadline has expired, or
+//!   when it is started. Polls check whether the deadline has expired, or
 //!   has passed by the timer's clock, and update the waker. Dropping the wait
 //!   removes the deadline.
 //! * The *armed* deadline is the one that the shared sleep is for. Adding an earlier
@@ -123,19 +123,14 @@ impl<T: Timer> SharedTimer<T> {
         &self.timer
     }
 
-    /// Adds a deadline, and arms it if it is the earliest. Its key is stored before
-    /// the timer, which may panic, is asked for a sleep.
+    /// Adds a deadline, and tells whether it is earlier than the armed one. `None` if
+    /// the list is full.
     #[inline]
-    fn add(&self, state: &mut WaitState, deadline: Instant, waker: Waker) {
+    fn add(&self, deadline: Instant, waker: Waker) -> Option<(Key, bool)> {
         let mut waiting = self.lock();
-        if let Some(key) = waiting.list.add(deadline, waker) {
-            *state = WaitState::Added(key);
-        }
+        let key = waiting.list.add(deadline, waker)?;
         let earlier = waiting.armed.is_none_or(|armed| deadline < armed);
-        drop(waiting);
-        if earlier {
-            self.drive();
-        }
+        Some((key, earlier))
     }
 
     /// Checks whether a deadline has expired; if not, `waker` is to be woken.
@@ -292,29 +287,29 @@ fn contain_panics(f: impl FnOnce()) {
     }
 }
 
-/// A wait for a deadline, which enters the list when it is first polled. `S` is a
-/// reference for an attempt or a delay, and an `Arc` for an open stream.
+/// A wait for a deadline in the list. `S` is a reference for an attempt or a delay, and
+/// an `Arc` for an open stream.
 pub struct SharedWait<T: Timer, S: Borrow<SharedTimer<T>> = Arc<SharedTimer<T>>> {
     shared: S,
-    state: WaitState,
+    key: Key,
     timer: PhantomData<fn() -> T>,
 }
 
-enum WaitState {
-    /// Not polled yet.
-    New(Instant),
-
-    /// In the list, or expired.
-    Added(Key),
-}
-
 impl<T: Timer, S: Borrow<SharedTimer<T>>> SharedWait<T, S> {
-    pub fn new(shared: S, deadline: Instant) -> Self {
-        Self {
+    /// Adds a deadline for the task of `waker`, and arms it if it is the earliest.
+    /// `None` if there are four billion.
+    #[inline]
+    pub fn start(shared: S, deadline: Instant, waker: &Waker) -> Option<Self> {
+        let (key, earlier) = shared.borrow().add(deadline, waker.clone())?;
+        let wait = Self {
             shared,
-            state: WaitState::New(deadline),
+            key,
             timer: PhantomData,
+        };
+        if earlier {
+            wait.shared.borrow().drive();
         }
+        Some(wait)
     }
 }
 
@@ -323,24 +318,14 @@ impl<T: Timer, S: Borrow<SharedTimer<T>> + Unpin> Future for SharedWait<T, S> {
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.get_mut();
-        let shared: &SharedTimer<T> = this.shared.borrow();
-        match &this.state {
-            WaitState::Added(key) => shared.poll(key, cx.waker()),
-            &WaitState::New(deadline) => {
-                shared.add(&mut this.state, deadline, cx.waker().clone());
-                Poll::Pending
-            }
-        }
+        self.shared.borrow().poll(&self.key, cx.waker())
     }
 }
 
 impl<T: Timer, S: Borrow<SharedTimer<T>>> Drop for SharedWait<T, S> {
     #[inline]
     fn drop(&mut self) {
-        if let WaitState::Added(key) = &self.state {
-            self.shared.borrow().remove(key);
-        }
+        self.shared.borrow().remove(&self.key);
     }
 }
 

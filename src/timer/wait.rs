@@ -6,7 +6,7 @@ use pin_project_lite::pin_project;
 use std::{
     borrow::Borrow,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -24,9 +24,9 @@ pin_project! {
 
 impl<T: Timer, S: Borrow<SharedTimer<T>>> Wait<T, S> {
     /// Waits for `duration` from now. `None` never ends; zero is over at once,
-    /// without a timer.
+    /// without a timer. An entry in the list wakes `waker` until another one polls.
     #[inline(always)]
-    pub fn new(timer: S, duration: Option<Duration>) -> Self {
+    pub fn new(timer: S, duration: Option<Duration>, waker: &Waker) -> Self {
         let Some(duration) = duration else {
             return Self::Never;
         };
@@ -39,12 +39,28 @@ impl<T: Timer, S: Borrow<SharedTimer<T>>> Wait<T, S> {
             let sleep = own.sleep(duration);
             return Self::Own { sleep };
         }
-        match own.now().checked_add(duration) {
-            Some(deadline) => Self::Shared {
-                wait: SharedWait::new(timer, deadline),
-            },
-            // Later than any instant.
+        let deadline = own.now().checked_add(duration);
+        match deadline.and_then(|deadline| SharedWait::start(timer, deadline, waker)) {
+            Some(wait) => Self::Shared { wait },
+            // Later than any instant, or the list is full.
             None => Self::Never,
+        }
+    }
+
+    /// Starts a wait in an empty place and polls it for the first time.
+    #[inline(always)]
+    pub fn start(
+        mut place: Pin<&mut Option<Self>>,
+        timer: S,
+        duration: Option<Duration>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        place.set(Some(Self::new(timer, duration, cx.waker())));
+        match place.as_pin_mut().map(Self::project) {
+            Some(WaitProjection::Own { sleep }) => sleep.poll(cx),
+            Some(WaitProjection::Over) => Poll::Ready(()),
+            // A new entry in the list need not be looked at again.
+            _ => Poll::Pending,
         }
     }
 }

@@ -118,7 +118,7 @@ struct Waiter {
     waker: Waker,
     woken: AwokenCount,
 
-    /// The time of its first poll, or before.
+    /// The time of its start, or before.
     since: Instant,
     ticks: u32,
 }
@@ -126,11 +126,12 @@ struct Waiter {
 impl Waiter {
     fn new(shared: &Arc<SharedTimer<Clock>>, ticks: u32) -> Self {
         let (waker, woken) = new_count_waker();
+        let since = shared.timer.now();
         Self {
-            wait: SharedWait::new(shared.clone(), shared.timer.now() + ticks * TICK),
+            wait: SharedWait::start(shared.clone(), since + ticks * TICK, &waker).unwrap(),
             waker,
             woken,
-            since: shared.timer.now(),
+            since,
             ticks,
         }
     }
@@ -172,24 +173,21 @@ fn check(
     });
 }
 
-/// Polls a new wait on another thread; what is pending comes back.
-fn polled(shared: &Arc<SharedTimer<Clock>>, ticks: u32) -> JoinHandle<Option<Waiter>> {
+/// Starts a wait on another thread, whence it comes back.
+fn started(shared: &Arc<SharedTimer<Clock>>, ticks: u32) -> JoinHandle<Waiter> {
     let shared = shared.clone();
-    thread::spawn(move || {
-        let mut waiter = Waiter::new(&shared, ticks);
-        waiter.poll().is_pending().then_some(waiter)
-    })
+    thread::spawn(move || Waiter::new(&shared, ticks))
 }
 
 #[test]
 fn two_tasks_arm_while_the_timer_fires() {
     for ticks in [[1, 1], [1, 2], [2, 1]] {
         check(3, move |clock, shared| {
-            let tasks = ticks.map(|ticks| polled(&shared, ticks));
+            let tasks = ticks.map(|ticks| started(&shared, ticks));
             clock.advance(TICK);
             let waiters = tasks.map(|task| task.join().unwrap());
             clock.advance(10 * TICK);
-            waiters.into_iter().flatten().for_each(Waiter::assert_over);
+            waiters.into_iter().for_each(Waiter::assert_over);
         });
     }
 }
@@ -197,26 +195,25 @@ fn two_tasks_arm_while_the_timer_fires() {
 #[test]
 fn three_tasks_arm_one_of_them_long_before() {
     check(2, |clock, shared| {
-        let mut first = Waiter::new(&shared, 2);
-        assert!(first.poll().is_pending());
-        let tasks = [1, 3].map(|ticks| polled(&shared, ticks));
+        let first = Waiter::new(&shared, 2);
+        let tasks = [1, 3].map(|ticks| started(&shared, ticks));
         clock.advance(2 * TICK);
         let waiters = tasks.map(|task| task.join().unwrap());
         clock.advance(10 * TICK);
         first.assert_over();
-        waiters.into_iter().flatten().for_each(Waiter::assert_over);
+        waiters.into_iter().for_each(Waiter::assert_over);
     });
 }
 
 #[test]
 fn a_shorter_wait_is_not_late_for_a_longer_one() {
     check(4, |clock, shared| {
-        let tasks = [1, 3].map(|ticks| polled(&shared, ticks));
+        let tasks = [1, 3].map(|ticks| started(&shared, ticks));
         let [short, long] = tasks.map(|task| task.join().unwrap());
         clock.advance(TICK);
-        short.into_iter().for_each(Waiter::assert_over);
+        short.assert_over();
         clock.advance(2 * TICK);
-        long.into_iter().for_each(Waiter::assert_over);
+        long.assert_over();
     });
 }
 
@@ -224,9 +221,7 @@ fn a_shorter_wait_is_not_late_for_a_longer_one() {
 fn the_first_is_cancelled_while_the_timer_fires() {
     for ticks in [[1, 1], [1, 2]] {
         check(3, move |clock, shared| {
-            let [mut cancelled, mut other] = ticks.map(|ticks| Waiter::new(&shared, ticks));
-            assert!(cancelled.poll().is_pending());
-            assert!(other.poll().is_pending());
+            let [cancelled, other] = ticks.map(|ticks| Waiter::new(&shared, ticks));
             let task = thread::spawn(move || drop(cancelled));
             clock.advance(TICK);
             task.join().unwrap();
@@ -239,14 +234,13 @@ fn the_first_is_cancelled_while_the_timer_fires() {
 #[test]
 fn the_first_is_cancelled_while_another_arms() {
     check(3, |clock, shared| {
-        let mut cancelled = Waiter::new(&shared, 1);
-        assert!(cancelled.poll().is_pending());
-        let task = polled(&shared, 2);
+        let cancelled = Waiter::new(&shared, 1);
+        let task = started(&shared, 2);
         drop(cancelled);
         clock.advance(TICK);
         let waiter = task.join().unwrap();
         clock.advance(10 * TICK);
-        waiter.into_iter().for_each(Waiter::assert_over);
+        waiter.assert_over();
     });
 }
 
@@ -254,7 +248,6 @@ fn the_first_is_cancelled_while_another_arms() {
 fn another_waker_polls_while_the_timer_fires() {
     check(4, |clock, shared| {
         let mut waiter = Waiter::new(&shared, 1);
-        assert!(waiter.poll().is_pending());
         let task = thread::spawn(move || waiter.poll_by_another().is_pending().then_some(waiter));
         clock.advance(TICK);
         // What was pending for the other waker must wake that one.
@@ -270,26 +263,21 @@ fn a_task_arms_cancels_and_arms_again_while_the_timer_fires() {
     check(3, |clock, shared| {
         let again = shared.clone();
         let task = thread::spawn(move || {
-            let mut waiter = Waiter::new(&again, 1);
-            let _ = waiter.poll();
-            drop(waiter);
-            let mut waiter = Waiter::new(&again, 1);
-            waiter.poll().is_pending().then_some(waiter)
+            drop(Waiter::new(&again, 1));
+            Waiter::new(&again, 1)
         });
         clock.advance(TICK);
         clock.advance(TICK);
         let waiter = task.join().unwrap();
         clock.advance(10 * TICK);
-        waiter.into_iter().for_each(Waiter::assert_over);
+        waiter.assert_over();
     });
 }
 
 #[test]
 fn two_timers_fire_at_once() {
     check(3, |clock, shared| {
-        let [mut first, mut second] = [1, 2].map(|ticks| Waiter::new(&shared, ticks));
-        assert!(first.poll().is_pending());
-        assert!(second.poll().is_pending());
+        let [first, second] = [1, 2].map(|ticks| Waiter::new(&shared, ticks));
         let hand = clock.clone();
         let task = thread::spawn(move || hand.advance(TICK));
         clock.advance(TICK);
@@ -304,8 +292,7 @@ fn two_timers_fire_at_once() {
 #[test]
 fn the_wrapper_goes_while_the_timer_fires() {
     check(3, |clock, shared| {
-        let mut waiter = Waiter::new(&shared, 1);
-        assert!(waiter.poll().is_pending());
+        let waiter = Waiter::new(&shared, 1);
         let task = thread::spawn(move || drop((waiter, shared)));
         clock.advance(TICK);
         task.join().unwrap();

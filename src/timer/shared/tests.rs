@@ -64,19 +64,21 @@ fn shared() -> (Counted, Arc<SharedTimer<Counted>>) {
     (timer.clone(), SharedTimer::new(timer))
 }
 
-fn waiting<T: Timer>(shared: &Arc<SharedTimer<T>>, duration: Duration) -> SharedWait<T> {
-    SharedWait::new(shared.clone(), shared.timer.now() + duration)
+fn start<T: Timer>(
+    shared: &Arc<SharedTimer<T>>,
+    duration: Duration,
+    waker: &Waker,
+) -> SharedWait<T> {
+    SharedWait::start(shared.clone(), shared.timer.now() + duration, waker).unwrap()
 }
 
-/// A wait that has been polled once, and the count of its wakes.
+/// A wait, and the count of its wakes.
 fn armed<T: Timer>(
     shared: &Arc<SharedTimer<T>>,
     duration: Duration,
 ) -> (SharedWait<T>, AwokenCount) {
-    let mut wait = waiting(shared, duration);
     let (waker, woken) = new_count_waker();
-    assert!(poll(&mut wait, &waker).is_pending());
-    (wait, woken)
+    (start(shared, duration, &waker), woken)
 }
 
 fn poll<T: Timer>(wait: &mut SharedWait<T>, waker: &Waker) -> Poll<()> {
@@ -167,10 +169,7 @@ fn deadlines_of_other_lengths_come_in_between() {
     for elapsed in 1..=5 {
         timer.clock.advance(SECOND);
         let over = |wait: &SharedWait<_>| {
-            let WaitState::Added(key) = &wait.state else {
-                return false;
-            };
-            shared.lock().list.state(key, Waker::noop()) == State::Expired
+            shared.lock().list.state(&wait.key, Waker::noop()) == State::Expired
         };
         for (n, wait) in &waits {
             assert_eq!(over(wait), *n <= elapsed, "{n} after {elapsed}");
@@ -195,12 +194,11 @@ fn a_waker_may_drop_and_make_waits() {
     let victim = std::sync::Mutex::new(Some(victim));
     let made = Arc::new(std::sync::Mutex::new(None));
     let (keep, maker) = (made.clone(), shared.clone());
-    let mut meddler = waiting(&shared, SECOND / 2);
     let meddling = waker(move || {
         drop(victim.lock().unwrap().take());
         *keep.lock().unwrap() = Some(armed(&maker, SECOND / 4));
     });
-    assert!(poll(&mut meddler, &meddling).is_pending());
+    let _meddler = start(&shared, SECOND / 2, &meddling);
     timer.clock.advance(SECOND / 2);
     timer.clock.advance(SECOND / 4);
     let made = made.lock().unwrap().take().unwrap();
@@ -210,8 +208,7 @@ fn a_waker_may_drop_and_make_waits() {
 #[test]
 fn a_waker_that_panics_keeps_nobody_waiting() {
     let (timer, shared) = shared();
-    let mut panicking = waiting(&shared, SECOND);
-    assert!(poll(&mut panicking, &waker(|| panic!("as it should"))).is_pending());
+    let _panicking = start(&shared, SECOND, &waker(|| panic!("as it should")));
     let (_same, same_woken) = armed(&shared, SECOND);
     let (_later, later_woken) = armed(&shared, 2 * SECOND);
     timer.clock.advance(SECOND);
@@ -231,9 +228,7 @@ fn nothing_unwinds_into_the_timer() {
     }
 
     let (timer, shared) = shared();
-    let mut panicking = waiting(&shared, SECOND);
-    let waker = waker(|| std::panic::panic_any(Payload));
-    assert!(poll(&mut panicking, &waker).is_pending());
+    let _panicking = start(&shared, SECOND, &waker(|| std::panic::panic_any(Payload)));
     let (mut later, _) = armed(&shared, 2 * SECOND);
     timer.panics.store(true, Ordering::Relaxed);
     // First the waker panics, then the timer, asked for the next sleep.
@@ -249,10 +244,8 @@ fn nothing_unwinds_into_the_timer() {
 fn a_timer_that_panics_once_is_asked_again() {
     let (timer, shared) = shared();
     timer.panics.store(true, Ordering::Relaxed);
-    let mut unlucky = waiting(&shared, SECOND);
-    let polled = catch_unwind(AssertUnwindSafe(|| poll(&mut unlucky, &noop_waker())));
-    assert!(polled.is_err());
-    drop(unlucky);
+    let unlucky = catch_unwind(AssertUnwindSafe(|| armed(&shared, SECOND)));
+    assert!(unlucky.is_err());
     assert!(shared.lock().list.earliest().is_none());
     let (_lucky, woken) = armed(&shared, SECOND);
     timer.clock.advance(SECOND);
@@ -294,12 +287,9 @@ fn a_sleep_that_panics_is_replaced() {
 
     let timer = Counted::new();
     let shared = SharedTimer::new(Panicking(timer.clone()));
-    let mut unlucky = waiting(&shared, SECOND);
-    let polled = catch_unwind(AssertUnwindSafe(|| poll(&mut unlucky, &noop_waker())));
-    assert!(polled.is_err());
-    let (_lucky, woken) = armed(&shared, 2 * SECOND);
-    timer.clock.advance(SECOND);
-    assert!(poll(&mut unlucky, &noop_waker()).is_ready());
+    let unlucky = catch_unwind(AssertUnwindSafe(|| armed(&shared, SECOND)));
+    assert!(unlucky.is_err());
+    let (_lucky, woken) = armed(&shared, SECOND);
     timer.clock.advance(SECOND);
     assert_eq!(woken.get(), 1);
 }
