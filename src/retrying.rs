@@ -23,6 +23,14 @@ use std::{fmt, mem, sync::Arc, time::Duration};
 /// One wrapper serves many calls at a time: build it once, and share or clone it.
 /// Clones share the timer, the budget and the hooks.
 ///
+/// # Clients that retry by themselves
+///
+/// Retry in one place. Around a client that makes three attempts of its own, such as
+/// crabllm-sdk's, three attempts become nine. And the timeout of the outer attempt
+/// cuts off the inner client's wait: if a server asks for 40 s, the outer wrapper
+/// sends again after 30.1 s, too early. Turn off the retries of the client, or do not
+/// wrap it.
+///
 /// ```
 /// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
 /// use crabllm_retry::Retrying;

@@ -17,40 +17,23 @@
 mod common;
 #[path = "common/random.rs"]
 mod random;
+#[path = "common/scripts.rs"]
+mod scripts;
 
 use common::{Sleeps, block_on};
 use crabllm_retry::{
-    Instant, Operation, Operations, Policy, Retrying, Timer,
-    crabllm_core_0_0_25::{self as upstream, ChatCompletionRequest, Error, Provider, json},
-    test_util::{Scripted, ScriptedAttempt, Step, VirtualTimer},
+    Operation, Operations, Policy, Retrying, Timer,
+    crabllm_core_0_0_25::{self as upstream, ChatCompletionRequest, Provider, json},
+    test_util::{Scripted, Step, VirtualTimer},
 };
 use futures::StreamExt;
 use proptest::{collection::vec, prelude::*, test_runner::TestCaseError};
 use random::for_random_cases;
-use std::time::Duration;
-
-/// tokio's paused clock.
-struct TokioTimer;
-
-impl Timer for TokioTimer {
-    type Sleep = tokio::time::Sleep;
-
-    fn sleep(&self, duration: Duration) -> tokio::time::Sleep {
-        tokio::time::sleep(duration)
-    }
-
-    fn now(&self) -> Instant {
-        tokio::time::Instant::now().into_std()
-    }
-}
-
-fn tokio_with_paused_time() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap()
-}
+use scripts::{
+    Behavior, Kind, Run, TokioTimer, attempt, describe, error, millis, panic_message,
+    tokio_with_paused_time,
+};
+use std::{ops::RangeInclusive, time::Duration};
 
 /// A call, and what its attempts meet with.
 #[derive(Clone, Debug)]
@@ -63,65 +46,32 @@ struct Case {
     attempts: Vec<Behavior>,
 }
 
-#[derive(Clone, Debug)]
-struct Behavior {
-    latency: Duration,
-    kind: Kind,
-}
-
-#[derive(Clone, Debug)]
-enum Kind {
-    /// With the items of the stream, if it is one.
-    Answer(Vec<Behavior>),
-    Status(u16),
-    RetryAfter(Duration),
-    Disconnect,
-    Invalid,
-    Hang,
-}
-
 fn cases() -> impl Strategy<Value = Case> {
     let bound = || millis(1, 60_000);
     let limits = (0u32..5, bound(), seconds(100), bound());
-    (any::<bool>(), limits, vec(attempt(), 0..7)).prop_map(
-        |(streams, (max_retries, timeout, max_retry_after, stream_idle), attempts)| Case {
-            streams,
-            max_retries,
-            timeout,
-            max_retry_after,
-            stream_idle,
-            attempts,
-        },
+    (
+        any::<bool>(),
+        limits,
+        vec(attempt(failure(), failure()), 0..7),
     )
-}
-
-fn attempt() -> impl Strategy<Value = Behavior> {
-    let answer = vec(outcome(failure(), Just(Kind::Answer(Vec::new()))), 0..5);
-    outcome(failure(), answer.prop_map(Kind::Answer))
-}
-
-fn outcome(
-    failure: impl Strategy<Value = Kind>,
-    answer: impl Strategy<Value = Kind>,
-) -> impl Strategy<Value = Behavior> {
-    let latency = prop_oneof![Just(Duration::ZERO), millis(1, 90_000)];
-    let kind = prop_oneof![3 => failure, 1 => answer];
-    (latency, kind).prop_map(|(latency, kind)| Behavior { latency, kind })
+        .prop_map(
+            |(streams, (max_retries, timeout, max_retry_after, stream_idle), attempts)| Case {
+                streams,
+                max_retries,
+                timeout,
+                max_retry_after,
+                stream_idle,
+                attempts,
+            },
+        )
 }
 
 fn failure() -> impl Strategy<Value = Kind> {
-    let statuses = vec![400u16, 401, 404, 408, 429, 500, 501, 502, 503, 504, 529];
     prop_oneof![
-        4 => prop::sample::select(statuses).prop_map(Kind::Status),
-        2 => seconds(120).prop_map(Kind::RetryAfter),
-        1 => Just(Kind::Disconnect),
-        1 => Just(Kind::Invalid),
-        2 => Just(Kind::Hang),
+        3 => error(),
+        1 => seconds(120).prop_map(Kind::RetryAfter),
+        1 => Just(Kind::Hang),
     ]
-}
-
-fn millis(least: u64, most: u64) -> impl Strategy<Value = Duration> {
-    (least..=most).prop_map(Duration::from_millis)
 }
 
 fn seconds(most: u64) -> impl Strategy<Value = Duration> {
@@ -157,59 +107,20 @@ impl Case {
         Run::new(result, provider.attempts())
     }
 
-    /// The least and the most that may lie between an attempt and the next.
-    fn delay(&self, attempt: usize) -> (Duration, Duration) {
+    /// The bounds of the delay after an attempt.
+    fn delay(&self, attempt: usize) -> RangeInclusive<Duration> {
         let bound = Duration::from_millis(100) * (1 << attempt);
         match self.attempts.get(attempt).map(|outcome| &outcome.kind) {
             Some(Kind::RetryAfter(asked)) if self.reaches_its_end(attempt) => {
-                (*asked, bound.max(*asked))
+                *asked..=bound.max(*asked)
             }
-            _ => (bound / 2, bound),
+            _ => bound / 2..=bound,
         }
     }
 
     /// Whether an attempt comes to its end before the timeout.
     fn reaches_its_end(&self, attempt: usize) -> bool {
         self.attempts[attempt].latency <= self.timeout
-    }
-}
-
-impl Behavior {
-    fn step(&self) -> Step {
-        let step = match &self.kind {
-            Kind::Answer(items) => Step::stream(items.iter().map(Self::step)),
-            Kind::Status(status) => Step::status(*status),
-            Kind::RetryAfter(asked) => Step::status(429).retry_after(*asked),
-            Kind::Disconnect => Step::disconnect(),
-            Kind::Invalid => Step::invalid(),
-            Kind::Hang => Step::hang(),
-        };
-        step.after(self.latency)
-    }
-}
-
-/// What there is to see of a call.
-#[derive(Debug, PartialEq)]
-struct Run {
-    /// The result, or the items of the stream.
-    result: Vec<String>,
-
-    /// How long each attempt took.
-    attempts: Vec<Duration>,
-
-    /// How long each delay between two of them took.
-    delays: Vec<Duration>,
-}
-
-impl Run {
-    fn new(result: Vec<String>, attempts: Vec<ScriptedAttempt>) -> Self {
-        let end = |attempt: &ScriptedAttempt| attempt.ended.expect("all are over");
-        let delays = attempts.windows(2).map(|two| two[1].started - end(&two[0]));
-        Self {
-            result,
-            delays: delays.collect(),
-            attempts: attempts.iter().map(|one| end(one) - one.started).collect(),
-        }
     }
 }
 
@@ -224,35 +135,8 @@ async fn call(provider: &impl Provider, streams: bool) -> Vec<String> {
     }
 }
 
-fn describe<T>(result: Result<T, Error>) -> String {
-    match result {
-        Ok(_) => "ok".into(),
-        Err(error) => format!("{error:?}"),
-    }
-}
-
 fn request() -> ChatCompletionRequest {
     json::from_str(r#"{"model": "m", "messages": []}"#).unwrap()
-}
-
-/// Whether both runs are the same, as far as they should be.
-fn agree(case: &Case, ours: &Run, upstreams: &Run) -> Result<(), TestCaseError> {
-    prop_assert_eq!(&ours.result, &upstreams.result);
-    prop_assert_eq!(ours.attempts.len(), upstreams.attempts.len());
-    // tokio's clock has a resolution of a millisecond, and rounds up.
-    let tick = Duration::from_millis(1);
-    for (our, their) in ours.attempts.iter().zip(&upstreams.attempts) {
-        prop_assert!(our <= their && *their <= *our + tick, "{our:?} {their:?}");
-    }
-    for (attempt, (our, their)) in ours.delays.iter().zip(&upstreams.delays).enumerate() {
-        let (least, most) = case.delay(attempt);
-        prop_assert!(
-            least <= *our && *our <= most,
-            "{our:?}, not {least:?} to {most:?}"
-        );
-        prop_assert!(least <= *their && *their <= most + tick, "{their:?}");
-    }
-    Ok(())
 }
 
 #[test]
@@ -265,7 +149,7 @@ fn random_scripts_come_to_the_same() {
         let own = case.run_ours(&clock, clock.clone());
         let shared = case.run_ours(&other, Sleeps::by(&other).shareable());
         [own, shared].iter().try_for_each(|ours| {
-            agree(&case, ours, &upstreams)
+            ours.agrees_with(&upstreams, |attempt| case.delay(attempt))
                 .map_err(|error| TestCaseError::fail(format!("{error}\n{ours:?}\n{upstreams:?}")))
         })
     });
@@ -363,15 +247,7 @@ mod differences {
         assert!(smol::block_on(ours.chat_completion(&request())).is_ok());
 
         let upstreams = upstream::Retrying::new(provider()).timeout(settings);
-        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            smol::block_on(upstreams.chat_completion(&request()))
-        }));
-        let message = panicked.unwrap_err();
-        let message = message
-            .downcast_ref::<String>()
-            .cloned()
-            .or_else(|| message.downcast_ref::<&str>().map(|text| text.to_string()))
-            .unwrap();
+        let message = panic_message(|| smol::block_on(upstreams.chat_completion(&request())));
         assert!(message.contains("no reactor running"), "{message}");
     }
 }

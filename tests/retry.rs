@@ -13,6 +13,7 @@ use crabllm_retry::{
     Backoff, Event, Failure, FuturesTimer, GiveUpReason, Operations, Policy, RetryBudget, Retrying,
     Timer,
     crabllm_core_0_0_19::{EmbeddingInput, EmbeddingRequest, Error, Provider},
+    hints,
     test_util::{Scripted, Step, VirtualTimer},
 };
 use futures::{FutureExt, StreamExt};
@@ -49,6 +50,27 @@ fn there_is_no_sleep_after_the_last_attempt() {
     assert!(block_on(scene.retrying.chat_completion(&request())).is_err());
     assert_eq!(scene.sleeps.asked(), [SECOND, 2 * SECOND]);
     assert_eq!(scene.clock.elapsed(), 3 * SECOND);
+}
+
+/// The documentation of `Retrying` warns of both.
+#[test]
+fn a_client_that_retries_by_itself_should_not_be_wrapped() {
+    let clock = VirtualTimer::new();
+    let provider = Scripted::new(clock.clone(), failures(20));
+    let inner = Retrying::with_timer(provider.clone(), clock.clone());
+    let outer = Retrying::with_timer(inner, clock.clone());
+    assert!(block_on(outer.chat_completion(&request())).is_err());
+    assert_eq!(provider.attempts().len(), 9);
+
+    let clock = VirtualTimer::new();
+    let asks_for_40_s = Step::status_with_body(429, r#"{"error": {"retry_after": 40}}"#);
+    let provider = Scripted::new(clock.clone(), [asks_for_40_s]);
+    let inner =
+        Retrying::with_timer(provider.clone(), clock.clone()).retry_after(hints::retry_after);
+    let outer = Retrying::with_timer(inner, clock.clone());
+    assert!(block_on(outer.chat_completion(&request())).is_ok());
+    let second = provider.attempts()[1].started - provider.attempts()[0].started;
+    assert!(second <= Duration::from_millis(30_100), "{second:?}");
 }
 
 #[test]

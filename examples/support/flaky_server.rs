@@ -39,7 +39,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// The reply of the model to whatever it is asked; a stream sends it word by word.
@@ -57,7 +57,8 @@ const MAX_REQUEST: usize = 1 << 20;
 pub enum Fault {
     /// The answer is an error with this status.
     Status(u16),
-    /// The answer is a 429 which names the seconds to wait, in its header and in its body.
+    /// The answer is a 429 which names the seconds to wait, in its header and in its body. A caller
+    /// who comes back sooner gets it again.
     RateLimit(u32),
     /// The connection is closed in place of an answer.
     Drop,
@@ -98,10 +99,41 @@ pub struct FlakyServer {
 
 struct State {
     thinking: Duration,
-    scripts: Mutex<HashMap<String, VecDeque<Fault>>>,
+    scripts: Mutex<HashMap<String, Script>>,
     newcomers: fn(&str) -> Vec<Fault>,
     files: HashMap<String, File>,
     requests: AtomicUsize,
+}
+
+/// What is still to go wrong with the requests of a caller.
+struct Script {
+    faults: VecDeque<Fault>,
+    limited_until: Option<Instant>,
+}
+
+impl Script {
+    fn new(faults: VecDeque<Fault>) -> Self {
+        Self {
+            faults,
+            limited_until: None,
+        }
+    }
+
+    fn next_fault(&mut self) -> Option<Fault> {
+        let now = Instant::now();
+        if let Some(left) = self
+            .limited_until
+            .and_then(|end| end.checked_duration_since(now))
+            && !left.is_zero()
+        {
+            return Some(Fault::RateLimit(left.as_secs_f64().ceil() as u32));
+        }
+        let fault = self.faults.pop_front();
+        if let Some(Fault::RateLimit(seconds)) = fault {
+            self.limited_until = Some(now + Duration::from_secs(seconds.into()));
+        }
+        fault
+    }
 }
 
 impl FlakyServer {
@@ -128,9 +160,11 @@ impl FlakyServer {
 
     /// Starts a server on a thread of its own, so that it serves the clients of any runtime.
     pub fn start_with(setup: Setup) -> io::Result<Self> {
+        let scripts = setup.scripts.into_iter();
+        let scripts = scripts.map(|(caller, faults)| (caller, Script::new(faults)));
         let state = Arc::new(State {
             thinking: setup.thinking,
-            scripts: Mutex::new(setup.scripts),
+            scripts: Mutex::new(scripts.collect()),
             newcomers: setup.newcomers.unwrap_or(|_| Vec::new()),
             files: setup.files,
             requests: AtomicUsize::new(0),
@@ -353,8 +387,8 @@ impl State {
         let mut scripts = self.scripts.lock().unwrap_or_else(PoisonError::into_inner);
         let caller = request.caller();
         let script = scripts.entry(caller.into());
-        let script = script.or_insert_with(|| (self.newcomers)(caller).into());
-        script.pop_front()
+        let script = script.or_insert_with(|| Script::new((self.newcomers)(caller).into()));
+        script.next_fault()
     }
 }
 

@@ -1,0 +1,243 @@
+//! An agent of the daemon chats through this crate's wrapper, and through the daemon's
+//! own, with servers that fail in the same ways.
+
+#[path = "../../../examples/support/flaky_server.rs"]
+mod flaky_server;
+
+use crabllm_core::Provider;
+use crabllm_provider::{ProviderRegistry, RemoteProvider};
+use crabllm_retry::{Operations, Retrying, hints};
+use crabtalk_core::{
+    model::{HistoryEntry, Model},
+    paths::{CONFIG_FILE, DEFAULT_AGENT},
+    protocol::{
+        api::Server,
+        message::{SendMsg, StreamMsg, stream_event::Event},
+    },
+};
+use crabtalk_daemon::{Daemon, DaemonConfig, provider::Retrying as OriginalRetrying};
+use crabtalk_runtime::NoHost;
+use flaky_server::{Fault, FlakyServer, REPLY};
+use futures::{
+    StreamExt,
+    future::{join, join_all},
+};
+use std::{
+    collections::HashMap,
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+const MODEL: &str = "flaky";
+
+/// How the agent is asked.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// For one step, which the model answers in one piece.
+    Unary,
+
+    /// By a message whose answer is streamed.
+    Streamed,
+
+    /// By a message whose answer comes in one piece, although the model streams it.
+    Sent,
+}
+
+/// One call, and the faults of the server on the way.
+struct Case {
+    way: Way,
+    faults: &'static [Fault],
+    survived_by_the_original: bool,
+}
+
+const fn both_survive(way: Way, faults: &'static [Fault]) -> Case {
+    Case {
+        way,
+        faults,
+        survived_by_the_original: true,
+    }
+}
+
+const fn only_ours_survives(way: Way, faults: &'static [Fault]) -> Case {
+    Case {
+        way,
+        faults,
+        survived_by_the_original: false,
+    }
+}
+
+const CASES: &[Case] = &[
+    both_survive(Way::Unary, &[]),
+    both_survive(Way::Unary, &[Fault::Status(503)]),
+    both_survive(Way::Unary, &[Fault::Status(500), Fault::Status(502)]),
+    both_survive(Way::Unary, &[Fault::Drop]),
+    both_survive(Way::Unary, &[Fault::DropHalfway]),
+    both_survive(Way::Unary, &[Fault::Late(Duration::from_secs(1))]),
+    both_survive(Way::Unary, &[Fault::Stall]),
+    both_survive(Way::Unary, &[Fault::StallHalfway]),
+    only_ours_survives(Way::Unary, &[Fault::RateLimit(1)]),
+    both_survive(Way::Sent, &[]),
+    only_ours_survives(Way::Sent, &[Fault::Status(503), Fault::Drop]),
+    both_survive(Way::Streamed, &[]),
+    both_survive(Way::Streamed, &[Fault::Late(Duration::from_secs(1))]),
+    both_survive(Way::Streamed, &[Fault::Slow(Duration::from_millis(200))]),
+    only_ours_survives(Way::Streamed, &[Fault::Status(503)]),
+    only_ours_survives(Way::Streamed, &[Fault::Drop, Fault::Status(500)]),
+    only_ours_survives(Way::Streamed, &[Fault::Stall]),
+    only_ours_survives(Way::Streamed, &[Fault::RateLimit(1)]),
+];
+
+/// The end of one call.
+#[derive(Debug)]
+struct Outcome {
+    ok: bool,
+    requests: usize,
+}
+
+/// Starts a daemon with a server of its own, and asks its agent once.
+async fn ask<P: Provider + 'static>(
+    case: &Case,
+    sender: String,
+    wrap: impl Fn(ProviderRegistry<RemoteProvider>) -> P + Send + Sync + 'static,
+) -> Outcome {
+    let script = [(MODEL, case.faults.iter().copied())];
+    let server = FlakyServer::start(Duration::ZERO, script).unwrap();
+    let directory = home().join(&sender);
+    configure(&directory, &server.base_url());
+    let build = move |config: &DaemonConfig| {
+        let providers: HashMap<_, _> = config.provider.clone().into_iter().collect();
+        let registry = ProviderRegistry::from_provider_configs(&providers, &HashMap::new(), |p| p)?;
+        Ok(Model::new(wrap(registry)))
+    };
+    let handle = Daemon::start_with(&directory, build, |_| NoHost);
+    let handle = handle.await.unwrap();
+    give_a_title(&handle.daemon, &sender).await;
+    let answer = match case.way {
+        Way::Unary => step(&handle.daemon).await,
+        Way::Streamed => stream(&handle.daemon, sender).await,
+        Way::Sent => send(&handle.daemon, sender).await,
+    };
+    let requests = server.requests();
+    handle.shutdown().await.unwrap();
+    Outcome {
+        ok: answer == REPLY,
+        requests,
+    }
+}
+
+fn configure(directory: &Path, base_url: &str) {
+    fs::create_dir_all(directory).unwrap();
+    let config = format!(
+        "[provider.flaky]\n\
+         base_url = \"{base_url}\"\n\
+         api_key = \"none\"\n\
+         models = [\"{MODEL}\"]\n\
+         [system.crab]\n\
+         model = \"{MODEL}\"\n"
+    );
+    fs::write(directory.join(CONFIG_FILE), config).unwrap();
+}
+
+/// Names the conversation, for which the daemon would ask the model.
+async fn give_a_title<P: Provider + 'static>(daemon: &Daemon<P, NoHost>, sender: &str) {
+    let runtime = daemon.runtime.read().await.clone();
+    let id = runtime.get_or_create_conversation(DEFAULT_AGENT, sender);
+    let conversation = runtime.conversation(id.await.unwrap()).await.unwrap();
+    conversation.lock().await.title = "a test".into();
+}
+
+async fn step<P: Provider + 'static>(daemon: &Daemon<P, NoHost>) -> String {
+    let runtime = daemon.runtime.read().await.clone();
+    let agent = runtime.get_agent(DEFAULT_AGENT).unwrap();
+    let mut history = vec![HistoryEntry::user("Hello")];
+    let step = agent.step(&mut history, None).await;
+    step.map_or_else(
+        |error| error.to_string(),
+        |step| step.message.content_str().unwrap_or_default().into(),
+    )
+}
+
+async fn send<P: Provider + 'static>(daemon: &Daemon<P, NoHost>, sender: String) -> String {
+    let message = SendMsg {
+        agent: DEFAULT_AGENT.into(),
+        content: "Hello".into(),
+        sender: Some(sender),
+        ..SendMsg::default()
+    };
+    daemon.send(message).await.unwrap().content
+}
+
+async fn stream<P: Provider + 'static>(daemon: &Daemon<P, NoHost>, sender: String) -> String {
+    let message = StreamMsg {
+        agent: DEFAULT_AGENT.into(),
+        content: "Hello".into(),
+        sender: Some(sender),
+        ..StreamMsg::default()
+    };
+    let events = daemon.stream(message).map(|event| event.unwrap().event);
+    let words = events.filter_map(async |event| match event {
+        Some(Event::Chunk(chunk)) => Some(chunk.content),
+        _ => None,
+    });
+    words.collect().await
+}
+
+/// A directory in place of the user's, where the daemon keeps its conversations.
+fn home() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("home")
+}
+
+/// Runs a test in a process with a home directory of its own.
+fn at_home(test: &str, run: impl Future<Output = ()>) {
+    let home = home();
+    if env::home_dir().as_ref() == Some(&home) {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        return runtime.block_on(run);
+    }
+    let _ = fs::remove_dir_all(&home);
+    fs::create_dir_all(&home).unwrap();
+    let mut itself = Command::new(env::current_exe().unwrap());
+    let status = itself
+        .args(["--exact", test, "--nocapture"])
+        .env("HOME", home);
+    assert!(status.status().unwrap().success());
+}
+
+#[test]
+fn the_daemon_answers_with_either_wrapper() {
+    at_home("the_daemon_answers_with_either_wrapper", async {
+        rustls::crypto::ring::default_provider()
+            .install_default()
+            .unwrap();
+        let both = CASES.iter().enumerate().map(async |(n, case)| {
+            let ours = ask(case, format!("ours-{n}"), |registry| {
+                Retrying::new(registry)
+                    .also_retry(Operations::STREAMS)
+                    .retry_after(hints::retry_after)
+            });
+            let original = ask(case, format!("original-{n}"), OriginalRetrying::new);
+            let (ours, original) = join(ours, original).await;
+            let about = format!("{:?} {:?}: {ours:?}, {original:?}", case.way, case.faults);
+            assert!(ours.ok, "{about}");
+            assert_eq!(original.ok, case.survived_by_the_original, "{about}");
+            assert!(
+                !original.ok || ours.requests <= original.requests,
+                "{about}"
+            );
+            (ours, original)
+        });
+        let outcomes = join_all(both).await;
+        let ok = outcomes.iter().filter(|(ours, _)| ours.ok).count();
+        let answered_by_both = || outcomes.iter().filter(|(_, original)| original.ok);
+        let requests: usize = answered_by_both().map(|(ours, _)| ours.requests).sum();
+        let original_requests: usize = answered_by_both().map(|(_, it)| it.requests).sum();
+        println!(
+            "daemon: calls={} ok={ok} original_ok={} requests={requests} \
+             original_requests={original_requests}",
+            outcomes.len(),
+            answered_by_both().count(),
+        );
+    });
+}
