@@ -37,7 +37,6 @@ use console::{eprint, print};
 use crabllm_retry::{
     Operations, Policy, Retrying,
     crabllm_core_0_0_19::{ChatCompletionRequest, Error, Provider},
-    hints,
 };
 use flaky_server::{Fault, FlakyServer};
 use futures::{StreamExt, stream};
@@ -130,9 +129,7 @@ impl Chat {
         }
         let client = Client::new(&url, key.as_deref())?;
         Ok(Self {
-            provider: Retrying::new(client)
-                .policy(policy)
-                .retry_after(hints::retry_after),
+            provider: Retrying::new(client).policy(policy),
             model: args.model(),
             args,
             calls,

@@ -13,7 +13,7 @@
 //!     provider: impl Provider,
 //!     request: &ChatCompletionRequest,
 //! ) -> Result<String, Error> {
-//!     let provider = Retrying::new(provider);
+//!     let provider = Retrying::new(provider).recommended();
 //!     let answer = provider.chat_completion(request).await?;
 //!     Ok(answer.content().unwrap_or_default().to_owned())
 //! }
@@ -25,6 +25,10 @@
 //! # }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! [`recommended`](Retrying::recommended) is our choice for production. Without it the
+//! values are those of crabllm-core's own wrapper, which are small: two retries within
+//! 0.3 s, and 30 s for each attempt.
 //!
 //! The same code runs on smol, async-std, tokio, a game engine's executor, or
 //! none: the wrapper spawns nothing and enters no runtime.
@@ -42,8 +46,8 @@
 //!   that reactor runs anyway, or any closure that sleeps.
 //! * [`Failure`] is what the wrapper asks of an error. Callbacks receive it to decide
 //!   [what is transient](Retrying::retry_if) and
-//!   [how long to wait](Retrying::retry_after). `hints` has two such callbacks, which
-//!   know the rules of vendors and the delays that servers write into errors.
+//!   [how long to wait](Retrying::retry_after). [`hints`] knows the rules of vendors and
+//!   the delays that servers write into errors.
 //! * [`Event`] is what an [observer](Retrying::observe) receives; `trace` is an
 //!   observer that emits `tracing` events.
 //! * `test_util` has a virtual clock and a scripted provider, for tests that do not
@@ -58,8 +62,9 @@
 //! A failed attempt is followed by another one if the error is transient, the policy
 //! retries the operation, and retries, deadline and budget allow it; otherwise the
 //! call returns that very error. There is no sleep after the last attempt. The delay
-//! is the backoff's, or the one that the server asked for if that is longer; if it is
-//! longer than [`Policy::max_retry_after`], the error is returned at once.
+//! is the backoff's, or the one that the server asked for if that is longer, spread by
+//! up to a quarter and 5 s; if it is longer than [`Policy::max_retry_after`], the error
+//! is returned at once.
 //!
 //! An open stream is passed through item by item. If it is silent for longer than
 //! [`Policy::stream_idle`], it ends with `Error::Timeout`; a stream of bytes, whose
@@ -125,7 +130,6 @@ mod call;
 mod config;
 mod event;
 mod failure;
-#[cfg(feature = "_provider")]
 pub mod hints;
 mod limits;
 mod policy;

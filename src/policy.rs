@@ -130,6 +130,36 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// Our choice for production; see
+    /// [`Retrying::recommended`](crate::retrying::Retrying::recommended) for all of it.
+    ///
+    /// | field | value | source |
+    /// | --- | --- | --- |
+    /// | `max_retries` | 4 | ours: with this backoff, an outage of 4 to 8 s passes |
+    /// | `timeout` | 10 min | [OpenAI's] and [Anthropic's] libraries. 30 s cut off long answers, which then start over and are billed again |
+    /// | `deadline` | 15 min | ours: an attempt that hangs is tried again once |
+    /// | `backoff` | 500 ms to 8 s | [OpenAI's] and [Anthropic's] libraries |
+    /// | `throttle_backoff` | 1 s to 60 s | ours: most limits are for a minute |
+    /// | `max_retry_after` | 5 min | ours |
+    /// | `stream_idle` | 300 s | [OpenAI's Codex]; models think before they answer |
+    /// | `retry` | chats and streams | [OpenAI's] and [Anthropic's] libraries |
+    ///
+    /// [OpenAI's]: https://github.com/openai/openai-python/blob/main/src/openai/_constants.py
+    /// [Anthropic's]: https://github.com/anthropics/anthropic-sdk-python/blob/main/src/anthropic/_constants.py
+    /// [OpenAI's Codex]: https://github.com/openai/codex/blob/main/docs/config.md
+    pub fn recommended() -> Self {
+        let seconds = Duration::from_secs;
+        Self::default()
+            .max_retries(4)
+            .timeout(seconds(600))
+            .deadline(seconds(900))
+            .backoff(Backoff::exponential(Duration::from_millis(500), seconds(8)))
+            .throttle_backoff(Backoff::exponential(seconds(1), seconds(60)))
+            .max_retry_after(seconds(300))
+            .stream_idle(seconds(300))
+            .retry(Operations::CHAT | Operations::STREAMS)
+    }
+
     /// The default, changed by the values of a configuration, in seconds.
     #[cfg(feature = "_provider")]
     pub(crate) fn configured(

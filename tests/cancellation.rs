@@ -286,7 +286,8 @@ fn assert_furnished<T: Timer>(
 ) {
     assert!(block_on(retrying.chat_completion(&request())).is_err());
     assert_eq!(retrying.get_ref().attempts().len(), 2);
-    assert_eq!(sleeps.asked(), [SECOND]);
+    // At least as long as asked, and spread.
+    assert!(matches!(sleeps.asked()[..], [delay] if delay > SECOND));
     assert_eq!(budget.available(), 100 - 14);
     // Two attempts, the retry and the end.
     assert_eq!(told.load(Ordering::Relaxed), 4);

@@ -112,7 +112,7 @@ impl Case {
         let bound = Duration::from_millis(100) * (1 << attempt);
         match self.attempts.get(attempt).map(|outcome| &outcome.kind) {
             Some(Kind::RetryAfter(asked)) if self.reaches_its_end(attempt) => {
-                *asked..=bound.max(*asked)
+                *asked..=bound.max(*asked + (*asked / 4).min(Duration::from_secs(5)))
             }
             _ => bound / 2..=bound,
         }
@@ -205,6 +205,15 @@ mod differences {
         let [ours, upstreams] = both(|| vec![Step::status(429).retry_after(Duration::ZERO)], 1);
         assert!(ours.0.delays[0] >= Duration::from_millis(50));
         assert!(upstreams.0.delays[0] <= Duration::from_millis(1));
+    }
+
+    #[test]
+    fn a_wait_that_the_server_asks_for_is_spread() {
+        let asked = Duration::from_secs(8);
+        let [ours, upstreams] = both(|| vec![Step::status(429).retry_after(asked)], 1);
+        let spread = asked..=Duration::from_secs(10);
+        assert!(spread.contains(&ours.0.delays[0]) && ours.0.delays[0] != asked);
+        assert!(upstreams.0.delays[0] <= asked + Duration::from_millis(1));
     }
 
     #[test]

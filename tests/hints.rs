@@ -1,95 +1,649 @@
-//! What the hooks of `vendor` change about a call.
+//! What the words of servers mean, and what calls make of them.
 
-#![cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))]
-
+#[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))]
 mod common;
 
-use common::{Bare, SECOND, Scene, block_on, request, status};
 use crabllm_retry::{
-    Retrying,
-    crabllm_core_0_0_19::Provider,
-    hints,
-    test_util::{Step, VirtualTimer},
+    Failure,
+    hints::{is_transient, retry_after, retry_after_header, with_retry_after},
 };
-use std::{sync::atomic::Ordering, time::Duration};
+use httpdate::fmt_http_date;
+use humantime::format_rfc3339_seconds;
+use proptest::prelude::*;
+use std::{
+    error::Error,
+    fmt,
+    time::{Duration, SystemTime},
+};
 
-fn throttled(wait: &str) -> Step {
-    let message = format!("Rate limit reached. Please try again in {wait}. Visit us.");
-    let body = format!(r#"{{"error": {{"message": "{message}", "code": "rate_limit_exceeded"}}}}"#);
-    Step::status_with_body(429, body)
+/// A failure with the given properties.
+#[derive(Clone, Debug, Default)]
+struct Fake {
+    transient: bool,
+    unimplemented: bool,
+    status: Option<u16>,
+    body: Option<String>,
+    retry_after: Option<Duration>,
 }
 
-/// The sleeps between the attempts of a call that succeeds in the end.
-fn delays(scene: &Scene) -> Vec<Duration> {
-    assert!(block_on(scene.retrying.chat_completion(&request())).is_ok());
-    scene.sleeps.asked()
+impl fmt::Display for Fake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("fake")
+    }
 }
+
+impl Error for Fake {}
+
+impl Failure for Fake {
+    fn timeout() -> Self {
+        Self::default()
+    }
+
+    fn is_transient(&self) -> bool {
+        self.transient
+    }
+
+    fn is_not_implemented(&self) -> bool {
+        self.unimplemented
+    }
+
+    fn status(&self) -> Option<u16> {
+        self.status
+    }
+
+    fn body(&self) -> Option<&str> {
+        self.body.as_deref()
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+}
+
+const LONGEST_BODY: usize = 64 * 1024;
+
+fn failure(status: u16, body: impl Into<String>) -> Fake {
+    Fake {
+        status: Some(status),
+        body: Some(body.into()),
+        ..Fake::default()
+    }
+}
+
+/// The wait that a throttled failure with this body asks for.
+fn asked(body: impl Into<String>) -> Option<Duration> {
+    retry_after(&failure(429, body))
+}
+
+fn secs(seconds: u64) -> Option<Duration> {
+    Some(Duration::from_secs(seconds))
+}
+
+fn millis(milliseconds: u64) -> Option<Duration> {
+    Some(Duration::from_millis(milliseconds))
+}
+
+const ENDLESS: Option<Duration> = Some(Duration::MAX);
+
+/// Bodies of OpenAI, Groq, Azure, Google, ChatGPT and Anthropic.
+const OPENAI: &str = r#"{
+    "error": {
+        "message": "Rate limit reached for gpt-4o in organization org-x on tokens per min (TPM): Limit 30000, Used 14567, Requested 24754. Please try again in 18.642s. Visit https://platform.openai.com/account/rate-limits to learn more.",
+        "type": "tokens",
+        "param": null,
+        "code": "rate_limit_exceeded"
+    }
+}
+"#;
+const TOO_LARGE: &str = r#"{"error":{"message":"Request too large for gpt-4 in organization org-x on tokens per min (TPM): Limit 30,000, Requested 61,337. The input or output tokens must be reduced in order to run successfully.","type":"tokens","param":null,"code":"rate_limit_exceeded"}}"#;
+const NO_CREDIT: &str = r#"{"error":{"message":"You exceeded your current quota, please check your plan and billing details.","type":"insufficient_quota","param":null,"code":"insufficient_quota"}}"#;
+const GROQ: &str = r#"{"error":{"message":"Rate limit reached for model `llama3-70b-8192` in organization `org_x` service tier `on_demand` on tokens per minute (TPM): Limit 7000, Used 0, Requested ~12903. Please try again in 1m50.597142857s. Visit https://console.groq.com/docs/rate-limits for more information.","type":"tokens","code":"rate_limit_exceeded"}}"#;
+const AZURE: &str = r#"{"error":{"code":"429","message": "Requests to the ChatCompletions_Create Operation under Azure OpenAI API version 2024-05-01-preview have exceeded token rate limit of your current OpenAI S0 pricing tier. Please retry after 26 seconds. Please go here: https://aka.ms/oai/quotaincrease if you would like to further increase the default rate limit."}}"#;
+const GEMINI: &str = r#"{
+  "error": {
+    "code": 429,
+    "message": "You exceeded your current quota, please check your plan and billing details.\n* Quota exceeded for metric: generativelanguage.googleapis.com/generate_content_free_tier_requests, limit: 15\nPlease retry in 58.934310785s.",
+    "status": "RESOURCE_EXHAUSTED",
+    "details": [
+      {
+        "@type": "type.googleapis.com/google.rpc.QuotaFailure",
+        "violations": [{"quotaId": "GenerateRequestsPerMinutePerProjectPerModel-FreeTier", "quotaValue": "15"}]
+      },
+      {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "58s"}
+    ]
+  }
+}"#;
+const ANTHROPIC: &str = r#"{"type":"error","error":{"type":"rate_limit_error","message":"This request would exceed the rate limit for your organization of 20,000 input tokens per minute. Please reduce the prompt length or the maximum tokens requested, or try again later."},"request_id":"req_x"}"#;
+const USAGE_LIMIT: &str = r#"{"error":{"type":"usage_limit_reached","message":"The usage limit has been reached","plan_type":"plus"}}"#;
 
 #[test]
-fn a_wait_in_the_body_is_kept_exactly() {
-    let scene = Scene::new([throttled("7s")]).set(|r| r.retry_after(hints::retry_after));
-    assert_eq!(delays(&scene), [7 * SECOND]);
-}
-
-#[test]
-fn a_wait_shorter_than_the_backoff_changes_nothing() {
-    let scene = Scene::new([throttled("6ms"), throttled("1.5s")])
-        .set(|r| r.retry_after(hints::retry_after));
-    assert_eq!(delays(&scene), [SECOND, 2 * SECOND]);
-}
-
-#[test]
-fn without_the_hook_a_body_is_not_read() {
-    assert_eq!(delays(&Scene::new([throttled("7s")])), [SECOND]);
-}
-
-#[test]
-fn a_body_without_a_wait_leaves_the_backoff() {
-    let scene = Scene::new([throttled("-7s"), Step::status(429)])
-        .set(|r| r.retry_after(hints::retry_after));
-    assert_eq!(delays(&scene), [SECOND, 2 * SECOND]);
-}
-
-#[test]
-fn a_body_that_asks_for_more_than_the_most_ends_the_call() {
-    for (wait, attempts) in [("1m", 2), ("1m0.000000001s", 1), ("7m31.2s", 1)] {
-        let scene = Scene::new([throttled(wait)]).set(|r| r.retry_after(hints::retry_after));
-        let result = block_on(scene.retrying.chat_completion(&request()));
-        assert_eq!(status(result), (attempts == 1).then_some(429), "{wait}");
-        assert_eq!(scene.attempts(), attempts, "{wait}");
-        assert_eq!(scene.sleeps.asked().len(), attempts - 1, "{wait}");
+fn the_bodies_of_vendors_are_understood() {
+    for (body, expected) in [
+        (OPENAI, millis(18_642)),
+        (TOO_LARGE, None),
+        (NO_CREDIT, None),
+        (GROQ, Some(Duration::new(110, 597_142_857))),
+        (AZURE, secs(26)),
+        (GEMINI, Some(Duration::new(58, 934_310_785))),
+        (ANTHROPIC, None),
+        (USAGE_LIMIT, None),
+    ] {
+        assert_eq!(asked(body), expected, "{body}");
     }
 }
 
 #[test]
-fn the_statuses_of_the_sdks_are_retried_if_asked_for() {
-    for code in [408, 409, 529] {
-        let scene = Scene::new([Step::status(code)]).set(|r| r.retry_if(hints::is_transient));
-        assert_eq!(delays(&scene), [SECOND], "{code}");
-
-        let plain = Scene::new([Step::status(code)]);
-        let result = block_on(plain.retrying.chat_completion(&request()));
-        assert_eq!(status(result), Some(code));
-        assert_eq!(plain.attempts(), 1, "{code}");
+fn fields_are_read_by_their_names() {
+    for (body, expected) in [
+        (r#"{"retry_after": 20}"#, secs(20)),
+        (r#"{"retry_after_ms":20000}"#, secs(20)),
+        (r#"{"retry-after-ms":"250"}"#, millis(250)),
+        (r#"{"retryAfter":20}"#, secs(20)),
+        (r#"{"error":"loading","estimated_time":20.0}"#, secs(20)),
+        (r#"{"error":{"resets_in_seconds":13872}}"#, secs(13_872)),
+        (r#"{"metadata":{"retry_after_seconds":20}}"#, secs(20)),
+        (r#"{"metadata":{"headers":{"Retry-After":"20"}}}"#, secs(20)),
+        (
+            r#"{"quotaResetDelay":"5.373801628s"}"#,
+            Some(Duration::new(5, 373_801_628)),
+        ),
+        (r#"{"details":[{"retryDelay":"2h7m23s"}]}"#, secs(7643)),
+        ("HTTP/1.1 429\r\nRetry-After: 20\r\n\r\n", secs(20)),
+        ("Retry-After: 20 seconds", secs(20)),
+        // Other names.
+        (r#"{"max_retry_after": 3600}"#, None),
+        (r#"{"retry_after_all": 3600}"#, None),
+        (r#"{"x-retry-after": 3600}"#, None),
+        (r#"{"retry after": 20}"#, None),
+        (r#"{"retry_after", 20}"#, None),
+        ("retry_after 20", None),
+    ] {
+        assert_eq!(asked(body), expected, "{body}");
     }
 }
 
 #[test]
-fn other_statuses_are_retried_as_before() {
-    for (code, attempts) in [(400, 1), (401, 1), (404, 1), (429, 2), (501, 1), (503, 2)] {
-        let scene = Scene::new([Step::status(code)]).set(|r| r.retry_if(hints::is_transient));
-        let result = block_on(scene.retrying.chat_completion(&request()));
-        assert_eq!(result.is_ok(), attempts == 2, "{code}");
-        assert_eq!(scene.attempts(), attempts, "{code}");
+fn a_field_is_understood_whole_or_not_at_all() {
+    for (value, expected) in [
+        ("26", secs(26)),
+        ("0.25", millis(250)),
+        ("0", secs(0)),
+        ("1e2", secs(100)),
+        ("1E-10", Some(Duration::from_nanos(1))),
+        ("2.5e+1", secs(25)),
+        ("\"26\"", secs(26)),
+        ("\"26s\"", secs(26)),
+        ("18446744073709551615", secs(u64::MAX)),
+        ("18446744073709551616", ENDLESS),
+        ("\"18446744073709551616s\"", ENDLESS),
+        ("1e999999999999999999999", ENDLESS),
+        ("1e-999999999999999999999", secs(0)),
+        ("0e999999999999999999999", secs(0)),
+        ("-5", None),
+        ("-0", None),
+        ("\"-5s\"", None),
+        ("026", None),
+        ("26.", None),
+        (".5", None),
+        ("0x10", None),
+        ("1,000", secs(1)),
+        ("\"1,000\"", None),
+        ("\"1e\"", None),
+        ("\"26", None),
+        ("\"26 lightyears\"", None),
+        ("\"soon\"", None),
+        ("\"\"", None),
+        ("NaN", None),
+        ("true", None),
+        ("null", None),
+        ("[5]", None),
+        ("{}", None),
+    ] {
+        let body = format!(r#"{{"error": {{"retry_after": {value}}}}}"#);
+        assert_eq!(asked(&*body), expected, "{body}");
+    }
+    for value in ["34", "\"34\"", "\"34s or so\"", "{\"seconds\": 34}"] {
+        let body = format!(r#"{{"retryDelay": {value}}}"#);
+        assert_eq!(asked(&*body), None, "{body}");
     }
 }
 
 #[test]
-fn what_is_not_implemented_is_not_retried_even_so() {
-    let bare = Bare::default();
-    let retrying = Retrying::with_timer(bare.clone(), VirtualTimer::new())
-        .retry_if(hints::is_transient)
-        .retry_after(hints::retry_after);
-    assert!(block_on(retrying.chat_completion(&request())).is_err());
-    assert_eq!(bare.0.load(Ordering::Relaxed), 1);
+fn a_wrapped_field_is_read() {
+    let json = r#"{"error":{"code":429,"details":[{"retryDelay":"39.123456789s"}]}}"#;
+    let string = |text: &str| serde_json_string(text);
+    let nested = format!(r#"{{"error":{{"message":{}}}}}"#, string(json));
+    for body in [
+        json.to_owned(),
+        format!("[{json}, 1]"),
+        nested.clone(),
+        format!(r#"{{"error":{{"metadata":{{"raw":{}}}}}}}"#, string(json)),
+        format!(r#"{{"error":{}}}"#, string(&nested)),
+        format!(
+            r#"{{"error":{}}}"#,
+            string(&format!("{{\n  \"x\":{}\n}}", string(&nested)))
+        ),
+        format!("Error from provider(429): {json}"),
+        format!("429 Too Many Requests. {json}"),
+        format!("event: error\ndata: {json}\n\n"),
+        string(&format!("event: error\ndata: {json}\n\n")),
+        json.replace('"', "'"),
+        string(&json.replace('"', "'")),
+        json.replace(':', " : "),
+    ] {
+        let expected = Some(Duration::new(39, 123_456_789));
+        assert_eq!(asked(&*body), expected, "{body}");
+    }
+    assert_eq!(asked(r#""failed\nretry-after: 20\nbye""#), secs(20));
+}
+
+/// Text as a string of JSON.
+fn serde_json_string(text: &str) -> String {
+    let text = text.replace('\\', "\\\\").replace('"', "\\\"");
+    format!("\"{}\"", text.replace('\n', "\\n"))
+}
+
+#[test]
+fn sentences_are_read() {
+    for (body, expected) in [
+        ("Please try again in 20s.", secs(20)),
+        ("PLEASE TRY AGAIN IN 20S", secs(20)),
+        ("please try again after 20 seconds", secs(20)),
+        ("Please try again in 6m0s", secs(360)),
+        ("Please wait 17 seconds before trying again.", secs(17)),
+        ("Please wait 8 hours 24 minutes and try again", secs(30_240)),
+        ("Please wait for 1 sec", secs(1)),
+        ("You must wait 90s before the next call", secs(90)),
+        ("Your quota will reset after 2h7m23s.", secs(7643)),
+        ("It resets in 1d2h", secs(93_600)),
+        ("retry in 0:09:48.", secs(588)),
+        ("retry in 1 day, 0:00:10.5.", secs(86_411)),
+        ("try again in 1 minute and 30 seconds", secs(90)),
+        ("try again in 1 hour, 5 minutes", secs(3900)),
+        ("try again in 2 weeks, 1 day, and 5 hrs", secs(1_314_000)),
+        ("try again in 5 mins", secs(300)),
+        ("try again in 250ms", millis(250)),
+        ("try again in 7\u{b5}s", Some(Duration::from_micros(7))),
+        ("try again in 25s, resets at Wed", secs(25)),
+        ("try again in 18446744073709551616s", ENDLESS),
+        ("retry after 2 seconds, or try again in 1m", secs(60)),
+        (r#"{"error": {"message": "\nRetry in 3s", "#, secs(3)),
+        ("\u{1f980}try again in 3s\u{1f980}", secs(3)),
+        // No word, no unit, no duration.
+        ("await 90s and", None),
+        ("wait 90s", None),
+        ("try again in ", None),
+        ("try again in s", None),
+        ("try again in -5s", None),
+        ("try again in NaNs", None),
+        ("try again in 5", None),
+        ("try again in 5.", None),
+        ("try again in 5 lightyears", None),
+        ("try again in 1m2", None),
+        ("try again in 1m and 3 lightyears", None),
+        ("try again in 1,000 seconds", None),
+        ("try again in 5\u{1f980}s", None),
+        ("try again later", None),
+        ("retry after a while", None),
+        ("resets in 10:61:00", None),
+        // The time of a day.
+        ("resets after 10:30:00 PM", None),
+        ("retry after 10:30:00 UTC", None),
+        ("retry after 10:30:00+02:00", None),
+    ] {
+        assert_eq!(asked(body), expected, "{body}");
+    }
+}
+
+#[test]
+fn sentences_count_only_where_servers_use_them() {
+    let read = (0..1000)
+        .filter(|&status| retry_after(&failure(status, "please wait 2 hours and stir")).is_some());
+    assert_eq!(read.collect::<Vec<_>>(), [429, 498, 503, 529]);
+    for body in [
+        "connection reset after 5m0s",
+        "wait 2 hours and stir",
+        "at poll (await 90s and 3 others)",
+    ] {
+        assert_eq!(retry_after(&failure(502, body)), None, "{body}");
+    }
+}
+
+#[test]
+fn points_in_time_are_waits_until_then() {
+    let after = |seconds| SystemTime::now() + Duration::from_secs(seconds);
+    let millis = |time: SystemTime| {
+        time.duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap()
+            .as_millis()
+    };
+    let utc = |time| format_rfc3339_seconds(time).to_string();
+    for seconds in [30, 12 * 3600] {
+        let time = after(seconds);
+        let east = utc(time + Duration::from_secs(2 * 3600)).replace('Z', "+02:00");
+        let west = utc(time - Duration::from_secs(19_800))
+            .replace('Z', ".5-0530")
+            .replace('T', " ");
+        for value in [
+            format!("{}", millis(time)),
+            format!("\"{}\"", millis(time) / 1000),
+            format!("\"{}\"", utc(time)),
+            format!("\"{east}\""),
+            format!("\"{west}\""),
+            format!("\"{}\"", fmt_http_date(time)),
+        ] {
+            for field in ["resets_at", "quotaResetTimeStamp", "x-ratelimit-reset"] {
+                let body = format!(r#"{{"{field}":{value}}}"#);
+                let wait = asked(&*body).unwrap_or_default();
+                let exact = Duration::from_secs(seconds);
+                assert!(
+                    wait.abs_diff(exact) < Duration::from_secs(2),
+                    "{body}: {wait:?}"
+                );
+            }
+        }
+        for field in ["retryAfter", "retry_after_ms", "retryDelay"] {
+            assert!(
+                asked(format!(r#"{{"{field}":"{east}"}}"#)).is_some(),
+                "{field}"
+            );
+        }
+        assert!(asked(format!("retry-after: {}\r\nx: y", fmt_http_date(time))).is_some());
+        // Gateways copy it to other failures.
+        let reset = format!(r#"{{"x-ratelimit-reset": {}}}"#, millis(time));
+        assert_eq!(retry_after(&failure(502, reset)), None);
+    }
+    for huge in ["18446744073709551616", "1e999"] {
+        assert!(
+            asked(format!(r#"{{"resets_at":{huge}}}"#)) > secs(u64::MAX / 2000),
+            "{huge}"
+        );
+    }
+    for value in [
+        "1445412480",
+        "1445412479999",
+        "\"2015-10-21T07:27:59Z\"",
+        "30",
+        "\"30s\"",
+        "\"2099-10-21T07:28:30\"",
+        "\"2099-10-21T07:28:30ZZ\"",
+        "\"2099-10-21T07:28:30+1:00\"",
+        "\"2099-10-21T07:28:30Z or so\"",
+        "\"2099-13-21T07:28:30Z\"",
+        "\"tomorrow\"",
+    ] {
+        assert_eq!(
+            asked(format!(r#"{{"resets_at":{value}}}"#)),
+            None,
+            "{value}"
+        );
+    }
+}
+
+#[test]
+fn the_longest_of_several_hints_counts() {
+    for (body, seconds) in [
+        (r#"{"retry_after": 3, "error": {"retry_after": 4}}"#, 4),
+        (r#"{"retry_after": 5, "error": {"retry_after": -4}}"#, 5),
+        (r#"{"retry_after": 3, "message": "try again in 2s"}"#, 3),
+        ("try again in 5s, try again in s, try again in 4s", 5),
+    ] {
+        assert_eq!(asked(body), secs(seconds), "{body}");
+    }
+    let answer = |seconds| Fake {
+        retry_after: secs(seconds),
+        ..failure(429, "Please try again in 5s")
+    };
+    assert_eq!(retry_after(&answer(4)), secs(5));
+    assert_eq!(retry_after(&answer(6)), secs(6));
+    assert_eq!(retry_after(&Fake::default()), None);
+}
+
+#[test]
+fn a_wait_that_touches_the_end_of_the_reading_is_ignored() {
+    for hint in ["try again in 5s", r#"{"retry_after": 5}"#] {
+        let padded = |length: usize| " ".repeat(length - hint.len()) + hint;
+        assert_eq!(asked(padded(LONGEST_BODY)), secs(5));
+        assert_eq!(asked(padded(LONGEST_BODY + 1)), None);
+        assert_eq!(asked(padded(1000) + &" ".repeat(LONGEST_BODY)), secs(5));
+    }
+    assert_eq!(
+        asked(" ".repeat(LONGEST_BODY - 15) + "try again in 5s0m"),
+        None
+    );
+}
+
+#[test]
+fn a_rule_about_a_status_or_a_body_decides_in_order() {
+    let plain = |status| is_transient(&failure(status, ""));
+    let transient: Vec<_> = (0..1000).filter(|&status| plain(status)).collect();
+    let server = (500..600).filter(|status| ![501, 505].contains(status));
+    let expected: Vec<_> = [408, 409, 425, 429, 498, 499]
+        .into_iter()
+        .chain(server)
+        .collect();
+    assert_eq!(transient, expected);
+
+    let per_day = GEMINI.replace("PerMinute", "PerDay");
+    let code = |code: &str| format!(r#"{{"error":{{"code":{code},"message":"x"}}}}"#);
+    let with_wait =
+        |body: &str| body.replace("{\"error\":{", "{\"error\":{\"resets_in_seconds\":31,");
+    for (status, body, expected) in [
+        (429, OPENAI, true),
+        (429, GROQ, true),
+        (429, GEMINI, true),
+        (429, ANTHROPIC, true),
+        (520, "<html>error code: 520</html>", true),
+        (499, r#"{"error":{"status":"CANCELLED"}}"#, true),
+        (429, TOO_LARGE, false),
+        (429, &TOO_LARGE.replace("61,337", "~61337"), true),
+        (429, &TOO_LARGE.replace("61,337", "3,001"), true),
+        (429, NO_CREDIT, false),
+        (503, NO_CREDIT, false),
+        (500, &code("\"context_length_exceeded\""), false),
+        (
+            500,
+            &serde_json_string(&code("\"context_length_exceeded\"")),
+            false,
+        ),
+        (
+            500,
+            "my code: \"context_length_exceeded in chapter 1\"",
+            true,
+        ),
+        (429, &code("\"1113\""), false),
+        (429, &code("1113"), false),
+        (429, &code("11131"), true),
+        (503, &code("1113"), true),
+        (429, &code("1308"), false),
+        (429, &with_wait(&code("1308")), true),
+        (503, &code("1308"), true),
+        (429, USAGE_LIMIT, false),
+        (500, USAGE_LIMIT, false),
+        (429, &with_wait(USAGE_LIMIT), true),
+        (400, &with_wait(USAGE_LIMIT), false),
+        (429, &per_day, false),
+        (
+            429,
+            &per_day.replace("RESOURCE_EXHAUSTED", "INTERNAL"),
+            true,
+        ),
+        (424, r#"{"originalStatusCode":503}"#, true),
+        (424, r#"{"originalStatusCode":400}"#, false),
+        (424, "", false),
+        (400, r#"{"originalStatusCode":503}"#, false),
+    ] {
+        assert_eq!(
+            is_transient(&failure(status, body)),
+            expected,
+            "{status} {body}"
+        );
+    }
+    let own = |fake: Fake| {
+        is_transient(&Fake {
+            transient: true,
+            ..fake
+        })
+    };
+    assert!(own(Fake::default()) && own(failure(400, "")));
+    assert!(!own(failure(501, "")) && !own(failure(400, NO_CREDIT)));
+    assert!(!own(Fake {
+        unimplemented: true,
+        ..failure(503, "")
+    }));
+    let in_header = Fake {
+        retry_after: secs(31),
+        ..failure(429, USAGE_LIMIT)
+    };
+    assert!(is_transient(&in_header));
+}
+
+#[test]
+fn headers_are_read() {
+    for (name, value, expected) in [
+        ("retry-after", "20", secs(20)),
+        ("Retry-After", " 0.25 ", millis(250)),
+        ("RETRY-AFTER-MS", "250", millis(250)),
+        ("retry-after-ms", "0.5", Some(Duration::from_micros(500))),
+        ("retry-after", "18446744073709551616", ENDLESS),
+        ("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT", secs(0)),
+        ("retry-after", "-5", None),
+        ("retry-after", "20s", None),
+        ("retry-after", "", None),
+        ("retry-after-ms", "Wed, 21 Oct 2099 07:28:00 GMT", None),
+        ("x-ratelimit-reset", "20", None),
+    ] {
+        assert_eq!(retry_after_header(name, value), expected, "{name}: {value}");
+    }
+    let wait = retry_after_header("retry-after", "Wed, 21 Oct 2099 07:28:00 GMT");
+    assert!(wait > secs(3600 * 24 * 365));
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bodies_never_panic(body in any::<String>(), wait in any::<String>()) {
+        for (phrase, end) in [("", ""), ("try again in ", ""), ("resets_at: \"", "\""), ("retry_after: ", "")] {
+            let failure = failure(429, format!("{body}{phrase}{wait}{end}"));
+            retry_after(&failure);
+            is_transient(&failure);
+        }
+        retry_after_header("retry-after", &wait);
+    }
+
+    #[test]
+    fn a_wait_that_is_put_into_a_body_is_read_back(wait in any::<Duration>(), status in 100..600_u16) {
+        let body = with_retry_after("any\nbody".into(), wait);
+        prop_assert_eq!(retry_after(&failure(status, &*body)), Some(wait));
+        let longer = with_retry_after(r#"{"retry_after": 1e99}"#.into(), wait);
+        prop_assert_eq!(retry_after(&failure(status, longer)), ENDLESS);
+    }
+}
+
+/// What the engine makes of it.
+#[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))]
+mod calls {
+    use super::*;
+    use crate::common::{Bare, SECOND, Scene, block_on, request, status};
+    use crabllm_retry::{
+        Backoff, Jitter, RetryBudget, Retrying,
+        crabllm_core_0_0_19::Provider,
+        test_util::{Scripted, Step, VirtualTimer},
+    };
+    use futures::future::join_all;
+    use std::sync::atomic::Ordering;
+
+    fn throttled(wait: &str) -> Step {
+        Step::status_with_body(429, OPENAI.replace("18.642s", wait))
+    }
+
+    /// The sleeps between the attempts of a call that succeeds in the end.
+    fn delays(scene: &Scene) -> Vec<Duration> {
+        assert!(block_on(scene.retrying.chat_completion(&request())).is_ok());
+        scene.sleeps.asked()
+    }
+
+    #[test]
+    fn a_body_is_read_by_default_and_the_hook_has_the_last_word() {
+        assert_eq!(delays(&Scene::new([throttled("7s")])), [7 * SECOND]);
+        let zero = |r: Retrying<_, _>| r.retry_after(|_| Some(Duration::ZERO));
+        assert_eq!(delays(&Scene::new([throttled("7s")]).set(zero)), [SECOND]);
+    }
+
+    #[test]
+    fn a_shorter_wait_or_none_leaves_the_backoff() {
+        let scene = Scene::new([throttled("6ms"), throttled("-7s")]);
+        assert_eq!(delays(&scene), [SECOND, 2 * SECOND]);
+    }
+
+    #[test]
+    fn a_longer_wait_than_the_most_ends_the_call() {
+        for (wait, attempts) in [
+            ("1m", 2),
+            ("1m0.000000001s", 1),
+            ("18446744073709551616s", 1),
+        ] {
+            let scene = Scene::new([throttled(wait)]);
+            let result = block_on(scene.retrying.chat_completion(&request()));
+            assert_eq!(status(result), (attempts == 1).then_some(429), "{wait}");
+            assert_eq!(scene.attempts(), attempts, "{wait}");
+            assert_eq!(scene.sleeps.asked().len(), attempts - 1, "{wait}");
+        }
+    }
+
+    #[test]
+    fn what_no_wait_mends_is_returned_at_once_and_costs_nothing() {
+        for (status, body) in [
+            (429, TOO_LARGE),
+            (429, NO_CREDIT),
+            (429, USAGE_LIMIT),
+            (501, ""),
+        ] {
+            let budget = RetryBudget::default();
+            let scene = Scene::new([Step::status_with_body(status, body)])
+                .set(|r| r.retry_if(is_transient).budget(budget.clone()));
+            assert!(block_on(scene.retrying.chat_completion(&request())).is_err());
+            assert_eq!((scene.attempts(), budget.available()), (1, 500), "{body}");
+        }
+        let bare = Bare::default();
+        let retrying =
+            Retrying::with_timer(bare.clone(), VirtualTimer::new()).retry_if(is_transient);
+        assert!(block_on(retrying.chat_completion(&request())).is_err());
+        assert_eq!(bare.0.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_client_of_an_old_release_can_keep_the_header() {
+        let body = with_retry_after("slow down".into(), 7 * SECOND);
+        let scene = Scene::new([Step::status_with_body(503, body)]);
+        assert_eq!(delays(&scene), [7 * SECOND]);
+    }
+
+    #[test]
+    fn callers_that_are_told_the_same_do_not_return_together() {
+        const CALLERS: usize = 1000;
+        for jitter in [Jitter::Equal, Jitter::Full] {
+            let clock = VirtualTimer::new();
+            let script = (0..CALLERS).map(|_| throttled("20s"));
+            let provider = Scripted::new(clock.clone(), script);
+            let backoff = Backoff::default().jitter(jitter);
+            let retrying = Retrying::with_timer(provider.clone(), clock.clone())
+                .backoff(backoff)
+                .seed(1);
+            let request = request();
+            let calls = (0..CALLERS).map(|_| retrying.chat_completion(&request));
+            let results = block_on(clock.task(join_all(calls)));
+            assert!(results.iter().all(Result::is_ok));
+            let attempts = provider.attempts();
+            let mut bins = [0; 50];
+            for retry in &attempts[CALLERS..] {
+                let after = retry.started - attempts[0].started - 20 * SECOND;
+                bins[after.as_millis() as usize / 100] += 1;
+            }
+            assert_eq!(bins.iter().sum::<usize>(), CALLERS);
+            assert!(
+                bins.iter().all(|&callers| callers <= CALLERS / 20),
+                "{bins:?}"
+            );
+        }
+    }
 }

@@ -52,6 +52,52 @@ fn there_is_no_sleep_after_the_last_attempt() {
     assert_eq!(scene.clock.elapsed(), 3 * SECOND);
 }
 
+#[test]
+fn the_recommended_settings_survive_what_the_defaults_do_not() {
+    let recommended = |steps: Vec<Step>| {
+        let clock = VirtualTimer::new();
+        let provider = Scripted::new(clock.clone(), steps);
+        let retrying = Retrying::with_timer(provider.clone(), clock.clone()).recommended();
+        let result = block_on(retrying.chat_completion(&request()));
+        (result.is_ok(), provider.attempts().len(), clock.elapsed())
+    };
+    let statuses = |status| (0..4).map(|_| Step::status(status)).collect();
+    for (status, least, most) in [(503, 3.75, 7.5), (529, 3.75, 7.5), (429, 7.5, 15.0)] {
+        let (ok, attempts, elapsed) = recommended(statuses(status));
+        assert!(ok && attempts == 5, "{status}");
+        assert!(
+            (least..=most).contains(&elapsed.as_secs_f64()),
+            "{status}: {elapsed:?}"
+        );
+    }
+    let late = Step::ok().after(599 * SECOND);
+    assert_eq!(recommended(vec![late]), (true, 1, 599 * SECOND));
+    let (ok, attempts, elapsed) = recommended(vec![Step::hang(), Step::hang()]);
+    assert_eq!((ok, attempts, elapsed), (false, 2, 900 * SECOND));
+    let (ok, attempts, _) = recommended(vec![Step::status_with_body(
+        429,
+        r#"{"code": "insufficient_quota"}"#,
+    )]);
+    assert_eq!((ok, attempts), (false, 1));
+}
+
+#[test]
+fn recommended_settings_keep_what_they_do_not_set() {
+    let slow = Policy::default().max_retries(1);
+    let told = Arc::new(AtomicUsize::new(0));
+    let count = told.clone();
+    let provider = Scripted::new(VirtualTimer::new(), failures(9));
+    let retrying = Retrying::with_timer(provider, VirtualTimer::new())
+        .policy_for("m", slow)
+        .observe(move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+        })
+        .recommended();
+    assert!(block_on(retrying.chat_completion(&request())).is_err());
+    assert_eq!(retrying.get_ref().attempts().len(), 2);
+    assert!(told.load(Ordering::Relaxed) > 0);
+}
+
 /// The documentation of `Retrying` warns of both.
 #[test]
 fn a_client_that_retries_by_itself_should_not_be_wrapped() {

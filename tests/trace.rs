@@ -272,3 +272,32 @@ fn a_call_without_a_model_has_no_field_for_it() {
         ]
     );
 }
+
+#[test]
+fn a_long_error_is_cut_at_a_character() {
+    let page = |length: usize| "\u{1f980}".repeat(length / 4);
+    for (body, more) in [(page(900), None), (page(180_000), Some(179_000))] {
+        let length = body.len();
+        let lines = traced_chat(Scene::new([Step::status_with_body(400, body)]));
+        let message = lines
+            .iter()
+            .find(|line| line.contains("exception.message"))
+            .unwrap();
+        let (text, rest) = match message.rsplit_once("\u{1f980}… and ") {
+            Some((text, rest)) => (text, rest.strip_suffix(" bytes more")),
+            None => (&**message, None),
+        };
+        let rest: Option<usize> = rest.map(|rest| rest.parse().unwrap());
+        assert!(
+            rest.is_none_or(|rest| rest.abs_diff(more.unwrap()) < 100),
+            "{rest:?}"
+        );
+        assert_eq!(rest.is_some(), more.is_some());
+        let shown = length - rest.unwrap_or_default();
+        assert!(
+            text.len() < 1100 && text.len() + 100 > shown,
+            "{}",
+            text.len()
+        );
+    }
+}

@@ -4,8 +4,12 @@ use crate::{
     pool::Pool,
     wire::{self, UNREACHABLE, broke_off, root_cause},
 };
-use crabllm_retry::crabllm_core_0_0_19::{
-    BoxStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, Error, Provider,
+use crabllm_retry::{
+    crabllm_core_0_0_19::{
+        BoxStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, Error,
+        Provider,
+    },
+    hints,
 };
 use futures::{Stream, stream};
 use isahc::{
@@ -21,6 +25,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 /// How much of the body of an error answer is kept.
@@ -102,6 +107,10 @@ impl Client {
             .await
             .map_err(|error| self.transport_error(&error))?;
         let status = answer.status();
+        let wait = answer.headers().iter().filter_map(|(name, value)| {
+            hints::retry_after_header(name.as_str(), value.to_str().ok()?)
+        });
+        let wait = wait.max();
         let answer = Answer {
             body: answer.into_body(),
             http,
@@ -110,7 +119,7 @@ impl Client {
         if status.is_success() {
             Ok(answer)
         } else {
-            Err(answer.refusal(status.as_u16()).await)
+            Err(answer.refusal(status.as_u16(), wait).await)
         }
     }
 
@@ -180,17 +189,22 @@ impl Answer {
         })
     }
 
-    /// What the server says in place of an answer.
-    async fn refusal(self, status: u16) -> Error {
+    /// The server's refusal to answer. This release's error has no field for the wait that a
+    /// header asks for, so it goes into the body.
+    async fn refusal(self, status: u16, wait: Option<Duration>) -> Error {
         let mut body = Vec::new();
         let mut head = self.body.take(MAX_ERROR_BODY);
         // The status says enough: a body that breaks off is kept as far as it came.
         if head.read_to_end(&mut body).await.is_ok() && head.limit() > 0 {
             self.pool.put(self.http);
         }
+        let body = String::from_utf8_lossy(&body).into_owned();
         Error::Provider {
             status,
-            body: String::from_utf8_lossy(&body).into_owned(),
+            body: match wait {
+                Some(wait) => hints::with_retry_after(body, wait),
+                None => body,
+            },
         }
     }
 }

@@ -57,9 +57,11 @@ const MAX_REQUEST: usize = 1 << 20;
 pub enum Fault {
     /// The answer is an error with this status.
     Status(u16),
-    /// The answer is a 429 which names the seconds to wait, in its header and in its body. A caller
-    /// who comes back sooner gets it again.
+    /// The answer is a 429 that names the seconds to wait in a header, as Anthropic's. A caller that
+    /// comes back sooner gets it again.
     RateLimit(u32),
+    /// The same, but the seconds are in the body, as Google's.
+    RateLimitInBody(u32),
     /// The connection is closed in place of an answer.
     Drop,
     /// No answer ever comes.
@@ -108,29 +110,33 @@ struct State {
 /// What is still to go wrong with the requests of a caller.
 struct Script {
     faults: VecDeque<Fault>,
-    limited_until: Option<Instant>,
+
+    /// The limit of a rate, and its end.
+    limit: Option<(Fault, Instant)>,
 }
 
 impl Script {
     fn new(faults: VecDeque<Fault>) -> Self {
         Self {
             faults,
-            limited_until: None,
+            limit: None,
         }
     }
 
     fn next_fault(&mut self) -> Option<Fault> {
         let now = Instant::now();
-        if let Some(left) = self
-            .limited_until
-            .and_then(|end| end.checked_duration_since(now))
-            && !left.is_zero()
+        if let Some((fault, end)) = self.limit
+            && now < end
         {
-            return Some(Fault::RateLimit(left.as_secs_f64().ceil() as u32));
+            let left = (end - now).as_secs_f64().ceil() as u32;
+            return Some(match fault {
+                Fault::RateLimitInBody(_) => Fault::RateLimitInBody(left),
+                _ => Fault::RateLimit(left),
+            });
         }
         let fault = self.faults.pop_front();
-        if let Some(Fault::RateLimit(seconds)) = fault {
-            self.limited_until = Some(now + Duration::from_secs(seconds.into()));
+        if let Some(fault @ (Fault::RateLimit(seconds) | Fault::RateLimitInBody(seconds))) = fault {
+            self.limit = Some((fault, now + Duration::from_secs(seconds.into())));
         }
         fault
     }
@@ -272,10 +278,13 @@ impl Connection {
             match state.next_fault(&request) {
                 Some(Fault::Status(status)) => self.json(status, "", &bad_day).await?,
                 Some(Fault::RateLimit(seconds)) => {
-                    let mut body = dialect.error("too many requests");
-                    body["error"]["retry_after"] = seconds.into();
+                    let body = dialect.error("too many requests");
                     let header = format!("retry-after: {seconds}\r\n");
                     self.json(429, &header, &body).await?
+                }
+                Some(Fault::RateLimitInBody(seconds)) => {
+                    let body = dialect.error(&format!("please retry in {seconds}s"));
+                    self.json(429, "", &body).await?
                 }
                 Some(Fault::Drop) => return Ok(()),
                 Some(Fault::Stall) => return self.stall().await,

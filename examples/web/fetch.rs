@@ -111,11 +111,19 @@ impl Answer {
         })
     }
 
-    /// What the server says in place of an answer.
+    /// The server's refusal to answer. This release's error has no field for the wait that a
+    /// header asks for, so it goes into the body.
     async fn refusal(self) -> Error {
+        const HEADER: &str = "retry-after";
+        let value = self.response.headers().get(HEADER);
+        let wait = value.and_then(|value| hints::retry_after_header(HEADER, &value));
+        let body = self.response.text().await.unwrap_or_default();
         Error::Provider {
             status: self.response.status(),
-            body: self.response.text().await.unwrap_or_default(),
+            body: match wait {
+                Some(wait) => hints::with_retry_after(body, wait),
+                None => body,
+            },
         }
     }
 }

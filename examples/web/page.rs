@@ -9,7 +9,6 @@ use crate::{
 use crabllm_retry::{
     FuturesTimer, Instant, Operations, Policy, Retrying, Timer,
     crabllm_core_0_0_19::{ChatCompletionRequest, Error, Message, Provider},
-    hints,
 };
 use futures::{
     StreamExt,
@@ -177,7 +176,6 @@ impl Page {
         let observer = recorder.clone();
         let provider = Retrying::new(Fetch::new(&self.base_url.value(), api_key))
             .policy(self.policy())
-            .retry_after(hints::retry_after)
             .observe(move |event| observer.event(event));
         let request = self.request(number);
         if !self.streaming.checked() {

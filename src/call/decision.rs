@@ -23,6 +23,10 @@ pub struct Failed {
 
     /// The delay drawn from the backoff.
     pub drawn: Duration,
+
+    /// The part of a requested delay's spread that was drawn, from 0 to 1; 0 without
+    /// jitter.
+    pub spread: f64,
 }
 
 #[derive(Debug, PartialEq)]
@@ -32,6 +36,17 @@ pub enum Decision {
         source: DelaySource,
     },
     GiveUp(GiveUpReason),
+}
+
+impl Failed {
+    /// A delay of at least `requested`. Callers that were told the same at the same
+    /// moment would otherwise return together. It stays well before the deadline.
+    fn spread(&self, requested: Duration) -> Duration {
+        const MOST: Duration = Duration::from_secs(5);
+        let left = self.left.unwrap_or(Duration::MAX);
+        let most = MOST.min(left.saturating_sub(requested) / 2);
+        requested.saturating_add((requested / 4).min(most).mul_f64(self.spread))
+    }
 }
 
 pub fn decide(policy: &Policy, operation: Operation, failed: &Failed) -> Decision {
@@ -48,7 +63,9 @@ pub fn decide(policy: &Policy, operation: Operation, failed: &Failed) -> Decisio
         Some(requested) if requested > policy.max_retry_after => {
             return Decision::GiveUp(GiveUpReason::RetryAfterTooLong);
         }
-        Some(requested) if requested > failed.drawn => (requested, DelaySource::RetryAfter),
+        Some(requested) if requested > failed.drawn => {
+            (failed.spread(requested), DelaySource::RetryAfter)
+        }
         _ => (failed.drawn, DelaySource::Backoff),
     };
     if failed.left.is_some_and(|left| delay >= left) {
@@ -71,6 +88,7 @@ mod tests {
         retries: 0,
         left: Some(secs(90)),
         drawn: secs(1),
+        spread: 0.0,
     };
 
     #[test]
@@ -95,6 +113,11 @@ mod tests {
             ("asked for too much", Failed { requested: Some(secs(61)), ..FAILED }, GiveUp(RetryAfterTooLong)),
             ("asked for ever", Failed { requested: Some(Duration::MAX), ..FAILED }, GiveUp(RetryAfterTooLong)),
             ("asked, but not transient", Failed { requested: Some(secs(5)), transient: false, ..FAILED }, GiveUp(NotTransient)),
+            ("spread by a quarter", Failed { requested: Some(secs(8)), spread: 0.5, ..FAILED }, requested(secs(9))),
+            ("spread by 5 s", Failed { requested: Some(secs(60)), spread: 1.0, ..FAILED }, requested(secs(65))),
+            ("spread half way to the deadline", Failed { requested: Some(secs(60)), spread: 1.0, left: Some(secs(62)), ..FAILED }, requested(secs(61))),
+            ("too much before it is spread", Failed { requested: Some(secs(61)), spread: 0.0, ..FAILED }, GiveUp(RetryAfterTooLong)),
+            ("the backoff is not spread", Failed { requested: Some(secs(1)), spread: 1.0, ..FAILED }, backoff(secs(1))),
             ("short of the deadline", Failed { left: Some(secs(2)), ..FAILED }, backoff(secs(1))),
             ("up to the deadline", Failed { left: Some(secs(1)), ..FAILED }, GiveUp(Deadline)),
             ("no delay, at the deadline", Failed { left: Some(secs(0)), drawn: secs(0), ..FAILED }, GiveUp(Deadline)),

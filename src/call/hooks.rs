@@ -1,6 +1,6 @@
 //! User callbacks.
 
-use crate::{event::Event, failure::Failure};
+use crate::{event::Event, failure::Failure, hints};
 use std::{
     fmt,
     sync::{
@@ -36,12 +36,12 @@ impl Hooks {
     }
 
     /// How long the server asked to wait, as the user's callback says, or else the
-    /// error.
+    /// error and its body.
     pub fn requested_delay(&self, error: &dyn Failure) -> Option<Duration> {
         self.retry_after
             .as_ref()
             .and_then(|retry_after| retry_after(error))
-            .or_else(|| error.retry_after())
+            .or_else(|| hints::retry_after(error))
     }
 
     /// The number of a call that starts; 0 if nobody observes.

@@ -8,7 +8,7 @@ use crate::{
     event::{Event, GiveUpReason},
     failure::Failure,
     limits::Payment,
-    policy::{Operation, Policy},
+    policy::{Jitter, Operation, Policy},
     timer::{Instant, SharedTimer, Timer, Wait},
 };
 use std::{
@@ -166,6 +166,7 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
     fn decide(&self, error: &dyn Failure, throttled: bool, timed_out: bool) -> Decision {
         let Engine { hooks, entropy, .. } = self.engine;
         let transient = hooks.is_transient(error);
+        let backoff = self.policy.backoff_after(throttled);
         let mut random = entropy.rng();
         let failed = Failed {
             transient,
@@ -176,10 +177,11 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
                 true => Some(Duration::ZERO),
                 false => self.left(),
             },
-            drawn: self
-                .policy
-                .backoff_after(throttled)
-                .draw(self.retries, &mut random),
+            drawn: backoff.draw(self.retries, &mut random),
+            spread: match backoff.jitter {
+                Jitter::None => 0.0,
+                Jitter::Equal | Jitter::Full => random.f64(),
+            },
         };
         decide(self.policy, *self.operation, &failed)
     }

@@ -2,7 +2,11 @@
 
 use super::{DelaySource, Event, GiveUpReason};
 use crate::{failure::Failure, policy::Operation};
-use std::{borrow::Cow, time::Duration};
+use std::{
+    borrow::Cow,
+    fmt::{self, Write},
+    time::Duration,
+};
 
 /// Emits each [`Event`] as an event of the [`tracing`] crate, for
 /// [`Retrying::observe`](crate::retrying::Retrying::observe).
@@ -54,7 +58,7 @@ use std::{borrow::Cow, time::Duration};
 /// | `gen_ai.operation.name` | `chat`, `generate_content`, `embeddings`, or the name of any other method |
 /// | `gen_ai.request.model` | the model that was asked |
 /// | `error.type` | the HTTP status of the failed attempt, `timeout`, or `_OTHER` |
-/// | `exception.message` | the text of the error, which may hold the body of the server's answer: of any length, and perhaps sensitive |
+/// | `exception.message` | the first 1 KiB of the text of the error, and how many bytes more there are. It may hold the body of the server's answer, which is perhaps sensitive |
 /// | `http.response.status_code` | the HTTP status of the failed attempt |
 /// | `http.request.resend_count` | how often the request was sent again, if it was |
 /// | `crabllm_retry.method` | the method that was called |
@@ -75,7 +79,7 @@ pub fn trace(event: &Event<'_>) {
                 gen_ai.operation.name = operation_name(fields.operation),
                 gen_ai.request.model = fields.model,
                 error.type = fields.error_type().as_deref(),
-                exception.message = fields.error.map(tracing::field::display),
+                exception.message = fields.error.map(|error| tracing::field::display(Cut(error))),
                 http.response.status_code = fields.error.and_then(Failure::status),
                 http.request.resend_count = resend_count(fields.attempt),
                 crabllm_retry.method = fields.operation.as_str(),
@@ -194,6 +198,45 @@ fn error_type(error: &dyn Failure) -> Cow<'static, str> {
         Some(status) => Cow::Owned(status.to_string()),
         None if error.is_timeout() => TIMEOUT,
         None => Cow::Borrowed("_OTHER"),
+    }
+}
+
+/// The start of an error's text: a gateway's page would fill the log.
+struct Cut<'a>(&'a dyn Failure);
+
+impl fmt::Display for Cut<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut start = Start {
+            f,
+            left: 1024,
+            more: 0,
+        };
+        write!(start, "{}", self.0)?;
+        match start.more {
+            0 => Ok(()),
+            more => write!(f, "… and {more} bytes more"),
+        }
+    }
+}
+
+/// Passes on the first bytes, up to a character, and counts the others.
+struct Start<'a, 'b> {
+    f: &'a mut fmt::Formatter<'b>,
+    left: usize,
+    more: usize,
+}
+
+impl fmt::Write for Start<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let boundaries = (0..=self.left.min(text.len())).rev();
+        let mut boundaries = boundaries.filter(|&at| text.is_char_boundary(at));
+        let (start, rest) = text.split_at(boundaries.next().unwrap_or_default());
+        self.left = match rest {
+            "" => self.left - start.len(),
+            _ => 0,
+        };
+        self.more += rest.len();
+        self.f.write_str(start)
     }
 }
 

@@ -260,7 +260,7 @@ impl Coincidence {
     fn with_deadline(self, mut case: Case) -> Case {
         case.rules.deadline = Duration::ZERO;
         let attempts = Model::new(&case)
-            .call(&case.calls[0], &mut |delays| *delays.end())
+            .call(&case.calls[0], &mut |_, delays| *delays.end())
             .attempts;
         let moments: Vec<_> = attempts
             .iter()

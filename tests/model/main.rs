@@ -36,37 +36,44 @@ fn predict(case: &Case, seen: &[Account]) -> Vec<Account> {
     let mut model = Model::new(case);
     let calls = case.calls.iter().zip(seen);
     let accounts = calls.map(|(call, seen)| {
-        let mut failures = seen
-            .events
-            .iter()
-            .filter_map(|(_, told)| wished(&told.what));
-        let mut draw = |range: RangeInclusive<Duration>| {
-            let wished = failures.next().unwrap_or(Duration::ZERO);
-            wished.clamp(*range.start(), *range.end())
+        let mut failures = seen.events.iter().filter_map(|(_, told)| drawn(&told.what));
+        let mut told = None;
+        let mut draw = |source, range: RangeInclusive<Duration>| {
+            if source == DelaySource::Backoff {
+                told = failures.next();
+            }
+            let delay = match told {
+                Some(Drawn::Any(delay)) => delay,
+                Some(Drawn::By(drawer, delay)) if drawer == source => delay,
+                _ => Duration::ZERO,
+            };
+            delay.clamp(*range.start(), *range.end())
         };
         model.call(call, &mut draw)
     });
     accounts.collect()
 }
 
-/// The delay that jitter has drawn, as far as an event shows it: that of a retry
-/// is told; one that would have reached past the deadline was long; for any other
-/// failure it does not matter, and a success has none.
+/// The delay that jitter has drawn, as far as an event shows it.
+#[derive(Clone, Copy)]
+enum Drawn {
+    By(DelaySource, Duration),
+    Any(Duration),
+}
+
+/// The delay of a retry is told; one that would have reached past the deadline was
+/// long; for any other failure it does not matter, and a success has none.
 ///
 /// [`predict`] brings it within the bounds of the jitter. So where the library
 /// has drawn beyond them, the model tells of another delay, and the case fails.
-fn wished(told: &What) -> Option<Duration> {
+fn drawn(told: &What) -> Option<Drawn> {
     match told {
-        What::Retry {
-            source: DelaySource::Backoff,
-            delay,
-            ..
-        } => Some(*delay),
+        What::Retry { source, delay, .. } => Some(Drawn::By(*source, *delay)),
         What::GaveUp {
             reason: GiveUpReason::Deadline,
             ..
-        } => Some(Duration::MAX),
-        What::Retry { .. } | What::GaveUp { .. } => Some(Duration::ZERO),
+        } => Some(Drawn::Any(Duration::MAX)),
+        What::GaveUp { .. } => Some(Drawn::Any(Duration::ZERO)),
         What::Attempt { .. } | What::Success { .. } | What::StreamStalled { .. } => None,
     }
 }

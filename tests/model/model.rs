@@ -85,8 +85,8 @@ pub enum What {
     },
 }
 
-/// Draws a delay from the range that jitter allows.
-pub type Draw<'a> = &'a mut dyn FnMut(RangeInclusive<Duration>) -> Duration;
+/// Draws a delay of this source from the range that jitter allows.
+pub type Draw<'a> = &'a mut dyn FnMut(DelaySource, RangeInclusive<Duration>) -> Duration;
 
 /// A wrapper, between its calls.
 pub struct Model<'a> {
@@ -416,9 +416,16 @@ impl<'a> Model<'a> {
         if asked.is_some_and(|asked| asked > rules.max_retry_after) {
             return Err(GiveUpReason::RetryAfterTooLong);
         }
-        let drawn = draw(rules.delays(failed.fault).range(failed.retries));
+        let delays = rules.delays(failed.fault);
+        let drawn = draw(DelaySource::Backoff, delays.range(failed.retries));
         let (delay, source) = match asked {
-            Some(asked) if asked > drawn => (asked, DelaySource::RetryAfter),
+            Some(asked) if asked > drawn => {
+                let left = none_if_endless(rules.deadline)
+                    .map(|deadline| deadline.saturating_sub(failed.elapsed));
+                let spread = delays.spread(asked, left);
+                let delay = draw(DelaySource::RetryAfter, spread);
+                (delay, DelaySource::RetryAfter)
+            }
             _ => (drawn, DelaySource::Backoff),
         };
         let end = failed.elapsed.saturating_add(delay);
@@ -612,6 +619,17 @@ impl Delays {
             _ => Duration::ZERO,
         };
         least..=most
+    }
+
+    /// What may be drawn if the server asked to wait, with the time left.
+    fn spread(self, asked: Duration, left: Option<Duration>) -> RangeInclusive<Duration> {
+        let most = match (self.jitter, left) {
+            (Jitter::None, _) => Duration::ZERO,
+            (_, Some(left)) => left.saturating_sub(asked) / 2,
+            (_, None) => Duration::MAX,
+        };
+        let more = (asked / 4).min(Duration::from_secs(5)).min(most);
+        asked..=asked.saturating_add(more)
     }
 }
 

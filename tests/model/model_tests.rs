@@ -73,7 +73,7 @@ fn call(model: &mut Model<'_>, operation: Operation) -> Account {
         pause: Duration::ZERO,
         dropped: None,
     };
-    model.call(&call, &mut |range| *range.start())
+    model.call(&call, &mut |_, range| *range.start())
 }
 
 fn chat(case: &Case) -> Account {
@@ -171,7 +171,7 @@ fn a_retry_that_never_starts_costs_nothing() {
             pause: Duration::ZERO,
             dropped: Some(dropped * SECOND + SECOND / 2),
         };
-        let account = Model::new(&case).call(&call, &mut |range| *range.start());
+        let account = Model::new(&case).call(&call, &mut |_, range| *range.start());
         assert_eq!((account.result, account.tokens), (None, Some(tokens)));
     }
 }
@@ -285,7 +285,7 @@ fn a_stream_ends_by_itself_or_by_its_silence() {
         pause: 10 * SECOND,
         dropped: None,
     };
-    let account = Model::new(&case).call(&call, &mut |range| *range.start());
+    let account = Model::new(&case).call(&call, &mut |_, range| *range.start());
     let came: Vec<_> = account
         .items
         .iter()

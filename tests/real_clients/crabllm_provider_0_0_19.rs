@@ -14,7 +14,6 @@ use crabllm_provider_0_0_19::{HttpClient, RemoteProvider, make_client};
 use crabllm_retry::{
     AsyncIoTimer, Retrying,
     crabllm_core_0_0_19::{ChatCompletionRequest, Provider, json},
-    hints,
 };
 use std::sync::OnceLock;
 
@@ -95,9 +94,7 @@ fn method(
     Method {
         name: format!("{dialect} {name} of 0.0.19"),
         call: Box::new(move |base_url, policy| {
-            let client = Retrying::with_timer(provider(base_url), AsyncIoTimer)
-                .policy(policy)
-                .retry_after(hints::retry_after);
+            let client = Retrying::with_timer(provider(base_url), AsyncIoTimer).policy(policy);
             Box::pin(async move { call(client).await })
         }),
     }

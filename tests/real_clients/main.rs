@@ -155,7 +155,7 @@ fn an_overloaded_server_is_asked_again() {
 
 #[test]
 fn a_retry_is_not_earlier_than_the_server_asked_for() {
-    for outcome in call(every_method(), &patient(), &[Fault::RateLimit(1)]) {
+    for outcome in call(every_method(), &patient(), &[Fault::RateLimitInBody(1)]) {
         outcome.is_good_after(2);
         outcome.took_at_least(Duration::from_secs(1));
     }

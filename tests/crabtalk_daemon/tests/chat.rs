@@ -6,7 +6,7 @@ mod flaky_server;
 
 use crabllm_core::Provider;
 use crabllm_provider::{ProviderRegistry, RemoteProvider};
-use crabllm_retry::{Operations, Retrying, hints};
+use crabllm_retry::{Operations, Retrying};
 use crabtalk_core::{
     model::{HistoryEntry, Model},
     paths::{CONFIG_FILE, DEFAULT_AGENT},
@@ -77,7 +77,7 @@ const CASES: &[Case] = &[
     both_survive(Way::Unary, &[Fault::Late(Duration::from_secs(1))]),
     both_survive(Way::Unary, &[Fault::Stall]),
     both_survive(Way::Unary, &[Fault::StallHalfway]),
-    only_ours_survives(Way::Unary, &[Fault::RateLimit(1)]),
+    only_ours_survives(Way::Unary, &[Fault::RateLimitInBody(1)]),
     both_survive(Way::Sent, &[]),
     only_ours_survives(Way::Sent, &[Fault::Status(503), Fault::Drop]),
     both_survive(Way::Streamed, &[]),
@@ -86,7 +86,7 @@ const CASES: &[Case] = &[
     only_ours_survives(Way::Streamed, &[Fault::Status(503)]),
     only_ours_survives(Way::Streamed, &[Fault::Drop, Fault::Status(500)]),
     only_ours_survives(Way::Streamed, &[Fault::Stall]),
-    only_ours_survives(Way::Streamed, &[Fault::RateLimit(1)]),
+    only_ours_survives(Way::Streamed, &[Fault::RateLimitInBody(1)]),
 ];
 
 /// The end of one call.
@@ -213,9 +213,7 @@ fn the_daemon_answers_with_either_wrapper() {
             .unwrap();
         let both = CASES.iter().enumerate().map(async |(n, case)| {
             let ours = ask(case, format!("ours-{n}"), |registry| {
-                Retrying::new(registry)
-                    .also_retry(Operations::STREAMS)
-                    .retry_after(hints::retry_after)
+                Retrying::new(registry).also_retry(Operations::STREAMS)
             });
             let original = ask(case, format!("original-{n}"), OriginalRetrying::new);
             let (ours, original) = join(ours, original).await;

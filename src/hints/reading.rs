@@ -1,0 +1,330 @@
+//! One pass over the body of a failure.
+
+use super::value::{Cursor, value};
+use crate::failure::Failure;
+use std::time::Duration;
+
+/// The longest part of a body that is read, in bytes.
+const LONGEST: usize = 64 * 1024;
+
+/// The meaning of a field's value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Field {
+    /// A wait: a number of so many nanoseconds, a duration with a unit, or a date.
+    Wait(u64),
+
+    /// A wait with a unit, or a date.
+    Duration,
+
+    /// A point in time.
+    Moment,
+
+    /// A point in time, which says nothing unless the failure was throttled.
+    LimitReset,
+
+    Code,
+    Status,
+    QuotaId,
+    OriginalStatus,
+}
+
+const SECONDS: Field = Field::Wait(1_000_000_000);
+const MILLISECONDS: Field = Field::Wait(1_000_000);
+
+/// The names of fields, in lower case and with `_` for `-`.
+#[rustfmt::skip]
+const FIELDS: &[(&str, Field)] = &[
+    ("retry_after", SECONDS), // the header of RFC 9110, as gateways copy it
+    ("retryafter", SECONDS), // clients in JavaScript
+    ("retry_after_seconds", SECONDS), // OpenRouter's `metadata`
+    ("resets_in_seconds", SECONDS), // ChatGPT's plans
+    ("estimated_time", SECONDS), // Hugging Face, while a model is loading
+    ("retry_after_ms", MILLISECONDS), // OpenAI's and Azure's header
+    ("retrydelay", Field::Duration), // `google.rpc.RetryInfo`
+    ("quotaresetdelay", Field::Duration), // Google's Cloud Code
+    ("quotaresettimestamp", Field::Moment),
+    ("resets_at", Field::Moment), // ChatGPT's plans
+    ("x_ratelimit_reset", Field::LimitReset), // OpenRouter's `metadata`
+    ("code", Field::Code),
+    ("type", Field::Code),
+    ("status", Field::Status), // `google.rpc.Status`
+    ("quotaid", Field::QuotaId), // `google.rpc.QuotaFailure`
+    ("quota_id", Field::QuotaId),
+    ("originalstatuscode", Field::OriginalStatus), // Bedrock's `ModelErrorException`
+];
+
+/// The words before a duration, in lower case, and whether "before" or "and" must
+/// follow it.
+#[rustfmt::skip]
+const PHRASES: &[(&str, bool)] = &[
+    ("try again in ", false), // OpenAI, Groq, Azure's gateway
+    ("try again after ", false),
+    ("retry in ", false), // Gemini
+    ("retry after ", false), // Azure OpenAI
+    ("please wait ", false), // gateways
+    ("please wait for ", false),
+    ("wait ", true),
+    ("resets in ", false), // ChatGPT's plans
+    ("resets after ", false),
+    ("will reset in ", false),
+    ("will reset after ", false), // Google's Cloud Code
+];
+
+/// The statements of a body that matter.
+#[derive(Debug, Default, PartialEq)]
+pub struct Reading {
+    /// The longest wait that it asks for.
+    pub wait: Option<Duration>,
+
+    /// Whether the account lacks money or the quota of a day is used up.
+    pub account_is_exhausted: bool,
+
+    /// Whether the quota of a plan is used up, for as long as the server says.
+    pub plan_is_exhausted: bool,
+
+    /// Whether the request is larger than what the server ever accepts.
+    pub is_too_large: bool,
+
+    /// The status that a gateway got.
+    pub original_status: Option<u16>,
+}
+
+impl Reading {
+    /// Reads the body of a failure. `now` is the time since 1970.
+    pub fn of(failure: &dyn Failure, now: impl Fn() -> Duration) -> Self {
+        let mut scan = Scan {
+            throttled: failure.is_throttled(),
+            status: failure.status(),
+            now,
+            limit: None,
+            resource_is_exhausted: false,
+            quota_is_per_day: false,
+            reading: Self::default(),
+        };
+        scan.read(Cursor::new(failure.body().unwrap_or_default(), LONGEST));
+        scan.reading.account_is_exhausted |= scan.resource_is_exhausted && scan.quota_is_per_day;
+        scan.reading
+    }
+}
+
+struct Scan<N> {
+    throttled: bool,
+    status: Option<u16>,
+    now: N,
+
+    /// The last number after the word "limit".
+    limit: Option<u128>,
+
+    /// Google's status `RESOURCE_EXHAUSTED`, and a quota for a day.
+    resource_is_exhausted: bool,
+    quota_is_per_day: bool,
+
+    reading: Reading,
+}
+
+impl<N: Fn() -> Duration> Scan<N> {
+    /// Looks at each word once, and from some at what follows. What follows ends
+    /// before another such word, so the time is linear.
+    fn read(&mut self, mut cursor: Cursor<'_>) {
+        let has_sentences = matches!(self.status, Some(429 | 498 | 503 | 529));
+        while cursor.peek().is_some() {
+            cursor.take_while(|byte| !is_of_word(byte));
+            if cursor.previous() == Some(b'\\') {
+                // The letter of an escape is not the first of a word.
+                cursor.take(|byte| b"nrt".contains(&byte));
+            }
+            let start = cursor;
+            let word = cursor.take_while(is_of_word);
+            if let Some(field) = field(word) {
+                self.read_field(field, cursor);
+            }
+            if has_sentences {
+                self.read_sentence(start);
+            }
+            self.read_limit(word, cursor);
+        }
+    }
+
+    fn read_field(&mut self, field: Field, mut cursor: Cursor<'_>) {
+        let Some(quoted) = cursor.enter_field() else {
+            return;
+        };
+        let number = || whole(cursor, quoted, Cursor::number);
+        let duration = || whole(cursor, quoted, Cursor::duration);
+        let date = || whole(cursor, quoted, |date| date.date(quoted));
+        let moment = || number().map_or_else(date, |number| number.since_1970());
+        let wait = match field {
+            Field::Wait(unit) => match number() {
+                Some(number) => Some(number.times(unit)),
+                None => duration().or_else(|| self.until(date()?)),
+            },
+            Field::Duration => duration().or_else(|| self.until(date()?)),
+            Field::LimitReset if !self.throttled => None,
+            Field::Moment | Field::LimitReset => moment().and_then(|moment| self.until(moment)),
+            _ => None,
+        };
+        self.ask(wait);
+        let word = cursor.take_while(is_of_word);
+        if cursor.is_at_end(quoted) {
+            self.read_word(field, word);
+        }
+    }
+
+    fn until(&self, moment: Duration) -> Option<Duration> {
+        let wait = moment.checked_sub((self.now)())?;
+        (!wait.is_zero()).then_some(wait)
+    }
+
+    fn read_word(&mut self, field: Field, word: &[u8]) {
+        let reading = &mut self.reading;
+        let is_429 = self.status == Some(429);
+        match (field, word) {
+            (Field::Code, b"insufficient_quota") => reading.account_is_exhausted = true,
+            (Field::Code, b"1113") if is_429 => reading.account_is_exhausted = true,
+            (Field::Code, b"usage_limit_reached") => reading.plan_is_exhausted = true,
+            (Field::Code, b"1308") if is_429 => reading.plan_is_exhausted = true,
+            (Field::Code, b"context_length_exceeded") => reading.is_too_large = true,
+            (Field::Status, b"RESOURCE_EXHAUSTED") => self.resource_is_exhausted = true,
+            (Field::QuotaId, id) => {
+                self.quota_is_per_day |= id.windows(6).any(|part| part == b"PerDay");
+            }
+            (Field::OriginalStatus, status) => {
+                reading.original_status = u16::try_from(value(status)).ok();
+            }
+            _ => {}
+        }
+    }
+
+    fn read_sentence(&mut self, start: Cursor<'_>) {
+        for &(phrase, needs_end) in PHRASES {
+            let mut cursor = start;
+            if cursor.take_words(phrase) {
+                let wait = cursor.duration();
+                cursor.skip_blanks();
+                if !needs_end || cursor.take_words("before") || cursor.take_words("and") {
+                    self.ask(wait);
+                }
+            }
+        }
+    }
+
+    /// OpenAI's and Groq's "Limit 30000, Requested 61337".
+    fn read_limit(&mut self, word: &[u8], mut cursor: Cursor<'_>) {
+        let is_limit = word.eq_ignore_ascii_case(b"limit");
+        if !is_limit && !word.eq_ignore_ascii_case(b"requested") {
+            return;
+        }
+        cursor.take_while(|byte| b" :".contains(&byte));
+        let number = cursor.take_while(|byte| byte.is_ascii_digit() || byte == b',');
+        if number.is_empty() {
+            return;
+        }
+        if is_limit {
+            self.limit = Some(value(number));
+        } else {
+            let limit = self.limit.unwrap_or(u128::MAX);
+            self.reading.is_too_large |= value(number) > limit;
+        }
+    }
+
+    fn ask(&mut self, wait: Option<Duration>) {
+        self.reading.wait = self.reading.wait.max(wait);
+    }
+}
+
+/// A value that ends where the field does.
+fn whole<'a, T>(
+    mut cursor: Cursor<'a>,
+    quoted: bool,
+    value: impl FnOnce(&mut Cursor<'a>) -> Option<T>,
+) -> Option<T> {
+    value(&mut cursor).filter(|_| cursor.is_at_end(quoted))
+}
+
+fn field(word: &[u8]) -> Option<Field> {
+    let folded = || {
+        word.iter().map(|byte| match byte {
+            b'-' => b'_',
+            byte => byte.to_ascii_lowercase(),
+        })
+    };
+    let is_word = |name: &str| name.len() == word.len() && folded().eq(name.bytes());
+    let mut fields = FIELDS.iter();
+    fields
+        .find(|(name, _)| is_word(name))
+        .map(|&(_, field)| field)
+}
+
+fn is_of_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::failure::tests::Fake;
+    use std::cell::Cell;
+
+    thread_local! {
+        static STEPS: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// Counts that a byte is looked at.
+    pub fn count_step() {
+        STEPS.set(STEPS.get() + 1);
+    }
+
+    #[test]
+    fn any_body_is_read_in_linear_time() {
+        const LENGTH: usize = 4096;
+        let starts = [
+            "",
+            "\"retry_after\":",
+            "retry in ",
+            "resets_at: \"",
+            "code:",
+            "limit ",
+        ];
+        for piece in [
+            "9",
+            "\"",
+            "\\",
+            " ",
+            "s",
+            "a",
+            "[",
+            "\\n",
+            "1s ",
+            "1:",
+            "1:1",
+            "1:11:11:11 ",
+            "try again in ",
+            "retry in 1s ",
+            "retry in 1 and ",
+            "please wait ",
+            "limit 1,111,",
+            "requested ",
+            "code:",
+            "\"code\":a",
+            "\u{1f980}",
+            "resets_at:\"2",
+            "retry-after:",
+            "\"retry_after\":",
+            "retryDelay:1m",
+            "retry_after: 1e",
+            "retry_after: 1.",
+        ] {
+            for start in starts {
+                let failure = Fake {
+                    status: Some(429),
+                    body: Some(start.to_owned() + &piece.repeat(LENGTH / piece.len())),
+                    ..Fake::default()
+                };
+                STEPS.set(0);
+                Reading::of(&failure, Duration::default);
+                let steps = STEPS.get() / LENGTH;
+                assert!(steps < 16, "{start}{piece}: {steps} for each byte");
+            }
+        }
+    }
+}
