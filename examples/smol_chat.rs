@@ -35,7 +35,7 @@ use clap::Parser;
 use client::Client;
 use console::{eprint, print};
 use crabllm_retry::{
-    Operations, Policy, Retrying,
+    Config, Operations, Retrying,
     crabllm_core_0_0_19::{ChatCompletionRequest, Error, Provider},
 };
 use flaky_server::{Fault, FlakyServer};
@@ -44,6 +44,9 @@ use history::Recorder;
 use output::{describe, one_line};
 use std::{
     collections::BTreeMap,
+    fmt::Display,
+    fs,
+    path::Path,
     process::ExitCode,
     sync::mpsc,
     time::{Duration, Instant},
@@ -96,6 +99,12 @@ struct Chat {
 }
 
 /// What became of a call.
+fn read(file: &Path) -> Result<Config, Error> {
+    let invalid = |error: &dyn Display| Error::Config(format!("{}: {error}", file.display()));
+    let text = fs::read_to_string(file).map_err(|error| invalid(&error))?;
+    toml::from_str(&text).map_err(|error| invalid(&error))
+}
+
 struct CallRecord {
     index: usize,
     reply: Result<String, Error>,
@@ -107,29 +116,39 @@ impl Chat {
         let url = variable("OPENAI_BASE_URL");
         let default_calls = if url.is_some() { 1 } else { SCRIPTS.len() };
         let calls = args.calls.unwrap_or(default_calls);
-        let mut policy = Policy::default().max_retries(args.max_retries);
         let (url, key, server) = if let Some(url) = url {
             (url, variable("OPENAI_API_KEY"), None)
         } else {
-            let second = Duration::from_secs(1);
-            policy = policy.timeout(second).stream_idle(second);
             let scripts = (0..calls).map(|index| (user(index), script(index).1.iter().copied()));
             let server = FlakyServer::start(THINKING, scripts)
                 .map_err(|error| Error::Config(format!("cannot start a server: {error}")))?;
             (server.base_url(), None, Some(server))
         };
+        let mut provider = Retrying::new(Client::new(&url, key.as_deref())?);
+        if server.is_some() {
+            let second = Duration::from_secs(1);
+            provider = provider
+                .timeout(second)
+                .stream_idle(second)
+                .also_retry(Operations::STREAMS);
+        }
+        if let Some(file) = &args.config {
+            provider = provider.config(read(file)?);
+        }
+        if let Some(retries) = args.max_retries {
+            provider = provider.max_retries(retries);
+        }
         if let Some(timeout) = args.timeout {
-            policy = policy.timeout(timeout);
+            provider = provider.timeout(timeout);
         }
         if let Some(idle) = args.stream_idle {
-            policy = policy.stream_idle(idle);
+            provider = provider.stream_idle(idle);
         }
-        if args.retry_streams || server.is_some() {
-            policy = policy.also_retry(Operations::STREAMS);
+        if args.retry_streams {
+            provider = provider.also_retry(Operations::STREAMS);
         }
-        let client = Client::new(&url, key.as_deref())?;
         Ok(Self {
-            provider: Retrying::new(client).policy(policy),
+            provider,
             model: args.model(),
             args,
             calls,

@@ -115,7 +115,7 @@
 //! | `crabllm-core-0_0_15` … `-0_0_18`, `-0_0_21` … `-0_0_25` | no | the same for each other release (there is no 0.0.20). From 0.0.21 on crabllm-core depends on tokio, which is compiled and never entered |
 //! | `futures-timer` | yes | `FuturesTimer` and `Retrying::new` |
 //! | `async-io` | no | `AsyncIoTimer`: the timers of the reactor that smol and async-std already run |
-//! | `serde` | no | `Policy`, `Backoff`, `Jitter` and `Operations` from a configuration file |
+//! | `serde` | no | `Config`, `Policy`, `Backoff`, `Jitter` and `Operations` from a configuration file |
 //! | `tracing` | no | `trace`: an observer that emits `tracing` events |
 //! | `test-util` | no | `test_util`: `VirtualTimer` and `Scripted`, for tests |
 //!
@@ -140,6 +140,8 @@ mod retrying;
 pub mod test_util;
 mod timer;
 
+#[cfg(feature = "serde")]
+pub use config::Config;
 #[cfg(feature = "tracing")]
 pub use event::trace;
 pub use event::{DelaySource, Event, GiveUpReason};

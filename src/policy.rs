@@ -1,9 +1,13 @@
 //! How calls are timed and retried: what a user sets.
 
 mod backoff;
+#[cfg(feature = "serde")]
+mod keys;
 mod operation;
 
 pub use backoff::{Backoff, Jitter};
+#[cfg(feature = "serde")]
+pub use keys::PolicyKeys;
 pub use operation::{NotRetryable, Operation, Operations};
 
 use crate::timer::FOREVER;
@@ -39,30 +43,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 /// # }
 /// ```
 ///
-/// With the feature `serde` it is read from a configuration file whose keys are the
-/// names of the fields. A duration is text such as `"1m 30s"` or a number of
-/// seconds. Missing keys have their defaults; unknown keys are refused.
-///
-/// ```
-/// # #[cfg(feature = "serde")] {
-/// use crabllm_retry::Policy;
-/// use std::time::Duration;
-///
-/// let policy: Policy = toml::from_str(r#"
-///     max_retries = 4
-///     timeout = "1m 30s"
-///     deadline = 300
-///     retry = ["chat", "streams"]
-///     backoff = { initial = "250ms", max = "8s", jitter = "full" }
-/// "#)?;
-/// assert_eq!(policy.timeout, Duration::from_secs(90));
-///
-/// let refused = toml::from_str::<Policy>("timeout = 'soon'").unwrap_err();
-/// assert!(refused.message().starts_with("timeout: "));
-/// # }
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// With the feature `serde` it is read from a file as the table `policy` of a
+/// [`Config`](crate::config::Config) is, over the defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(from = "PolicyKeys", into = "PolicyKeys"))]
 #[non_exhaustive]
 #[must_use = "a policy is for a `Retrying`"]
 pub struct Policy {

@@ -1,9 +1,13 @@
-//! Policies in configuration files.
+//! Settings in configuration files.
 
-#![cfg(feature = "serde")]
+#![cfg(all(feature = "serde", feature = "test-util"))]
 
-use crabllm_retry::{Backoff, Jitter, Operation, Operations, Policy};
+use crabllm_retry::{
+    Backoff, Config, Jitter, Operation, Operations, Policy, RetryBudget, Retrying,
+    test_util::VirtualTimer,
+};
 use proptest::{collection::vec, prelude::*, sample::select};
+use serde_json::json;
 use std::time::Duration;
 
 const fn secs(n: u64) -> Duration {
@@ -45,7 +49,8 @@ fn every_key_sets_its_field() {
         .stream_idle(Duration::ZERO)
         .retry(Operations::CHAT | Operations::EMBEDDING)
         .backoff(Backoff::exponential(Duration::from_millis(250), secs(8)).jitter(Jitter::Full))
-        .throttle_backoff(Backoff::exponential(secs(1), secs(20)));
+        // What it does not name is the backoff's.
+        .throttle_backoff(Backoff::exponential(secs(1), secs(8)).jitter(Jitter::Full));
     assert_eq!(toml::from_str::<Policy>(written).unwrap(), expected);
 
     let written = r#"{
@@ -118,74 +123,153 @@ jitter = "equal"
 }
 
 #[test]
-fn nonsense_is_refused_with_the_name_of_its_key() {
-    for (key, written) in [
-        ("max_retries", r#"{"max_retries": -1}"#),
-        ("max_retries", r#"{"max_retries": 4294967296}"#),
-        ("max_retries", r#"{"max_retries": "two"}"#),
-        ("timeout", r#"{"timeout": "soon"}"#),
-        ("timeout", r#"{"timeout": -0.5}"#),
-        ("timeout", r#"{"timeout": 1e300}"#),
-        ("timeout", r#"{"timeout": null}"#),
-        ("timeout", r#"{"timeout": "5 s", "timeout": "6 s"}"#),
-        ("deadline", r#"{"deadline": "-5s"}"#),
-        ("deadline", r#"{"deadline": ""}"#),
-        ("deadline", r#"{"deadline": "99999999999999999999s"}"#),
-        ("stream_idle", r#"{"stream_idle": true}"#),
-        ("max_retry_after", r#"{"max_retry_after": {}}"#),
-        ("retry", r#"{"retry": "everything"}"#),
-        ("retry", r#"{"retry": ["chat", 7]}"#),
+fn nonsense_is_refused_with_its_place_and_what_would_be_right() {
+    let duration = "a duration such as \"30s\"";
+    for (written, right) in [
+        ("policy.max_retries = -1", "u32"),
+        ("policy.max_retries = 4294967296", "u32"),
+        ("policy.max_retries = 'two'", "u32"),
+        ("policy.timeout = 'soon'", duration),
+        ("policy.timeout = -0.5", duration),
+        ("policy.timeout = 1e300", duration),
+        ("policy.timeout = true", duration),
+        ("policy.deadline = '-5s'", duration),
+        ("policy.deadline = ''", duration),
+        ("policy.deadline = '99999999999999999999s'", duration),
+        ("policy.max_retry_after = {}", duration),
         (
-            "retry",
-            r#"{"retry": ["chat_completion_stream_passthrough"]}"#,
+            "policy.retry = 'everything'",
+            "`chat`, `streams`, `all`, `none`",
         ),
-        ("backoff: jitter", r#"{"backoff": {"jitter": "some"}}"#),
-        ("backoff: initial", r#"{"backoff": {"initial": "x"}}"#),
+        ("policy.retry = ['chat', 7]", "a string"),
+        ("policy.retry = 5", "`chat`, `streams`, `all`, `none`"),
         (
-            "throttle_backoff: max",
-            r#"{"throttle_backoff": {"max": -3}}"#,
+            "policy.retry = ['chat_completion_stream_passthrough']",
+            "consumed",
         ),
+        ("policy.backoff.jitter = 'some'", "`equal`, `full`, `none`"),
+        ("policy.backoff = 5", "a table of initial, max, jitter"),
+        ("policy.backoff.initail = 1", "`initial`, `max`, `jitter`"),
+        ("policy.retries = 3", "`max_retries`, `timeout`"),
+        ("models.m.throttle_backoff.max = -3", duration),
+        ("models = 3", "map"),
+        ("budget.capacity = 1.5", "u32"),
+        ("budget = 3", "a table of capacity, cost, throttle_cost"),
+        ("polciy.max_retries = 3", "`policy`, `models`, `budget`"),
+        ("policy.timeout = 1\npolicy.timeout = 2", "duplicate key"),
     ] {
-        let error = serde_json::from_str::<Policy>(written).unwrap_err();
-        let message = error.to_string();
-        assert!(message.starts_with(&format!("{key}: ")), "{message}");
-        assert!(!message.contains('\n'), "{message}");
-        assert_eq!(message.matches(" at line").count(), 1, "{message}");
-    }
-}
-
-#[test]
-fn a_value_of_another_type_is_refused_with_what_was_expected() {
-    for (written, expected) in [
-        ("5", "a table of max_retries, timeout, "),
-        (r#"{"backoff": 5}"#, "a table of initial, max, jitter"),
-        (r#"{"timeout": true}"#, "a duration such as \"30s\""),
-        (
-            r#"{"retry": 5}"#,
-            "`chat`, `streams`, `all`, `none`, the name of a method",
-        ),
-    ] {
-        let message = serde_json::from_str::<Policy>(written)
+        let message = toml::from_str::<Config>(&format!("\n{written}"))
             .unwrap_err()
             .to_string();
-        assert!(
-            message.contains(&format!("expected {expected}")),
-            "{message}"
-        );
+        let line = if right == "duplicate key" { 3 } else { 2 };
+        let place = format!("at line {line}, column ");
+        assert!(message.contains(&place), "{written}: {message}");
+        assert!(message.contains(right), "{written}: {message}");
     }
 }
 
+/// Asserts that a file does the same to a wrapper as the setters do.
+fn assert_same(
+    by_file: Retrying<(), VirtualTimer>,
+    file: &str,
+    by_hand: Retrying<(), VirtualTimer>,
+) {
+    let config: Config = toml::from_str(file).unwrap();
+    assert_eq!(
+        format!("{:?}", by_file.config(config)),
+        format!("{by_hand:?}")
+    );
+}
+
+fn wrapper() -> Retrying<(), VirtualTimer> {
+    Retrying::with_timer((), VirtualTimer::new())
+}
+
 #[test]
-fn an_unknown_key_is_refused_with_its_name_and_those_that_are_known() {
-    for (key, written) in [
-        ("retries", "retries = 3"),
-        ("initail", "[backoff]\ninitail = 1"),
+fn keys_that_the_file_does_not_name_stay() {
+    let recommended = || wrapper().recommended().policy_for("n", Policy::default());
+    assert_same(recommended(), "", recommended());
+    let file = r#"
+        [policy]
+        max_retries = 7
+        retry = "embedding"
+        backoff.max = "9s"
+    "#;
+    let policy = Policy::recommended()
+        .max_retries(7)
+        .retry(Operations::EMBEDDING);
+    let backoff = Backoff::exponential(Duration::from_millis(500), secs(9));
+    assert_same(
+        recommended(),
+        file,
+        recommended().policy(policy.backoff(backoff)),
+    );
+}
+
+#[test]
+fn a_model_inherits_from_the_policy_key_by_key() {
+    let file = r#"
+        [policy]
+        timeout = 40
+        backoff = { initial = 1, jitter = "none" }
+
+        [models."a-slow-model"]
+        timeout = "10m"
+        backoff.max = 30
+        throttle_backoff.initial = 5
+
+        [models.known]
+        max_retries = 1
+    "#;
+    let backoff =
+        |initial, max| Backoff::exponential(secs(initial), secs(max)).jitter(Jitter::None);
+    let policy = Policy::default().timeout(secs(40)).backoff(backoff(1, 20));
+    let slow = policy
+        .clone()
+        .timeout(secs(600))
+        .backoff(backoff(1, 30))
+        .throttle_backoff(backoff(5, 30));
+    let known = Policy::default().max_retries(9);
+    let by_hand = wrapper().policy(policy).policy_for("a-slow-model", slow);
+    assert_same(
+        wrapper().policy_for("known", known.clone()),
+        file,
+        by_hand.policy_for("known", known.max_retries(1)),
+    );
+}
+
+#[test]
+fn a_models_throttle_backoff_starts_from_the_policys() {
+    let file = "policy.throttle_backoff.initial = 3\nmodels.m.throttle_backoff.max = 7";
+    let throttled = Policy::default().throttle_backoff(Backoff::exponential(secs(3), secs(20)));
+    let model = throttled
+        .clone()
+        .throttle_backoff(Backoff::exponential(secs(3), secs(7)));
+    assert_same(
+        wrapper(),
+        file,
+        wrapper().policy(throttled).policy_for("m", model),
+    );
+}
+
+#[test]
+fn a_budget_keeps_what_the_file_does_not_name() {
+    let budget = || RetryBudget::new(100).cost(3);
+    for (file, expected) in [
+        ("", None),
+        ("[budget]", Some(RetryBudget::default())),
+        ("budget.capacity = 7", Some(RetryBudget::new(7))),
+        ("budget.cost = 7", Some(RetryBudget::default().cost(7))),
     ] {
-        let error = toml::from_str::<Policy>(written).unwrap_err();
-        let message = error.to_string();
-        assert!(message.contains(&format!("`{key}`")), "{message}");
-        assert!(message.contains("expected one of"), "{message}");
+        let by_hand = match expected {
+            Some(budget) => wrapper().budget(budget),
+            None => wrapper(),
+        };
+        assert_same(wrapper(), file, by_hand);
     }
+    let file = "budget.capacity = 7\nbudget.throttle_cost = 2";
+    let changed = RetryBudget::new(7).cost(3).throttle_cost(2);
+    assert_same(wrapper().budget(budget()), file, wrapper().budget(changed));
 }
 
 fn duration() -> impl Strategy<Value = Duration> {
@@ -281,6 +365,31 @@ fn typed() -> impl Strategy<Value = String> {
     })
 }
 
+/// Configurations that name some keys.
+fn config() -> impl Strategy<Value = Config> {
+    let keys = || {
+        (policy(), any::<u16>()).prop_map(|(policy, named)| {
+            let mut keys = serde_json::to_value(policy).unwrap();
+            let mut position = 0;
+            keys.as_object_mut().unwrap().retain(|_, _| {
+                position += 1;
+                named & 1 << position != 0
+            });
+            keys
+        })
+    };
+    let budget = proptest::option::of((any::<u32>(), any::<u32>(), any::<u32>()));
+    (keys(), vec((any::<String>(), keys()), 0..3), budget).prop_map(|(policy, models, budget)| {
+        let models: serde_json::Map<_, _> = models.into_iter().collect();
+        let mut config = json!({ "policy": policy, "models": models });
+        if let Some((capacity, cost, throttle_cost)) = budget {
+            config["budget"] =
+                json!({ "capacity": capacity, "cost": cost, "throttle_cost": throttle_cost });
+        }
+        serde_json::from_value(config).unwrap()
+    })
+}
+
 // `PROPTEST_CASES=1000000 cargo test --release --test config` tries a million.
 proptest! {
     #[test]
@@ -289,6 +398,14 @@ proptest! {
         prop_assert_eq!(&serde_json::from_str::<Policy>(&written).unwrap(), &policy);
         let written = toml::to_string(&policy).unwrap();
         prop_assert_eq!(&toml::from_str::<Policy>(&written).unwrap(), &policy);
+    }
+
+    #[test]
+    fn every_configuration_is_read_back_as_it_was_written(config in config()) {
+        let written = toml::to_string(&config).unwrap();
+        prop_assert_eq!(&toml::from_str::<Config>(&written).unwrap(), &config);
+        let written = serde_json::to_string(&config).unwrap();
+        prop_assert_eq!(&serde_json::from_str::<Config>(&written).unwrap(), &config);
     }
 
     #[test]

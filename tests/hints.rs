@@ -519,6 +519,14 @@ fn headers_are_read() {
     assert!(wait > secs(3600 * 24 * 365));
 }
 
+#[test]
+fn a_wait_is_put_into_the_first_line() {
+    let body = |wait| with_retry_after("Slow down.".into(), wait);
+    assert_eq!(body(Duration::from_secs(20)), "retry-after: 20\nSlow down.");
+    let wait = Duration::new(1, 5);
+    assert_eq!(body(wait), "retry-after: 1.000000005\nSlow down.");
+}
+
 proptest! {
     #[test]
     fn arbitrary_bodies_never_panic(body in any::<String>(), wait in any::<String>()) {

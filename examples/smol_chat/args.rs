@@ -1,7 +1,7 @@
 //! The command line and the environment.
 
 use clap::{Parser, builder::RangedU64ValueParser};
-use std::{env, ops::RangeInclusive, time::Duration};
+use std::{env, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 /// Ask an OpenAI-compatible server, patiently, and draw what became of each call.
 ///
@@ -24,9 +24,12 @@ pub struct Args {
     /// How many calls may be under way at once
     #[arg(long, value_name = "K", default_value = "8", value_parser = count(1..=1_000))]
     pub concurrency: usize,
-    /// How many times to retry a call
-    #[arg(long, value_name = "N", default_value_t = 2)]
-    pub max_retries: u32,
+    /// Settings in TOML, such as examples/smol_chat/config.toml; other options go before them
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// How many times to retry a call [default: 2]
+    #[arg(long, value_name = "N")]
+    pub max_retries: Option<u32>,
     /// The limit for an attempt, 0 for none [default: 30, or 1 with the flaky server]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,

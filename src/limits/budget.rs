@@ -77,6 +77,20 @@ impl RetryBudget {
         }
     }
 
+    /// The same budget with other costs, or one of its own if the capacity changes.
+    #[cfg(feature = "serde")]
+    pub(crate) fn changed(
+        &self,
+        capacity: Option<u32>,
+        cost: Option<u32>,
+        throttle_cost: Option<u32>,
+    ) -> Self {
+        let budget = capacity.map_or_else(|| self.clone(), Self::new);
+        budget
+            .cost(cost.unwrap_or(self.cost))
+            .throttle_cost(throttle_cost.unwrap_or(self.throttle_cost))
+    }
+
     /// Sets the cost of a retry. Default: 14. Zero makes retries free.
     pub fn cost(mut self, n: u32) -> Self {
         self.cost = n;

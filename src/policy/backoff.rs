@@ -1,5 +1,7 @@
 //! How long to wait between two attempts.
 
+#[cfg(feature = "serde")]
+use super::keys::BackoffKeys;
 use std::time::Duration;
 
 /// Exponential backoff: each delay is drawn from a bound that doubles with
@@ -19,6 +21,8 @@ use std::time::Duration;
 /// assert_eq!(delays, [100, 200, 400, 800, 1000].map(Duration::from_millis));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(from = "BackoffKeys", into = "BackoffKeys"))]
 #[non_exhaustive]
 #[must_use = "a backoff is for a policy"]
 pub struct Backoff {
