@@ -23,7 +23,9 @@ pub fn describe(error: &Error) -> String {
     match error {
         Error::Config(message) | Error::Internal(message) => one_line(message),
         Error::Provider { status, body } => {
-            let json: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+            // The first line may be the wait that the client has put there.
+            let json = body.find('{').map_or("", |start| &body[start..]);
+            let json: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
             let message = json
                 .pointer("/error/message")
                 .and_then(|message| message.as_str());
