@@ -5,6 +5,7 @@
 //! ```sh
 //! cargo run --example smol_chat
 //! OPENAI_BASE_URL=http://localhost:11434/v1 cargo run --example smol_chat -- "What is patience?"
+//! OPENAI_BASE_URL=https://api.openai.com/v1 cargo run --example smol_chat --features https
 //! ```
 
 #![forbid(unsafe_code)]
@@ -124,6 +125,10 @@ impl Chat {
                 .map_err(|error| Error::Config(format!("cannot start a server: {error}")))?;
             (server.base_url(), None, Some(server))
         };
+        if url.starts_with("https:") && !cfg!(feature = "https") {
+            let why = "a server that speaks https needs `--features https`";
+            return Err(Error::Config(why.into()));
+        }
         let mut provider = Retrying::new(Client::new(&url, key.as_deref())?);
         if server.is_some() {
             let second = Duration::from_secs(1);

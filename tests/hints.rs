@@ -438,6 +438,7 @@ fn a_rule_about_a_status_or_a_body_decides_in_order() {
         (429, TOO_LARGE, false),
         (429, &TOO_LARGE.replace("61,337", "~61337"), true),
         (429, &TOO_LARGE.replace("61,337", "3,001"), true),
+        (429, &TOO_LARGE.replace("61,337", "30,000"), true),
         (429, NO_CREDIT, false),
         (503, NO_CREDIT, false),
         (500, &code("\"context_length_exceeded\""), false),

@@ -1,5 +1,5 @@
 //! An allocator that counts on demand, on all threads: for the benchmark, and for the soak
-//! (`examples/soak.rs`).
+//! (`tests/soak`).
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},

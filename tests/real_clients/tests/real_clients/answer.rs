@@ -52,7 +52,6 @@ impl Answer {
     }
 
     /// A stream of bytes, whose borders need not be those of the events in it.
-    #[cfg(feature = "crabllm-core-0_0_25")]
     pub async fn bytes<S: Display, E: Display>(
         opened: Result<impl Stream<Item = Result<Bytes, S>> + Unpin, E>,
     ) -> Self {

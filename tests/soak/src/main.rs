@@ -1,8 +1,8 @@
 //! A million calls under every mishap, and what must hold all the same.
 //!
 //! ```sh
-//! cargo run --release --example soak
-//! cargo run --release --example soak -- --minutes 10
+//! cargo run --release -p soak
+//! cargo run --release -p soak -- --minutes 10
 //! ```
 //!
 //! Rounds of a thousand calls run in virtual time, each on two of eleven executors. Calls meet
@@ -27,66 +27,43 @@
 
 #![deny(unsafe_code)]
 
-#[path = "../benches/overhead/allocator.rs"]
+#[path = "../../../benches/overhead/allocator.rs"]
 #[allow(unsafe_code, reason = "an allocator cannot be written without")]
 mod allocator;
-#[path = "soak/args.rs"]
 mod args;
-#[path = "soak/budget.rs"]
 mod budget;
-#[path = "soak/caller.rs"]
 mod caller;
-#[path = "soak/chaos.rs"]
 mod chaos;
-#[path = "support/client.rs"]
+#[path = "../../../examples/support/client.rs"]
 mod client;
-#[path = "support/console.rs"]
+#[path = "../../../examples/support/console.rs"]
 mod console;
-#[path = "soak/consumer.rs"]
 mod consumer;
-#[path = "soak/covered.rs"]
 mod covered;
-#[path = "../tests/executors/executors.rs"]
+#[path = "../../executors/executors.rs"]
 mod executors;
-#[path = "support/flaky_server.rs"]
+#[path = "../../../examples/support/flaky_server.rs"]
 mod flaky_server;
-#[path = "soak/judge.rs"]
 mod judge;
-#[path = "soak/leftovers.rs"]
 mod leftovers;
-#[path = "soak/log.rs"]
 mod log;
-#[path = "soak/patience.rs"]
 mod patience;
-#[path = "support/pool.rs"]
+#[path = "../../../examples/support/pool.rs"]
 mod pool;
-#[path = "soak/predict.rs"]
 mod predict;
-#[path = "soak/replay.rs"]
 mod replay;
-#[path = "soak/round.rs"]
 mod round;
-#[path = "soak/rules.rs"]
 mod rules;
-#[path = "soak/script.rs"]
 mod script;
-#[path = "soak/sockets.rs"]
 mod sockets;
-#[path = "soak/tally.rs"]
 mod tally;
-#[path = "soak/timer.rs"]
 mod timer;
-#[path = "soak/verify.rs"]
 mod verify;
-#[path = "soak/waker.rs"]
 mod waker;
-#[path = "soak/watched.rs"]
 mod watched;
-#[path = "support/wire.rs"]
+#[path = "../../../examples/support/wire.rs"]
 mod wire;
-#[path = "soak/wrapped.rs"]
 mod wrapped;
-#[path = "soak/wrappers.rs"]
 mod wrappers;
 
 use allocator::{Heap, heap};

@@ -4,15 +4,10 @@
 //! Each claim is checked for every method of every client, all at once. What the server counts
 //! is the proof of what was sent.
 
-#![cfg(feature = "async-io")]
-#![cfg(any(feature = "crabllm-core-0_0_19", feature = "crabllm-core-0_0_25"))]
-
 mod answer;
-#[cfg(feature = "crabllm-core-0_0_19")]
 mod crabllm_provider_0_0_19;
-#[cfg(feature = "crabllm-core-0_0_25")]
 mod crabllm_provider_0_0_25;
-#[path = "../../examples/support/flaky_server.rs"]
+#[path = "../../../../examples/support/flaky_server.rs"]
 mod flaky_server;
 
 use answer::Answer;
@@ -46,9 +41,7 @@ struct Method {
 /// The methods that answer in one piece.
 fn unary() -> Vec<Method> {
     let mut all = Vec::new();
-    #[cfg(feature = "crabllm-core-0_0_19")]
     all.extend(crabllm_provider_0_0_19::unary());
-    #[cfg(feature = "crabllm-core-0_0_25")]
     all.extend(crabllm_provider_0_0_25::unary());
     all
 }
@@ -56,9 +49,7 @@ fn unary() -> Vec<Method> {
 /// The methods that open a stream.
 fn streams() -> Vec<Method> {
     let mut all = Vec::new();
-    #[cfg(feature = "crabllm-core-0_0_19")]
     all.extend(crabllm_provider_0_0_19::streams());
-    #[cfg(feature = "crabllm-core-0_0_25")]
     all.extend(crabllm_provider_0_0_25::streams());
     all
 }

@@ -15,25 +15,16 @@
 
 #![forbid(unsafe_code)]
 
-#[path = "retry_storm/args.rs"]
 mod args;
-#[path = "retry_storm/chart.rs"]
 mod chart;
-#[path = "support/console.rs"]
+#[path = "../support/console.rs"]
 mod console;
-#[path = "retry_storm/contender.rs"]
 mod contender;
-#[path = "retry_storm/figures.rs"]
 mod figures;
-#[path = "retry_storm/record.rs"]
 mod record;
-#[path = "retry_storm/scenario.rs"]
 mod scenario;
-#[path = "retry_storm/server.rs"]
 mod server;
-#[path = "retry_storm/simulation.rs"]
 mod simulation;
-#[path = "retry_storm/table.rs"]
 mod table;
 
 use args::Args;

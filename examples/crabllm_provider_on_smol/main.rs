@@ -9,7 +9,7 @@
 
 #![forbid(unsafe_code)]
 
-#[path = "support/flaky_server.rs"]
+#[path = "../support/flaky_server.rs"]
 mod flaky_server;
 
 use async_compat::CompatExt;
