@@ -137,6 +137,7 @@ fn fields_are_read_by_their_names() {
     for (body, expected) in [
         (r#"{"retry_after": 20}"#, secs(20)),
         (r#"{"retry_after_ms":20000}"#, secs(20)),
+        (r#"{"retry_after_ms":2e4}"#, secs(20)),
         (r#"{"retry-after-ms":"250"}"#, millis(250)),
         (r#"{"retryAfter":20}"#, secs(20)),
         (r#"{"error":"loading","estimated_time":20.0}"#, secs(20)),
@@ -167,6 +168,9 @@ fn a_field_is_understood_whole_or_not_at_all() {
     for (value, expected) in [
         ("26", secs(26)),
         ("0.25", millis(250)),
+        // Rounded up, by whatever is not zero.
+        ("0.0000000000000000001", Some(Duration::from_nanos(1))),
+        ("0.1000000000000000000000", millis(100)),
         ("0", secs(0)),
         ("1e2", secs(100)),
         ("1E-10", Some(Duration::from_nanos(1))),
@@ -349,6 +353,7 @@ fn points_in_time_are_waits_until_then() {
             );
         }
         assert!(asked(format!("retry-after: {}\r\nx: y", fmt_http_date(time))).is_some());
+        assert!(asked(format!("(retry-after: {})", fmt_http_date(time))).is_some());
         // Gateways copy it to other failures.
         let reset = format!(r#"{{"x-ratelimit-reset": {}}}"#, millis(time));
         assert_eq!(retry_after(&failure(502, reset)), None);

@@ -152,7 +152,7 @@ impl<N: Fn() -> Duration> Scan<N> {
         let number = || whole(cursor, quoted, Cursor::number);
         let duration = || whole(cursor, quoted, Cursor::duration);
         let date = || whole(cursor, quoted, |date| date.date(quoted));
-        let moment = || number().map_or_else(date, |number| number.since_1970());
+        let moment = || number().map_or_else(date, |number| Some(number.since_1970()));
         let wait = match field {
             Field::Wait(unit) => match number() {
                 Some(number) => Some(number.times(unit)),

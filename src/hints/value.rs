@@ -253,13 +253,13 @@ impl Number<'_> {
         }
     }
 
-    /// As a point in time: seconds or milliseconds since 1970, by its size.
-    pub fn since_1970(&self) -> Option<Duration> {
+    /// As a point in time: seconds since 1970 if it is above 10^9, or milliseconds if it is
+    /// above 10^12. Smaller ones are past by now.
+    pub fn since_1970(&self) -> Duration {
         let seconds = self.times(SECOND);
         match seconds.as_secs() {
-            0..=1_000_000_000 => None,
-            1_000_000_001..=1_000_000_000_000 => Some(seconds),
-            _ => Some(self.times(SECOND / 1000)),
+            1_000_000_001..=1_000_000_000_000 => seconds,
+            _ => self.times(SECOND / 1000),
         }
     }
 }
