@@ -65,23 +65,6 @@ use web_time::SystemTime;
 /// Phrases such as "check your plan and billing details" decide nothing: vendors use
 /// them for limits by the minute too.
 ///
-/// ```
-/// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
-/// use crabllm_retry::{Retrying, hints};
-/// use crabllm_retry::test_util::{Scripted, Step, VirtualTimer};
-/// # use crabllm_retry::crabllm_core_0_0_19::{ChatCompletionRequest, Provider, json};
-///
-/// let timer = VirtualTimer::new();
-/// let overloaded = Scripted::new(timer.clone(), [Step::status(529), Step::status(408)]);
-/// let provider = Retrying::with_timer(overloaded, timer).retry_if(hints::is_transient);
-///
-/// # let request: ChatCompletionRequest = json::from_str(r#"{"model": "m", "messages": []}"#)?;
-/// futures::executor::block_on(provider.chat_completion(&request))?;
-/// assert_eq!(provider.get_ref().attempts().len(), 3);
-/// # }
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-///
 /// [OpenAI's codes]: https://platform.openai.com/docs/guides/error-codes
 /// [Z.ai's codes]: https://docs.z.ai/api-reference/api-code
 /// [Gemini's quotas]: https://ai.google.dev/gemini-api/docs/rate-limits
@@ -96,7 +79,7 @@ pub fn is_transient(failure: &dyn Failure) -> bool {
     if failure.is_not_implemented() {
         return false;
     }
-    let reading = Reading::of(failure, now);
+    let reading = Reading::of(failure, now());
     match failure.status() {
         _ if no_wait_helps(failure, &reading) => false,
         Some(501 | 505) => false,
@@ -156,7 +139,7 @@ fn no_wait_helps(failure: &dyn Failure, reading: &Reading) -> bool {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn retry_after(failure: &dyn Failure) -> Option<Duration> {
-    Reading::of(failure, now).wait.max(failure.retry_after())
+    Reading::of(failure, now()).wait.max(failure.retry_after())
 }
 
 /// The wait in a header of a response: `retry-after` in seconds, also with a fraction,

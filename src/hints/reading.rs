@@ -71,7 +71,7 @@ const PHRASES: &[(&str, bool)] = &[
 ];
 
 /// The statements of a body that matter.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Default)]
 pub struct Reading {
     /// The longest wait that it asks for.
     pub wait: Option<Duration>,
@@ -87,30 +87,12 @@ pub struct Reading {
 
     /// The status that a gateway got.
     pub original_status: Option<u16>,
-}
 
-impl Reading {
-    /// Reads the body of a failure. `now` is the time since 1970.
-    pub fn of(failure: &dyn Failure, now: impl Fn() -> Duration) -> Self {
-        let mut scan = Scan {
-            throttled: failure.is_throttled(),
-            status: failure.status(),
-            now,
-            limit: None,
-            resource_is_exhausted: false,
-            quota_is_per_day: false,
-            reading: Self::default(),
-        };
-        scan.read(Cursor::new(failure.body().unwrap_or_default(), LONGEST));
-        scan.reading.account_is_exhausted |= scan.resource_is_exhausted && scan.quota_is_per_day;
-        scan.reading
-    }
-}
-
-struct Scan<N> {
-    throttled: bool,
     status: Option<u16>,
-    now: N,
+    throttled: bool,
+
+    /// The time since 1970.
+    now: Duration,
 
     /// The last number after the word "limit".
     limit: Option<u128>,
@@ -118,11 +100,22 @@ struct Scan<N> {
     /// Google's status `RESOURCE_EXHAUSTED`, and a quota for a day.
     resource_is_exhausted: bool,
     quota_is_per_day: bool,
-
-    reading: Reading,
 }
 
-impl<N: Fn() -> Duration> Scan<N> {
+impl Reading {
+    /// Reads the body of a failure. `now` is the time since 1970.
+    pub fn of(failure: &dyn Failure, now: Duration) -> Self {
+        let mut reading = Self {
+            status: failure.status(),
+            throttled: failure.is_throttled(),
+            now,
+            ..Self::default()
+        };
+        reading.read(Cursor::new(failure.body().unwrap_or_default(), LONGEST));
+        reading.account_is_exhausted |= reading.resource_is_exhausted && reading.quota_is_per_day;
+        reading
+    }
+
     /// Looks at each word once, and from some at what follows. What follows ends
     /// before another such word, so the time is linear.
     fn read(&mut self, mut cursor: Cursor<'_>) {
@@ -171,25 +164,24 @@ impl<N: Fn() -> Duration> Scan<N> {
     }
 
     fn until(&self, moment: Duration) -> Option<Duration> {
-        let wait = moment.checked_sub((self.now)())?;
+        let wait = moment.checked_sub(self.now)?;
         (!wait.is_zero()).then_some(wait)
     }
 
     fn read_word(&mut self, field: Field, word: &[u8]) {
-        let reading = &mut self.reading;
         let is_429 = self.status == Some(429);
         match (field, word) {
-            (Field::Code, b"insufficient_quota") => reading.account_is_exhausted = true,
-            (Field::Code, b"1113") if is_429 => reading.account_is_exhausted = true,
-            (Field::Code, b"usage_limit_reached") => reading.plan_is_exhausted = true,
-            (Field::Code, b"1308") if is_429 => reading.plan_is_exhausted = true,
-            (Field::Code, b"context_length_exceeded") => reading.is_too_large = true,
+            (Field::Code, b"insufficient_quota") => self.account_is_exhausted = true,
+            (Field::Code, b"1113") if is_429 => self.account_is_exhausted = true,
+            (Field::Code, b"usage_limit_reached") => self.plan_is_exhausted = true,
+            (Field::Code, b"1308") if is_429 => self.plan_is_exhausted = true,
+            (Field::Code, b"context_length_exceeded") => self.is_too_large = true,
             (Field::Status, b"RESOURCE_EXHAUSTED") => self.resource_is_exhausted = true,
             (Field::QuotaId, id) => {
                 self.quota_is_per_day |= id.windows(6).any(|part| part == b"PerDay");
             }
             (Field::OriginalStatus, status) => {
-                reading.original_status = u16::try_from(value(status)).ok();
+                self.original_status = u16::try_from(value(status)).ok();
             }
             _ => {}
         }
@@ -223,12 +215,12 @@ impl<N: Fn() -> Duration> Scan<N> {
             self.limit = Some(value(number));
         } else {
             let limit = self.limit.unwrap_or(u128::MAX);
-            self.reading.is_too_large |= value(number) > limit;
+            self.is_too_large |= value(number) > limit;
         }
     }
 
     fn ask(&mut self, wait: Option<Duration>) {
-        self.reading.wait = self.reading.wait.max(wait);
+        self.wait = self.wait.max(wait);
     }
 }
 
@@ -275,53 +267,21 @@ pub mod tests {
     }
 
     #[test]
+    #[rustfmt::skip]
     fn any_body_is_read_in_linear_time() {
         const LENGTH: usize = 4096;
-        let starts = [
-            "",
-            "\"retry_after\":",
-            "retry in ",
-            "resets_at: \"",
-            "code:",
-            "limit ",
-        ];
+        let starts = ["", "\"retry_after\":", "retry in ", "resets_at: \"", "code:", "limit "];
         for piece in [
-            "9",
-            "\"",
-            "\\",
-            " ",
-            "s",
-            "a",
-            "[",
-            "\\n",
-            "1s ",
-            "1:",
-            "1:1",
-            "1:11:11:11 ",
-            "try again in ",
-            "retry in 1s ",
-            "retry in 1 and ",
-            "please wait ",
-            "limit 1,111,",
-            "requested ",
-            "code:",
-            "\"code\":a",
-            "\u{1f980}",
-            "resets_at:\"2",
-            "retry-after:",
-            "\"retry_after\":",
-            "retryDelay:1m",
-            "retry_after: 1e",
-            "retry_after: 1.",
+            "9", "\"", "\\", " ", "s", "a", "[", "\\n", "1s ", "1:", "1:1", "1:11:11:11 ",
+            "try again in ", "retry in 1s ", "retry in 1 and ", "please wait ", "limit 1,111,",
+            "requested ", "code:", "\"code\":a", "\u{1f980}", "resets_at:\"2", "retry-after:",
+            "\"retry_after\":", "retryDelay:1m", "retry_after: 1e", "retry_after: 1.",
         ] {
             for start in starts {
-                let failure = Fake {
-                    status: Some(429),
-                    body: Some(start.to_owned() + &piece.repeat(LENGTH / piece.len())),
-                    ..Fake::default()
-                };
+                let body = start.to_owned() + &piece.repeat(LENGTH / piece.len());
+                let failure = Fake { status: Some(429), body: Some(body), ..Fake::default() };
                 STEPS.set(0);
-                Reading::of(&failure, Duration::default);
+                Reading::of(&failure, Duration::ZERO);
                 let steps = STEPS.get() / LENGTH;
                 assert!(steps < 16, "{start}{piece}: {steps} for each byte");
             }
