@@ -1,18 +1,11 @@
 //! What a budget must hold, by the events of the calls that it paid for.
 
-use crate::log::{How, Record, Told};
-use crabllm_retry::{GiveUpReason, RetryBudget};
+use crate::log::{Record, Told};
+use crabllm_retry::RetryBudget;
 
 /// The costs of a retry, and of one of a throttled attempt.
 const COST: u32 = 14;
 const THROTTLE_COST: u32 = 5;
-
-/// A budget by the rules of the contract, for calls one after the other.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Model {
-    pub tokens: u32,
-    pub capacity: u32,
-}
 
 /// What a call takes from a budget.
 fn cost(throttled: bool) -> u32 {
@@ -24,43 +17,6 @@ pub fn budget(capacity: u32) -> RetryBudget {
     RetryBudget::new(capacity)
         .cost(COST)
         .throttle_cost(THROTTLE_COST)
-}
-
-impl Model {
-    pub fn new(capacity: u32) -> Self {
-        let tokens = capacity;
-        Self { tokens, capacity }
-    }
-
-    /// Goes through a call that is over; an error where the budget did what it must not do.
-    pub fn replay(&mut self, record: &Record) -> Result<(), String> {
-        for (number, told) in record.told.iter().enumerate() {
-            match *told {
-                Told::Retry { throttled } => {
-                    let left = self.tokens.checked_sub(cost(throttled));
-                    self.tokens = left.ok_or("a retry that there were no tokens for")?;
-                }
-                Told::Success => {
-                    let given = given_back(&record.told[..number]);
-                    self.tokens = (self.tokens + given).min(self.capacity);
-                }
-                Told::GaveUp(GiveUpReason::Budget) => {
-                    if self.tokens >= cost(throttled(record)) {
-                        return Err(format!("no retry with {} tokens", self.tokens));
-                    }
-                }
-                Told::GaveUp(_) | Told::Stalled => {}
-            }
-        }
-        self.tokens += never_started(record);
-        Ok(())
-    }
-}
-
-/// Whether the last attempt of a call was.
-fn throttled(record: &Record) -> bool {
-    let last = record.attempts.last().and_then(|last| last.ended);
-    matches!(last, Some((_, How::Failed(refusal))) if refusal.is_throttled())
 }
 
 /// By how much a call has changed a budget that was never full nor dry.
@@ -128,23 +84,6 @@ mod tests {
         ] {
             let record = record(attempts, told);
             assert_eq!(balance(&record), change, "{told:?}");
-            let mut model = Model {
-                tokens: 50,
-                capacity: 100,
-            };
-            assert_eq!(model.replay(&record), Ok(()));
-            assert_eq!(i64::from(model.tokens), 50 + change, "{told:?}");
         }
-    }
-
-    #[test]
-    fn a_budget_is_never_above_its_capacity_nor_overdrawn() {
-        let mut model = Model::new(20);
-        assert_eq!(model.replay(&record(1, &[Told::Success])), Ok(()));
-        assert_eq!(model.tokens, 20);
-        assert!(model.replay(&record(3, &[RETRY, RETRY])).is_err());
-        let mut full = Model::new(20);
-        let refused = record(1, &[Told::GaveUp(GiveUpReason::Budget)]);
-        assert!(full.replay(&refused).is_err());
     }
 }

@@ -52,8 +52,6 @@ covered! {
     StreamStalled: "streams that stalled",
     Item: "items of streams",
     Slow: "streams of a slow consumer",
-    Predicted: "calls that went as predicted, to the nanosecond",
-    Replayed: "calls against a replayed budget",
     Conserved: "shared budgets that were conserved",
     Rounds: "rounds, each on a pair of executors",
 }

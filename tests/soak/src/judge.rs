@@ -17,8 +17,6 @@ use std::sync::atomic::Ordering::Relaxed;
 pub struct Judge<'a> {
     pub rules: &'a Rules,
     pub log: &'a Log,
-    /// Whether calls must go as predicted.
-    pub predicted: bool,
     pub tally: &'a Tally,
     pub place: &'a str,
 }
@@ -32,18 +30,12 @@ impl Judge<'_> {
             record,
             outcome,
         };
-        let checked = case.check().and_then(|()| match self.predicted {
-            true => case.check_predicted(),
-            false => Ok(()),
-        });
-        if let Err((fault, expected)) = checked {
+        if let Err((fault, expected)) = case.check() {
             let Record { attempts, told, .. } = &**record;
             let Self { rules, place, .. } = self;
             let seen =
                 format!("{outcome:?} after {attempts:?}, {told:?}, by {rules:?}, in {place}");
             self.tally.fault(fault, expected, &seen);
-        } else if self.predicted {
-            self.tally.add(Covered::Predicted, 1);
         }
         self.tally.calls.fetch_add(1, Relaxed);
         let clones = script.clones && !script.orphaned;

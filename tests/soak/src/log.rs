@@ -106,10 +106,6 @@ impl Refusal {
             wait: hint(error).unwrap_or_default(),
         }
     }
-
-    pub fn is_throttled(&self) -> bool {
-        self.status == Some(429)
-    }
 }
 
 impl Log {

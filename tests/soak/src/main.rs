@@ -7,17 +7,16 @@
 //!
 //! Rounds of a thousand calls run in virtual time, each on two of eleven executors. Calls meet
 //! errors, silence, panics and open streams; they are cancelled at every point, and go on on other
-//! executors. In every other round each call must go as [`predict`] says, to the nanosecond; in
-//! the rest clocks jump, delays have jitter and budgets run dry, and calls must keep the rules of
-//! [`verify`]. After each round nothing may be left of its calls.
+//! executors. In every other round clocks jump besides. All calls must keep the rules of
+//! [`verify`], a shared budget holds what they have left in it, and after each round nothing may
+//! be left of them. What a call does exactly is the business of `tests/model`.
 //!
-//! Besides, some calls are made one after the other, from a budget of which every token is
-//! counted. With `--minutes` it goes on over real sockets.
+//! With `--minutes` it goes on over real sockets.
 //!
 //! The last line counts:
 //!
 //! - `calls`: the calls made;
-//! - `lost`: the calls that never ended, or otherwise than their script and the contract demand;
+//! - `lost`: the calls that never ended, or otherwise than their last attempt demands;
 //! - `double`: the calls with an attempt too many, and the polls after an end;
 //! - `leaked`: what is left of calls: wakers, futures, sleeps, wrappers, threads, bytes;
 //! - `early`: the calls with a timeout or a retry before its time;
@@ -50,8 +49,6 @@ mod log;
 mod patience;
 #[path = "../../../examples/support/pool.rs"]
 mod pool;
-mod predict;
-mod replay;
 mod round;
 mod rules;
 mod script;
@@ -77,8 +74,6 @@ use tally::Tally;
 
 /// How many calls a round in virtual time makes.
 const CALLS_PER_ROUND: usize = 1024;
-/// How many calls are made against a replayed budget, at most.
-const REPLAYED: usize = 5000;
 /// What may be left on the heap in the end: the executors that live as long as the process keep
 /// some of what they had in their busiest moment.
 const TOLERANCE: i64 = 4 << 10;
@@ -96,10 +91,9 @@ fn main() -> ExitCode {
 
 fn in_virtual_time(args: &Args, tally: &Arc<Tally>) -> Result<(), String> {
     let start = Instant::now();
-    let replayed = args.calls.min(REPLAYED);
     let plan = Plan {
         seed: args.seed,
-        calls: args.calls - replayed,
+        calls: args.calls,
         tally,
     };
     // With the first ones comes what lives as long as the process: on each executor twice.
@@ -109,10 +103,7 @@ fn in_virtual_time(args: &Args, tally: &Arc<Tally>) -> Result<(), String> {
     let Heap {
         allocations,
         live_bytes,
-    } = heap(|| {
-        replay::replay(args.seed, replayed, tally);
-        result = plan.run(warm..plan.rounds());
-    });
+    } = heap(|| result = plan.run(warm..plan.rounds()));
     result?;
     leftovers::check_heap(live_bytes, TOLERANCE, tally);
     tally.demand_covered(Covered::ALL);

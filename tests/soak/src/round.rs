@@ -77,8 +77,8 @@ pub struct Round<'a> {
 /// What the tasks of a round share.
 struct Scene {
     seed: u64,
-    /// Whether calls must go as predicted.
-    predicted: bool,
+    /// Whether clocks jump.
+    disturbed: bool,
     place: String,
     clock: VirtualTimer,
     log: Arc<Log>,
@@ -134,16 +134,16 @@ impl Round<'_> {
         going_on: Vec<oneshot::Sender<()>>,
     ) -> Arc<Scene> {
         let seed = mix(self.seed, self.number as u64);
-        let predicted = self.number.is_multiple_of(2);
+        let disturbed = !self.number.is_multiple_of(2);
         let clock = VirtualTimer::new();
         let log = Arc::new(Log::new(self.calls, clock.now()));
         let [first, second] = self.executors().map(|(name, _)| name);
-        let kind = if predicted { "predicted" } else { "disturbed" };
+        let kind = if disturbed { "disturbed" } else { "calm" };
         Arc::new(Scene {
             seed,
-            predicted,
+            disturbed,
             place: format!("round {}, {kind}, on {first} and {second}", self.number),
-            wrappers: Wrappers::new(seed, predicted, &clock, &log),
+            wrappers: Wrappers::new(seed, &clock, &log),
             clock,
             log,
             tally: self.tally.clone(),
@@ -205,7 +205,7 @@ impl Scene {
             .enumerate()
             .map(|(worker, calls)| Self::work(scene.clone(), worker % 2, calls).boxed())
             .collect();
-        if !scene.predicted {
+        if scene.disturbed {
             tasks.push(Self::disturb(scene.clone()).boxed());
         }
         scene.left.store(tasks.len(), Relaxed);
@@ -265,7 +265,6 @@ impl Scene {
             let judge = Judge {
                 rules: &wrapped.rules,
                 log: &scene.log,
-                predicted: scene.predicted,
                 tally: &scene.tally,
                 place: &scene.place,
             };

@@ -35,10 +35,9 @@ pub enum Budget {
 }
 
 impl Rules {
-    /// Rules at random; without jitter where calls are `predicted`.
-    pub fn draw(rng: &mut Rng, predicted: bool, budget: Budget) -> Self {
+    /// Rules at random.
+    pub fn draw(rng: &mut Rng, budget: Budget) -> Self {
         let jitter = match rng.u8(..3) {
-            _ if predicted => Jitter::None,
             0 => Jitter::None,
             1 => Jitter::Equal,
             _ => Jitter::Full,
@@ -108,16 +107,6 @@ impl Rules {
         drawn.max(wait)
     }
 
-    /// How long an attempt may take that begins when so much of its call has passed, and whether
-    /// it is the deadline that ends it.
-    pub fn bound(&self, elapsed: Duration) -> (Duration, bool) {
-        let left = self.deadline.saturating_sub(elapsed);
-        match !self.deadline.is_zero() && left <= self.timeout {
-            true => (left, true),
-            false => (self.timeout, false),
-        }
-    }
-
     /// Whether the deadline does not leave the time for a delay.
     pub fn too_late(&self, elapsed: Duration, delay: Duration) -> bool {
         !self.deadline.is_zero() && elapsed + delay >= self.deadline
@@ -134,7 +123,7 @@ mod tests {
             timeout: 2 * SECOND,
             deadline: 5 * SECOND,
             jitter: Jitter::Equal,
-            ..Rules::draw(&mut Rng::with_seed(1), true, Budget::None)
+            ..Rules::draw(&mut Rng::with_seed(1), Budget::None)
         }
     }
 
@@ -148,11 +137,8 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_is_cut_to_what_the_deadline_leaves() {
+    fn a_delay_ends_before_the_deadline() {
         let rules = rules();
-        assert_eq!(rules.bound(SECOND), (2 * SECOND, false));
-        assert_eq!(rules.bound(4 * SECOND), (SECOND, true));
-        assert_eq!(rules.bound(9 * SECOND), (Duration::ZERO, true));
         assert!(!rules.too_late(4 * SECOND, SECOND - TICK));
         assert!(rules.too_late(4 * SECOND, SECOND));
     }

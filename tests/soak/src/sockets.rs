@@ -163,7 +163,6 @@ impl Round {
         let judge = Judge {
             rules: &wrapped.rules,
             log: &self.log,
-            predicted: false,
             tally: &self.tally,
             place: PLACE,
         };

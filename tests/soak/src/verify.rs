@@ -4,13 +4,10 @@ use crate::{
     caller::{End, Ended},
     consumer::Finish,
     log::{Attempt, How, Record, Refusal, Told},
-    predict::predict,
     rules::{Budget, Rules},
-    script::{Cancel, FlowEnd, Script},
+    script::{FlowEnd, Script},
 };
 use crabllm_retry::GiveUpReason;
-use std::time::Duration;
-
 /// What is wrong with a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Violation {
@@ -48,45 +45,6 @@ impl Case<'_> {
         self.check_timeouts()?;
         self.check_end()?;
         self.check_told()
-    }
-
-    /// What must hold besides where the scripts are all that happens.
-    pub fn check_predicted(&self) -> Result<(), Found> {
-        let Ended { began, ended, .. } = *self.outcome;
-        let prediction = predict(self.script, self.rules);
-        let limit = match self.script.cancel {
-            Some(Cancel::Unpolled) => return Ok(()),
-            // How far a call without delays comes in no time is its executor's business.
-            Some(Cancel::After(Duration::ZERO)) => return Ok(()),
-            Some(Cancel::After(limit)) => limit,
-            _ => Duration::MAX,
-        };
-        let expected = prediction.attempts.into_iter();
-        let expected = expected.filter(|attempt| attempt.began <= limit);
-        let expected = expected.map(|attempt| Attempt {
-            began: began + attempt.began,
-            ended: attempt.ended.map(|(at, how)| match at > limit {
-                true => (began + limit, How::Abandoned),
-                false => (began + at, how),
-            }),
-        });
-        if !expected.eq(self.record.attempts.iter().cloned()) {
-            return Err((
-                Violation::Lost,
-                "the attempts of the script, each at its time",
-            ));
-        }
-        let opened = self.record.open;
-        if !opened && ended != began + prediction.ended.min(limit) {
-            return Err((Violation::Lost, "the end at its time"));
-        }
-        match &self.outcome.end {
-            End::Streamed(consumed) => self.check_flow(consumed.items, consumed.finish),
-            End::Cancelled if prediction.ended < limit && !opened => {
-                Err((Violation::Lost, "an end before the caller has had enough"))
-            }
-            _ => Ok(()),
-        }
     }
 
     fn check_retry(&self, retry: usize, failed: &Attempt, next: &Attempt) -> Result<(), Found> {
@@ -225,27 +183,13 @@ impl Case<'_> {
             _ => false,
         }
     }
-
-    fn check_flow(&self, items: usize, finish: Finish) -> Result<(), Found> {
-        let flow = self.script.flow;
-        let right = match flow.end {
-            _ if finish == Finish::Cancelled => true,
-            FlowEnd::Finish => finish == Finish::Ended,
-            FlowEnd::Fail => finish == Finish::Failed,
-            FlowEnd::Hang => finish == Finish::Stalled,
-            FlowEnd::Panic => false,
-        };
-        match right && (items == flow.items || finish == Finish::Cancelled) {
-            true => Ok(()),
-            false => Err((Violation::Lost, "all items of a stream, and its end")),
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crabllm_retry::Jitter;
+    use std::time::Duration;
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -396,16 +340,5 @@ mod tests {
         };
         assert_eq!(give_up(GiveUpReason::NotRetried), None);
         assert_eq!(give_up(GiveUpReason::Exhausted), Some(Violation::Lost));
-    }
-
-    #[test]
-    fn what_is_predicted_keeps_the_limit_and_goes_forward() {
-        let rules = Sample::new().rules;
-        for call in 0..1000 {
-            let script = Script::of(1, call);
-            let attempts = predict(&script, &rules).attempts;
-            assert!((1..=3).contains(&attempts.len()));
-            assert!(attempts.is_sorted_by_key(|attempt| attempt.began));
-        }
     }
 }

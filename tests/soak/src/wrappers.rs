@@ -34,13 +34,12 @@ pub struct Wrappers {
 }
 
 impl Wrappers {
-    /// Wrappers with rules at random, by which calls can be `predicted` or not.
-    pub fn new(seed: u64, predicted: bool, clock: &VirtualTimer, log: &Arc<Log>) -> Self {
+    /// Wrappers with rules at random.
+    pub fn new(seed: u64, clock: &VirtualTimer, log: &Arc<Log>) -> Self {
         let rng = &mut Rng::with_seed(mix(seed, u64::MAX));
         let ample = ample();
-        let own = match predicted {
-            true => Budget::Ample,
-            false if rng.bool() => Budget::Scarce,
+        let own = match rng.bool() {
+            true => Budget::Scarce,
             false => Budget::None,
         };
         let mut wrapped = |shared_sleeps, budget| {
@@ -49,7 +48,7 @@ impl Wrappers {
                 clock: clock.clone(),
                 log: log.clone(),
             };
-            let rules = Rules::draw(rng, predicted, budget);
+            let rules = Rules::draw(rng, budget);
             let timer = SoakTimer::new(clock.clone(), shared_sleeps);
             let budget = match budget {
                 Budget::Ample => Some(ample.clone()),
