@@ -444,6 +444,11 @@ fn a_rule_about_a_status_or_a_body_decides_in_order() {
         (429, &TOO_LARGE.replace("61,337", "~61337"), true),
         (429, &TOO_LARGE.replace("61,337", "3,001"), true),
         (429, &TOO_LARGE.replace("61,337", "30,000"), true),
+        (
+            429,
+            "Rate limit: 60 requests. You requested 4096 tokens.",
+            true,
+        ),
         (429, NO_CREDIT, false),
         (503, NO_CREDIT, false),
         (500, &code("\"context_length_exceeded\""), false),

@@ -94,7 +94,7 @@ pub struct Reading {
     /// The time since 1970.
     now: Duration,
 
-    /// The last number after the word "limit".
+    /// The last number after the word "Limit".
     limit: Option<u128>,
 
     /// Google's status `RESOURCE_EXHAUSTED`, and a quota for a day.
@@ -200,10 +200,11 @@ impl Reading {
         }
     }
 
-    /// OpenAI's and Groq's "Limit 30000, Requested 61337".
+    /// OpenAI's and Groq's "Limit 30000, Requested 61337". In lower case these are words
+    /// of any sentence.
     fn read_limit(&mut self, word: &[u8], mut cursor: Cursor<'_>) {
-        let is_limit = word.eq_ignore_ascii_case(b"limit");
-        if !is_limit && !word.eq_ignore_ascii_case(b"requested") {
+        let is_limit = word == b"Limit";
+        if !is_limit && word != b"Requested" {
             return;
         }
         cursor.take_while(|byte| b" :".contains(&byte));
@@ -270,11 +271,11 @@ pub mod tests {
     #[rustfmt::skip]
     fn any_body_is_read_in_linear_time() {
         const LENGTH: usize = 4096;
-        let starts = ["", "\"retry_after\":", "retry in ", "resets_at: \"", "code:", "limit "];
+        let starts = ["", "\"retry_after\":", "retry in ", "resets_at: \"", "code:", "Limit "];
         for piece in [
             "9", "\"", "\\", " ", "s", "a", "[", "\\n", "1s ", "1:", "1:1", "1:11:11:11 ",
-            "try again in ", "retry in 1s ", "retry in 1 and ", "please wait ", "limit 1,111,",
-            "requested ", "code:", "\"code\":a", "\u{1f980}", "resets_at:\"2", "retry-after:",
+            "try again in ", "retry in 1s ", "retry in 1 and ", "please wait ", "Limit 1,111,",
+            "Requested ", "code:", "\"code\":a", "\u{1f980}", "resets_at:\"2", "retry-after:",
             "\"retry_after\":", "retryDelay:1m", "retry_after: 1e", "retry_after: 1.",
         ] {
             for start in starts {
