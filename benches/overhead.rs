@@ -1,4 +1,4 @@
-//! What the wrapper costs, beside its peers.
+//! The cost of the wrapper, beside its peers.
 //!
 //! ```sh
 //! cargo bench --bench overhead
@@ -54,7 +54,7 @@ fn main() {
     let rounds = paired::rounds();
     let mut report = Report::new(rounds);
 
-    // What may fail goes before what takes long.
+    // Checks that may fail come before measurements that take long.
     process::expect_threads();
     process::crates(&mut report);
 

@@ -56,7 +56,7 @@ use std::{
 /// How long the flaky server thinks before it answers.
 const THINKING: Duration = Duration::from_millis(150);
 
-/// What the flaky server does to the calls, in turn, and whether they stream by default.
+/// The faults of the calls to the flaky server, in turn, and whether they stream by default.
 const SCRIPTS: [(bool, &[Fault]); 8] = [
     (false, &[]),
     (false, &[Fault::Status(503)]),
@@ -99,7 +99,7 @@ struct Chat {
     model: String,
 }
 
-/// What became of a call.
+/// The outcome of a call.
 fn read(file: &Path) -> Result<Config, Error> {
     let invalid = |error: &dyn Display| Error::Config(format!("{}: {error}", file.display()));
     let text = fs::read_to_string(file).map_err(|error| invalid(&error))?;

@@ -1,8 +1,8 @@
-//! What the engine asks of an error.
+//! The engine's view of an error.
 
 use std::{error::Error, time::Duration};
 
-/// What a retry layer needs to know about an error.
+/// An error, as a retry layer sees it.
 ///
 /// The error of every supported `crabllm-core` release implements it. An error of
 /// your own needs two methods; the others have defaults. Hooks such as

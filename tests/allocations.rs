@@ -1,4 +1,4 @@
-//! What a call that is ready at once allocates: nothing.
+//! A call that is ready at once allocates nothing.
 
 #![cfg(all(feature = "crabllm-core-0_0_19", feature = "futures-timer"))]
 

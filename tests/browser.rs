@@ -1,4 +1,4 @@
-//! What only a browser's clock, timers and entropy could get wrong. It runs in
+//! Faults that only a browser's clock, timers and entropy could cause. It runs in
 //! Node as well, whose are much the same.
 
 #![cfg(all(target_family = "wasm", target_os = "unknown"))]

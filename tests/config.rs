@@ -49,7 +49,7 @@ fn every_key_sets_its_field() {
         .stream_idle(Duration::ZERO)
         .retry(Operations::CHAT | Operations::EMBEDDING)
         .backoff(Backoff::exponential(Duration::from_millis(250), secs(8)).jitter(Jitter::Full))
-        // What it does not name is the backoff's.
+        // The keys that it does not name are the backoff's.
         .throttle_backoff(Backoff::exponential(secs(1), secs(8)).jitter(Jitter::Full));
     assert_eq!(toml::from_str::<Policy>(written).unwrap(), expected);
 

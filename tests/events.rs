@@ -1,4 +1,4 @@
-//! What observers are told.
+//! The events that observers receive.
 
 #![cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))]
 

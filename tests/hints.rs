@@ -1,4 +1,4 @@
-//! What the words of servers mean, and what calls make of them.
+//! The words of servers, and their effect on calls.
 
 #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))]
 mod common;
@@ -558,7 +558,7 @@ proptest! {
     }
 }
 
-/// What the engine makes of it.
+/// Their effect on calls.
 #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))]
 mod calls {
     use super::*;

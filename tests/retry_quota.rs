@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-/// What follows the answers of the server.
+/// Follows the answers of the server.
 #[derive(Debug, PartialEq)]
 enum Then {
     /// A retry after so many seconds, which leaves so many tokens.

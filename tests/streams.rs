@@ -26,7 +26,7 @@ fn open(scene: &Scene) -> Items {
     block_on(scene.retrying.chat_completion_stream(&request())).expect("it opens")
 }
 
-/// What the items of a stream are, from here to its end.
+/// The items of a stream, from here to its end.
 fn rest(items: Items) -> Vec<String> {
     let described = items.map(|item| match item {
         Ok(_) => "item".into(),

@@ -1,4 +1,4 @@
-//! What `trace` makes of events.
+//! The `tracing` events of `trace`.
 
 #![cfg(all(
     feature = "crabllm-core-0_0_19",

@@ -60,14 +60,14 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// What was asked of the heap.
+/// The requests to the heap.
 #[derive(Clone, Copy)]
 pub struct Heap {
     pub allocations: u64,
     pub live_bytes: i64,
 }
 
-/// What all threads ask of the heap while `f` runs, and until the helper
+/// The requests of all threads to the heap while `f` runs, and until the helper
 /// threads of timer crates have dealt with it.
 pub fn heap(f: impl FnOnce()) -> Heap {
     ALLOCATOR.allocations.store(0, Relaxed);

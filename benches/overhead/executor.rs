@@ -1,4 +1,4 @@
-//! What the calls of one comparison run on.
+//! The executors of a comparison.
 
 use std::{
     future::poll_fn,

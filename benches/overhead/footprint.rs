@@ -109,12 +109,12 @@ pub fn allocations(report: &mut Report) {
     report.count_up("allocations_per_call", ours);
 }
 
-/// What a call allocates after as many others: the one sleep of a timeout is
+/// The allocations of a call after as many others: the one sleep of a timeout is
 /// theirs.
 fn allocations_of_one<R>(mut call: impl AsyncFnMut() -> R) -> f64 {
     let executor = Executor::tokio();
     let mut many = || (0..10_000 / CALLS).for_each(|_| executor.repeat(&mut call));
-    // What they leave to helper threads is done when this returns.
+    // The work that they leave to helper threads is done when this returns.
     heap(&mut many);
     heap(many).allocations as f64 / 10_000.0
 }

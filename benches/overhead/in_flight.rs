@@ -110,7 +110,7 @@ impl<'a> Flights<'a> {
     }
 }
 
-/// What it costs to arm a timeout and to cancel it, by the number of calls
+/// The cost of arming a timeout and of cancelling it, by the number of calls
 /// that are in flight.
 pub fn cost(rounds: usize, report: &mut Report) {
     let executor = Executor::tokio();
@@ -140,7 +140,7 @@ pub fn cost(rounds: usize, report: &mut Report) {
     );
 }
 
-/// What the same costs while calls of a longer timeout wait: every deadline is
+/// The same cost while calls with a longer timeout wait: every deadline is
 /// earlier than those, though it is set later.
 pub fn cost_among_longer(rounds: usize, report: &mut Report) {
     const SIZE: usize = 1_000;

@@ -202,7 +202,7 @@ struct Row {
     samples: Vec<f64>,
 }
 
-/// What a [`Group`] has come to.
+/// The result of a [`Group`].
 pub struct Measured {
     pub title: String,
     rows: Vec<Row>,

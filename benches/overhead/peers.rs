@@ -1,4 +1,4 @@
-//! What else bounds a call, and retries it.
+//! Other ways to limit the time of a call, and to retry it.
 
 use crate::TIMEOUT;
 use async_io::Timer;

@@ -1,4 +1,4 @@
-//! What the process and the package consist of.
+//! The threads of the process and the dependencies of the package.
 
 use crate::report::Report;
 use std::{collections::BTreeSet, fs, io, process::Command};

@@ -14,7 +14,7 @@ use futures::{Stream, StreamExt};
 use std::hint::black_box;
 use tokio::time::timeout;
 
-/// What the bound costs for each item that is ready.
+/// The cost of the limit for each item that is ready.
 pub fn cost(rounds: usize, report: &mut Report) {
     let executor = Executor::tokio();
     let (server, request) = (Server(Ready), request());
@@ -54,7 +54,7 @@ pub fn cost(rounds: usize, report: &mut Report) {
     report.count("idle_stream_ns_per_item", measured.overhead(wrapped));
 }
 
-/// What the bound allocates for each item that is ready.
+/// The allocations of the limit for each item that is ready.
 pub fn allocations(report: &mut Report) {
     let (server, request) = (Server(Ready), request());
     let ours = Retrying::new(Server(Ready));
@@ -67,7 +67,7 @@ pub fn allocations(report: &mut Report) {
     report.count_up("idle_stream_allocations_per_item", ours - bare);
 }
 
-/// What a stream that is read allocates beyond one that is only opened.
+/// The allocations of a stream that is read beyond one that is only opened.
 fn allocations_per_item<S, E, F>(open: impl Fn() -> F) -> f64
 where
     S: Stream + Unpin,

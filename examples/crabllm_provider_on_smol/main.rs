@@ -27,7 +27,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Whom each call asks, whether it wants a stream, and what the server does to it first.
+/// The dialect of each call, whether it wants a stream, and the fault that it meets first.
 const CALLS: [(&str, bool, Fault); 6] = [
     ("openai", false, Fault::Status(503)),
     ("openai", false, Fault::RateLimit(1)),

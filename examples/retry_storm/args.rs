@@ -10,7 +10,7 @@ pub struct Args {
     /// Where to write the chart
     #[arg(long, value_name = "PATH", default_value = "retry_storm.svg")]
     pub svg: PathBuf,
-    /// What all randomness is drawn from
+    /// The seed of all randomness
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// How many callers there are, at most 100 in a process
@@ -21,13 +21,13 @@ pub struct Args {
         value_parser = RangedU64ValueParser::<usize>::new().range(1..=100_000),
     )]
     callers: usize,
-    /// What a request that is rejected costs the server, in requests that it could have served
+    /// The cost of a rejected request for the server, in requests that it could have served
     #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = share)]
     rejection_cost: f64,
 }
 
 impl Args {
-    /// What to simulate.
+    /// The scenario to simulate.
     pub fn scenario(&self) -> Scenario {
         Scenario {
             callers: self.callers,

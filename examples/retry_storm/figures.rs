@@ -1,4 +1,4 @@
-//! What a record comes to.
+//! The figures of a record.
 
 use crate::{
     record::{self, Record, Slice},
@@ -9,7 +9,7 @@ use std::time::Duration;
 /// The share of successes from which on the calls of a slice are well.
 const WELL: f64 = 0.99;
 
-/// What a policy has made of an outage.
+/// The outcome of an outage under a policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figures {
     /// Attempts that began in the outage, for each call that did.

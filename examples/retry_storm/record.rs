@@ -1,4 +1,4 @@
-//! What happened, in slices of time.
+//! The events, counted in slices of time.
 
 use crate::scenario::Scenario;
 use std::time::Duration;

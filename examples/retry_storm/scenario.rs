@@ -1,4 +1,4 @@
-//! What happens, and when.
+//! The course of the outage.
 
 use std::{ops::Range, time::Duration};
 
@@ -8,11 +8,11 @@ const CALLERS_PER_PROCESS: usize = 100;
 /// How many times the steady load the server can serve.
 const HEADROOM: f64 = 1.2;
 
-/// What is simulated.
+/// The outage to simulate.
 #[derive(Clone, Debug)]
 pub struct Scenario {
     pub callers: usize,
-    /// What a rejected request costs the server, in requests that it could have served.
+    /// The cost of a rejected request for the server, in requests that it could have served.
     pub rejection_cost: f64,
     pub seed: u64,
 }

@@ -82,7 +82,7 @@ impl Provider for Server {
     }
 }
 
-/// What decides on each request.
+/// Decides about each request.
 struct Frontend {
     bucket: Bucket,
     rng: Rng,
@@ -101,9 +101,9 @@ impl Frontend {
     }
 }
 
-/// What the server can serve now.
+/// The requests that the server can serve now.
 struct Bucket {
-    /// What comes in a second.
+    /// The requests that are added each second.
     rate: f64,
     rejection_cost: f64,
     level: f64,
@@ -122,7 +122,7 @@ impl Bucket {
         bucket
     }
 
-    /// What it holds; at least one request, however few callers there are.
+    /// The most that it holds; at least one request, however few callers there are.
     fn size(&self) -> f64 {
         (self.rate * BURST_SECONDS).max(1.0)
     }

@@ -9,7 +9,7 @@ use std::{env, ops::RangeInclusive, path::PathBuf, time::Duration};
 /// it is a flaky one in this process.
 #[derive(Parser)]
 pub struct Args {
-    /// What to ask
+    /// The question to ask
     #[arg(default_value = "What is patience?")]
     pub prompt: String,
     /// Which model to ask [default: $OPENAI_MODEL or gpt-4o-mini]

@@ -70,7 +70,7 @@ impl Client {
     /// The host and port of the server.
     pub fn authority(&self) -> &str {
         let authority = self.endpoint.authority().map_or("", |it| it.as_str());
-        // What comes before an `@` may be a password.
+        // The part before an `@` may be a password.
         authority.rsplit('@').next().unwrap_or_default()
     }
 

@@ -1,4 +1,4 @@
-//! What a program says to whom has started it.
+//! Output to the terminal.
 
 use std::io::{self, Write};
 

@@ -52,7 +52,7 @@ const BREATH: Duration = Duration::from_millis(100);
 /// The largest request the server reads.
 const MAX_REQUEST: usize = 1 << 20;
 
-/// What goes wrong with one request.
+/// The fault of one request.
 #[derive(Debug, Clone, Copy)]
 pub enum Fault {
     /// The answer is an error with this status.
@@ -76,7 +76,7 @@ pub enum Fault {
     StallHalfway,
 }
 
-/// What a server does.
+/// The settings of a server.
 #[derive(Default)]
 pub struct Setup {
     /// How long it thinks before it answers a request, or refuses to.
@@ -85,7 +85,7 @@ pub struct Setup {
     pub scripts: HashMap<String, VecDeque<Fault>>,
     /// The scripts of all others, by their names.
     pub newcomers: Option<fn(&str) -> Vec<Fault>>,
-    /// What it serves besides answers, by path.
+    /// The files that it serves, by path.
     pub files: HashMap<String, File>,
     /// Where it listens; zero is any free port.
     pub port: u16,
@@ -107,7 +107,7 @@ struct State {
     requests: AtomicUsize,
 }
 
-/// What is still to go wrong with the requests of a caller.
+/// The faults that are left for the requests of a caller.
 struct Script {
     faults: VecDeque<Fault>,
 

@@ -1,4 +1,4 @@
-//! What happened to a call: a sequence of steps, from what the library and the reader of a stream
+//! The history of a call: a sequence of steps, from what the library and the reader of a stream
 //! see of it.
 
 #![allow(dead_code, reason = "each program uses its own part")]
@@ -15,13 +15,13 @@ pub struct Call {
     pub succeeded: bool,
 }
 
-/// What went on until a point in time, which like all times here is counted from the first call.
+/// A step of a call, until a point in time; all times count from the first call.
 pub struct Step {
     pub kind: Kind,
     pub until: Duration,
 }
 
-/// What a step was, and for a failure how to call it.
+/// The kind of a step, and for a failure its name.
 #[derive(Clone, PartialEq)]
 pub enum Kind {
     /// An attempt that failed.
@@ -46,7 +46,7 @@ impl Call {
     }
 }
 
-/// What went wrong, in order, and how often in a row.
+/// The failures, in order, and how often in a row.
 pub fn failures(steps: &[Step]) -> Vec<(&str, usize)> {
     let mut failures: Vec<(&str, usize)> = Vec::new();
     for step in steps {
@@ -115,7 +115,7 @@ impl Recorder {
     }
 }
 
-/// What to call a failure, in one word or two.
+/// The name of a failure, in one word or two.
 fn label(failure: &dyn Failure) -> String {
     let error: &dyn std::error::Error = failure;
     match error.downcast_ref() {

@@ -1,4 +1,4 @@
-//! What the page does.
+//! The behaviour of the page.
 
 use crate::{
     fetch::Fetch,
@@ -159,7 +159,7 @@ impl Page {
         };
         self.update(begun, &steps, state);
         if let Some(why) = why {
-            // What was not answered is not part of the conversation.
+            // A question without an answer is not part of the conversation.
             self.messages.borrow_mut().pop();
             append(&bubble, "em", "why").set_text_content(Some(&why));
         }

@@ -27,7 +27,7 @@ struct Args {
 /// How long the server thinks before it answers.
 const THINKING: Duration = Duration::from_millis(150);
 
-/// What happens to the messages of a conversation, in turn.
+/// The faults of the messages of a conversation, in turn.
 const SCRIPTS: [&[Fault]; 4] = [
     &[Fault::Status(503), Fault::RateLimit(1)],
     &[Fault::Drop, Fault::Stall],

@@ -78,7 +78,7 @@ impl Row {
         ended.count() + usize::from(self.attempt_under_way())
     }
 
-    /// What became of the call, in words.
+    /// The outcome of the call, in words.
     fn describe(&self) -> String {
         let mut words = format!("{}: ", self.name);
         for (label, times) in failures(&self.steps) {

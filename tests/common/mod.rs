@@ -1,4 +1,4 @@
-//! What the tests of behaviour share.
+//! Helpers of the tests of behaviour.
 
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
 

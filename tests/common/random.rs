@@ -26,7 +26,7 @@ pub fn for_random_cases<S: Strategy>(
         .unwrap_or_else(|error| panic!("{subject}_SEED={seed}: {error}"));
 }
 
-/// What draws and shrinks the cases.
+/// Draws and shrinks the cases.
 pub fn runner(seed: u64, cases: u32) -> TestRunner {
     let mut seed_bytes = [0; 32];
     seed_bytes[..8].copy_from_slice(&seed.to_le_bytes());

@@ -37,7 +37,7 @@ pub fn tokio_with_paused_time() -> tokio::runtime::Runtime {
         .unwrap()
 }
 
-/// What an attempt, or the wait for an item of a stream, meets with.
+/// The behavior of an attempt, or of the wait for an item of a stream.
 #[derive(Clone, Debug)]
 pub struct Behavior {
     pub latency: Duration,

@@ -17,7 +17,7 @@ use std::{
     thread,
 };
 
-/// What an executor runs.
+/// A task of an executor.
 pub type Task = BoxFuture<'static, ()>;
 pub type Tasks = UnboundedReceiver<Task>;
 pub type Run = fn(Task, Tasks);

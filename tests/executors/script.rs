@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-/// What happened, and how many units after the script began.
+/// An event, and how many units after the script began.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Line {
     at: f64,
@@ -164,7 +164,7 @@ impl Play {
     }
 }
 
-/// What has happened so far.
+/// The events so far.
 #[derive(Clone, Default)]
 pub struct Trace(Arc<Mutex<Vec<Line>>>);
 
@@ -174,7 +174,7 @@ impl Trace {
     }
 }
 
-/// What the script is played with.
+/// The timer and the clock of the script.
 #[derive(Clone)]
 struct Stage<C, T> {
     clock: C,

@@ -1,4 +1,4 @@
-//! What a random case is made of, and how one is drawn.
+//! Random cases, and how they are drawn.
 
 use crate::model::{CENTURY, Model, opens_stream};
 use crabllm_retry::{Backoff, Jitter, Operation, Operations, Policy, RetryBudget, test_util::Step};
@@ -12,7 +12,7 @@ pub struct Case {
     pub budget: Option<Budget>,
     pub retry_if: Option<RetryIf>,
     pub retry_after: Option<RetryAfter>,
-    /// What the attempts of all calls meet with; those after them succeed.
+    /// The behavior of the attempts of all calls; later ones succeed.
     pub script: Vec<Behavior>,
     pub calls: Vec<Call>,
     pub world: World,
@@ -76,7 +76,7 @@ pub struct Budget {
 pub enum RetryIf {
     Always,
     Never,
-    /// What does not say so of itself.
+    /// An error that does not say so of itself.
     Otherwise,
 }
 
@@ -97,7 +97,7 @@ pub struct Call {
     pub dropped: Option<Duration>,
 }
 
-/// What an attempt or an item of a stream comes to, and after how long.
+/// The outcome of an attempt or of an item of a stream, and after how long.
 #[derive(Clone, Debug)]
 pub struct Behavior {
     pub latency: Duration,
@@ -112,7 +112,7 @@ pub enum Kind {
     Hang,
 }
 
-/// What can be wrong with an attempt.
+/// The error of an attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CaseError {
     Status {

@@ -31,7 +31,7 @@ use random::for_random_cases;
 use run::{Manner, Subject, run};
 use std::{ops::RangeInclusive, time::Duration};
 
-/// What the model says of a case, in which jitter drew what it drew in `seen`.
+/// The model's prediction for a case, in which jitter drew as it did in `seen`.
 fn predict(case: &Case, seen: &[Account]) -> Vec<Account> {
     let mut model = Model::new(case);
     let calls = case.calls.iter().zip(seen);

@@ -9,11 +9,11 @@ use crate::case::{
 use crabllm_retry::{DelaySource, GiveUpReason, Jitter, Operation};
 use std::{mem, ops::RangeInclusive, slice, time::Duration};
 
-/// What no program waits for: a bound of this length is none, and no sleep is
+/// Longer than any program waits: a bound of this length is none, and no sleep is
 /// longer.
 pub const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// What there is to see of a call. Times are counted from its first poll.
+/// All that can be seen of a call. Times are counted from its first poll.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Account {
     pub attempts: Vec<Try>,
@@ -27,13 +27,13 @@ pub struct Account {
     /// When it all was over or dropped, the stream too.
     pub ended: Option<Duration>,
 
-    /// What the observer is told, and when.
+    /// The events, and their times.
     pub events: Vec<(Duration, Told)>,
 
     /// The sleeps that the timer is asked for, each of a wait of its own.
     pub sleeps: Vec<Duration>,
 
-    /// What is left in the budget.
+    /// The tokens that are left in the budget.
     pub tokens: Option<u32>,
 }
 
@@ -200,7 +200,7 @@ enum End<'a> {
     },
 }
 
-/// What is known when an attempt has failed.
+/// A failed attempt.
 struct Failed<'a> {
     operation: Operation,
     fault: &'a CaseError,
@@ -608,7 +608,7 @@ impl Rules {
 }
 
 impl Delays {
-    /// What may be drawn before retry number `retry`, counted from 0.
+    /// The range of delays before retry number `retry`, counted from 0.
     pub fn range(self, retry: u32) -> RangeInclusive<Duration> {
         let doubled = (0..retry).fold(self.initial, |delay, _| delay.saturating_mul(2));
         let most = doubled.min(self.max);
@@ -621,7 +621,7 @@ impl Delays {
         least..=most
     }
 
-    /// What may be drawn if the server asked to wait, with the time left.
+    /// The range of delays if the server asked to wait, with the time left.
     fn spread(self, asked: Duration, left: Option<Duration>) -> RangeInclusive<Duration> {
         let most = match (self.jitter, left) {
             (Jitter::None, _) => Duration::ZERO,

@@ -120,7 +120,7 @@ pub struct Manner {
     pub stays: bool,
 }
 
-/// What the observer was told, and when.
+/// The events, and their times.
 type Log = Arc<Mutex<Vec<(Duration, Told)>>>;
 
 /// A wrapper, and what there is to see of it.

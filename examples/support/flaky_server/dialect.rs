@@ -3,7 +3,7 @@
 use super::{anthropic, openai};
 use serde_json::Value;
 
-/// What a request is written in.
+/// The dialect of a request.
 #[derive(Debug, Clone, Copy)]
 pub enum Dialect {
     OpenAi,

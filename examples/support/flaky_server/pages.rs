@@ -1,4 +1,4 @@
-//! What the flaky server does for web pages.
+//! The flaky server's answers to web pages.
 
 use super::{State, request::Request};
 use std::sync::atomic::Ordering;

@@ -57,7 +57,7 @@ type Position = u32;
 /// No entry.
 const NONE: Position = Position::MAX;
 
-/// What is before an entry that is in no chain.
+/// The position before an entry that is in no chain.
 const OVERFLOW: Position = NONE - 1;
 
 /// Enough for the usual number of distinct timeouts, plus one for races.

@@ -250,7 +250,7 @@ fn another_waker_polls_while_the_timer_fires() {
         let mut waiter = Waiter::new(&shared, 1);
         let task = thread::spawn(move || waiter.poll_by_another().is_pending().then_some(waiter));
         clock.advance(TICK);
-        // What was pending for the other waker must wake that one.
+        // A wait that was pending for the other waker must wake that one.
         task.join()
             .unwrap()
             .into_iter()

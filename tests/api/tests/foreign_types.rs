@@ -28,7 +28,7 @@ fn the_public_api_shows_no_foreign_type_but_those_that_are_meant() {
     assert_eq!(shown, expected);
 }
 
-/// What rustdoc knows of the crate with all its features.
+/// Rustdoc's description of the crate with all its features.
 struct Docs(Value);
 
 impl Docs {

@@ -13,7 +13,7 @@ pub struct Args {
     /// How long to go on over real sockets, on loopback
     #[arg(long, value_name = "M", default_value = "0", value_parser = minutes)]
     pub minutes: Duration,
-    /// What all randomness is drawn from
+    /// The seed of all randomness
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
 }

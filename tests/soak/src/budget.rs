@@ -1,4 +1,4 @@
-//! What a budget must hold, by the events of the calls that it paid for.
+//! The balance of a budget, by the events of the calls that it paid for.
 
 use crate::log::{Record, Told};
 use crabllm_retry::RetryBudget;
@@ -7,7 +7,7 @@ use crabllm_retry::RetryBudget;
 const COST: u32 = 14;
 const THROTTLE_COST: u32 = 5;
 
-/// What a call takes from a budget.
+/// The cost of a retry.
 fn cost(throttled: bool) -> u32 {
     if throttled { THROTTLE_COST } else { COST }
 }
@@ -41,7 +41,7 @@ fn never_started(record: &Record) -> u32 {
         .unwrap_or(0)
 }
 
-/// What a call gives back that succeeds after these events.
+/// The refund of a call that succeeds after these events.
 fn given_back(earlier: &[Told]) -> u32 {
     match earlier.last() {
         Some(&Told::Retry { throttled }) => cost(throttled),

@@ -31,7 +31,7 @@ pub struct Caller<P, T> {
     pub signs: Signs,
 }
 
-/// What tells from whom an answer or an error comes.
+/// Identifies the attempt that an answer or an error comes from.
 #[derive(Clone, Copy)]
 pub struct Signs {
     /// Whether answers and items carry their numbers.
@@ -43,7 +43,7 @@ pub struct Signs {
     pub hint: Hint,
 }
 
-/// What became of a call.
+/// The outcome of a call.
 #[derive(Debug)]
 pub struct Ended {
     pub began: Duration,

@@ -25,7 +25,7 @@ pub const SIGNS: Signs = Signs {
 
 #[derive(Clone)]
 pub struct Chaos {
-    /// What the scripts of its calls are drawn from.
+    /// The seed of the scripts of its calls.
     pub seed: u64,
     pub clock: VirtualTimer,
     /// Where it looks up which attempt is made.

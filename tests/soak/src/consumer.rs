@@ -4,7 +4,7 @@ use crabllm_retry::crabllm_core_0_0_19::{BoxStream, ChatCompletionChunk, Error};
 use futures::{StreamExt, poll};
 use std::{task::Poll, time::Duration};
 
-/// What came of an open stream.
+/// The outcome of an open stream.
 #[derive(Debug, PartialEq)]
 pub struct Consumed {
     pub items: usize,

@@ -1,8 +1,8 @@
-//! What a soak must have covered.
+//! The cases that a soak must have covered.
 
 macro_rules! covered {
     ($($covered:ident: $what:literal,)*) => {
-        /// What calls did and met.
+        /// A case that calls came to.
         #[derive(Clone, Copy, Debug)]
         pub enum Covered {
             $($covered,)*
@@ -57,7 +57,7 @@ covered! {
 }
 
 impl Covered {
-    /// What can be tried over real sockets.
+    /// The cases that are possible over real sockets.
     pub const OVER_SOCKETS: &[Self] = &[
         Self::Answered,
         Self::AnsweredLater,

@@ -1,4 +1,4 @@
-//! What must not be left of calls that are over.
+//! Leftovers of calls that are over, of which there must be none.
 
 use crate::{log::Log, patience::until_none, tally::Tally, verify::Violation};
 use std::sync::{Arc, atomic::Ordering::Relaxed};

@@ -1,4 +1,4 @@
-//! What is seen of the calls of a round, below and beside the wrapper.
+//! The record of the calls of a round, below and beside the wrapper.
 
 use crate::waker::CallWaker;
 use crabllm_retry::{Event, Failure, GiveUpReason, Instant};
@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-/// What panics on purpose.
+/// The payload of a panic on purpose.
 pub struct OnPurpose;
 
 /// Panics on purpose, without a word on standard error.
@@ -31,7 +31,7 @@ pub struct Log {
     pub unreachable: AtomicUsize,
 }
 
-/// What is seen of one call.
+/// The record of one call.
 #[derive(Default)]
 pub struct Record {
     pub attempts: Vec<Attempt>,
@@ -60,7 +60,7 @@ pub enum How {
     Panicked,
 }
 
-/// What matters about an error.
+/// The properties of an error that matter.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Refusal {
     pub status: Option<u16>,
@@ -70,7 +70,7 @@ pub struct Refusal {
     pub wait: Duration,
 }
 
-/// What the observer was told.
+/// An event, as far as it matters.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Told {
     Retry { throttled: bool },
@@ -79,7 +79,7 @@ pub enum Told {
     Stalled,
 }
 
-/// What reads from an error how long the server asks to wait.
+/// Reads from an error how long the server asks to wait.
 pub type Hint = fn(&dyn Failure) -> Option<Duration>;
 
 impl Record {

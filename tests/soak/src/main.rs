@@ -74,7 +74,7 @@ use tally::Tally;
 
 /// How many calls a round in virtual time makes.
 const CALLS_PER_ROUND: usize = 1024;
-/// What may be left on the heap in the end: the executors that live as long as the process keep
+/// The most that may be left on the heap: the executors that live as long as the process keep
 /// some of what they had in their busiest moment.
 const TOLERANCE: i64 = 4 << 10;
 

@@ -13,7 +13,7 @@ pub fn until(holds: impl Fn() -> bool) {
     }
 }
 
-/// What is left of something when it had the time to go.
+/// The count of something that should go, once it had the time to.
 pub fn until_none(left: impl Fn() -> usize) -> usize {
     until(|| left() == 0);
     left()

@@ -74,7 +74,7 @@ pub struct Round<'a> {
     pub tally: &'a Arc<Tally>,
 }
 
-/// What the tasks of a round share.
+/// The state that the tasks of a round share.
 struct Scene {
     seed: u64,
     /// Whether clocks jump.
@@ -114,7 +114,7 @@ impl Round<'_> {
             }
         }
         for run in runs {
-            // What a thread frees when it ends is freed before the heap is looked at.
+            // Memory that a thread frees when it ends is freed before the heap is looked at.
             _ = run.join();
         }
         self.check(scene);

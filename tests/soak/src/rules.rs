@@ -7,7 +7,7 @@ use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What a wrapper is told to do.
+/// The settings of a wrapper.
 #[derive(Debug, Clone)]
 pub struct Rules {
     pub max_retries: u32,
@@ -20,7 +20,7 @@ pub struct Rules {
     pub max_retry_after: Duration,
     pub stream_idle: Duration,
     pub retries_streams: bool,
-    /// What its retries are paid from.
+    /// The budget of its retries.
     pub budget: Budget,
 }
 

@@ -1,4 +1,4 @@
-//! What each call does and meets: drawn from the seed and the number of the call, so that nothing
+//! The script of each call: drawn from the seed and the number of the call, so that nothing
 //! has to be kept and a failure can be repeated.
 
 use fastrand::Rng;
@@ -9,7 +9,7 @@ pub const TICK: Duration = Duration::from_millis(50);
 /// The pause of a consumer that is slow: longer than any bound on the silence of a stream.
 pub const SLOW: Duration = Duration::from_secs(8);
 
-/// What one call does and meets.
+/// The actions of one call, and the faults that it meets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Script {
     pub streams: bool,
@@ -23,11 +23,11 @@ pub struct Script {
     pub orphaned: bool,
     /// Which of the events told makes the observer panic.
     pub observer_panics_at: Option<usize>,
-    /// What its stream brings once it is open.
+    /// The items of its stream once it is open.
     pub flow: Flow,
     /// Whether its consumer takes a long while over each item.
     pub slow: bool,
-    /// What all that its attempts meet is drawn from.
+    /// The seed of the outcomes of its attempts.
     pub key: u64,
 }
 
@@ -40,7 +40,7 @@ pub enum Cancel {
     Items(usize),
 }
 
-/// What one attempt comes to.
+/// The outcome of one attempt.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Turn {
     pub after: Duration,
@@ -58,7 +58,7 @@ pub enum Act {
     Panic,
 }
 
-/// What an open stream brings.
+/// The items of an open stream, and its end.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Flow {
     pub items: usize,
@@ -93,7 +93,7 @@ impl Script {
         }
     }
 
-    /// What becomes of an attempt, counted from zero.
+    /// The outcome of an attempt, counted from zero.
     pub fn turn(&self, attempt: usize) -> Turn {
         Turn::draw(&mut Rng::with_seed(mix(self.key, attempt as u64)))
     }

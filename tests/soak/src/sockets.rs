@@ -41,7 +41,7 @@ const MAX_CALLS: usize = 20_000;
 const ROUND_TIME: Duration = Duration::from_secs(10);
 /// How long a call may take: several times what its policy allows.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// What may be left on the heap in the end. libcurl's memory is not counted.
+/// The most that may be left on the heap. libcurl's memory is not counted.
 const TOLERANCE: i64 = 64 << 10;
 const MS: Duration = Duration::from_millis(1);
 const PLACE: &str = "a round over sockets";
@@ -245,7 +245,7 @@ fn script(seed: u64, call: usize) -> Script {
     script
 }
 
-/// What the server does to the requests of a call, which goes by the name of its script's key.
+/// The faults of the requests of a call, which goes by the name of its script's key.
 fn flaws(user: &str) -> Vec<Fault> {
     let key = user.parse().unwrap_or_default();
     let mut rng = Rng::with_seed(mix(key, u64::MAX));

@@ -113,7 +113,7 @@ impl Tally {
         text
     }
 
-    /// What went wrong, and the last line.
+    /// The faults, and the last line.
     pub fn verdict(&self) -> String {
         let mut text = String::new();
         for description in &*self.descriptions() {

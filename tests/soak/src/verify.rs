@@ -8,7 +8,7 @@ use crate::{
     script::{FlowEnd, Script},
 };
 use crabllm_retry::GiveUpReason;
-/// What is wrong with a call.
+/// The kind of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Violation {
     /// It never ended, or with other attempts, another result, other events or at another time than
@@ -34,7 +34,7 @@ pub struct Case<'a> {
 pub type Found = (Violation, &'static str);
 
 impl Case<'_> {
-    /// What must hold whatever happens.
+    /// Checks the rules that always hold.
     pub fn check(&self) -> Result<(), Found> {
         if self.record.attempts.len() > self.rules.limit(self.script.streams) {
             return Err((Violation::Double, "no more attempts than the policy allows"));
@@ -193,7 +193,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// What a call with retries comes to: failed at once, after a second, and well.
+    /// A call with retries: failed at once, after a second, and answered.
     struct Sample {
         rules: Rules,
         script: Script,
@@ -259,7 +259,7 @@ mod tests {
             case.check().err().map(|(fault, _)| fault)
         }
 
-        /// What is found when something is changed.
+        /// The fault that is found when something is changed.
         fn with(change: impl FnOnce(&mut Self)) -> Option<Violation> {
             let mut sample = Self::new();
             change(&mut sample);

@@ -82,7 +82,7 @@ impl<P, T: Timer + Clone> Watched<P, T> {
     }
 }
 
-/// What writes down how an attempt ends.
+/// Records how an attempt ends.
 struct Watch<T> {
     timer: T,
     log: Arc<Log>,

@@ -23,7 +23,7 @@ use std::{sync::Arc, time::Duration};
 
 /// Half of what the ample budget can hold: what it begins with, so that it is never full nor dry.
 const HALF: u32 = 1 << 30;
-/// What the scarce budget can hold.
+/// The capacity of the scarce budget.
 const SCARCE: u32 = 100;
 
 /// Wrappers of one provider, with a timer each: one that makes a sleep for each call, one whose

@@ -1,4 +1,4 @@
-//! What callers read of an answer, whatever it is written in.
+//! The content of an answer, whatever its dialect.
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};

@@ -71,7 +71,7 @@ fn patient() -> Policy {
 /// Long enough for a good answer and each part of it, even on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What became of a call.
+/// The outcome of a call.
 struct Observed {
     method: String,
     answer: Answer,
