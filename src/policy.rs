@@ -43,8 +43,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 /// # }
 /// ```
 ///
-/// With the feature `serde` it is read from a file as the table `policy` of a
-/// [`Config`](crate::config::Config) is, over the defaults.
+/// With the feature `serde` it is read from a file, as the table `policy` of a `Config`
+/// is, over the defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(from = "PolicyKeys", into = "PolicyKeys"))]
