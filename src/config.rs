@@ -10,9 +10,9 @@ use std::{collections::BTreeMap, sync::Arc};
 ///
 /// | table | keys |
 /// | --- | --- |
-/// | `policy` | the fields of [`Policy`] |
+/// | `policy` | the fields of [`Policy`](crate::policy::Policy) |
 /// | `models.<name>` | the same, for calls whose request names this model. It inherits from the policy, key by key; `retry` replaces |
-/// | `budget` | `capacity`, `cost`, `throttle_cost`: see [`RetryBudget`] |
+/// | `budget` | `capacity`, `cost`, `throttle_cost`: see [`RetryBudget`](crate::limits::RetryBudget) |
 ///
 /// A duration is text such as `"1m 30s"` or a number of seconds. `backoff` and
 /// `throttle_backoff` are tables of `initial`, `max` and `jitter`; a `throttle_backoff`
