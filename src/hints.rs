@@ -83,7 +83,7 @@ pub fn is_transient(failure: &dyn Failure) -> bool {
     match failure.status() {
         _ if no_wait_helps(failure, &reading) => false,
         Some(501 | 505) => false,
-        Some(424) if reading.original_status.is_some_and(passes) => true,
+        Some(424) if reading.original_status_passes => true,
         status => status.is_some_and(passes) || failure.is_transient(),
     }
 }
@@ -168,7 +168,7 @@ pub fn retry_after_header(name: &str, value: &str) -> Option<Duration> {
     if !name.eq_ignore_ascii_case("retry-after") {
         return None;
     }
-    let until = || Some(value::since_1970(value)?.saturating_sub(now()));
+    let until = || Some(value::http_date(value)?.saturating_sub(now()));
     number(1_000_000_000).or_else(until)
 }
 

@@ -138,6 +138,7 @@ fn fields_are_read_by_their_names() {
         (r#"{"retry_after": 20}"#, secs(20)),
         (r#"{"retry_after_ms":20000}"#, secs(20)),
         (r#"{"retry_after_ms":2e4}"#, secs(20)),
+        (r#"{"retry_after_ms":9e0}"#, millis(9)),
         (r#"{"retry-after-ms":"250"}"#, millis(250)),
         (r#"{"retryAfter":20}"#, secs(20)),
         (r#"{"error":"loading","estimated_time":20.0}"#, secs(20)),
@@ -153,6 +154,14 @@ fn fields_are_read_by_their_names() {
         ("Retry-After: 20 seconds", secs(20)),
         // Other names.
         (r#"{"max_retry_after": 3600}"#, None),
+        (
+            r#"{"x.retry_after": 5, "max retry_after": 5, "$retry_after": 5}"#,
+            None,
+        ),
+        ("{\"\u{e9}retry_after\": 5}", None),
+        // Another mark at its end.
+        (r#"{"retry_after": "20' long"}"#, None),
+        (r#"{"retry_after": "20\" long"}"#, None),
         (r#"{"retry_after_all": 3600}"#, None),
         (r#"{"x-retry-after": 3600}"#, None),
         (r#"{"retry after": 20}"#, None),
@@ -273,6 +282,10 @@ fn sentences_are_read() {
         ("retry after 2 seconds, or try again in 1m", secs(60)),
         (r#"{"error": {"message": "\nRetry in 3s", "#, secs(3)),
         ("\u{1f980}try again in 3s\u{1f980}", secs(3)),
+        ("try again in 20s\u{a0}later", secs(20)),
+        ("\u{ab}try again in 20 seconds\u{bb}", secs(20)),
+        ("try again in 7\u{3bc}s", Some(Duration::from_micros(7))),
+        (r#""x\fretry in 5s""#, secs(5)),
         // No word, no unit, no duration.
         ("await 90s and", None),
         ("wait 90s", None),
@@ -294,6 +307,16 @@ fn sentences_are_read() {
         ("resets after 10:30:00 PM", None),
         ("retry after 10:30:00 UTC", None),
         ("retry after 10:30:00+02:00", None),
+        ("retry after 10:30:00-05:00", None),
+        ("resets after 10:30:00am", None),
+        ("resets after 10:30:00 p.m.", None),
+        ("resets after 10:30:00\u{202f}PM", None),
+        ("resets after 10:30:00 EST", None),
+        ("retry in 0:09:48:10", None),
+        ("\u{e9}retry in 5s", None),
+        ("r\u{e9}try again in 5s", None),
+        ("wait 20s beforehand", None),
+        ("wait 2 hours Andrew", None),
     ] {
         assert_eq!(asked(body), expected, "{body}");
     }
@@ -334,6 +357,8 @@ fn points_in_time_are_waits_until_then() {
             format!("\"{}\"", utc(time)),
             format!("\"{east}\""),
             format!("\"{west}\""),
+            format!("\"{}\"", utc(time).replace('Z', "+00")),
+            format!("\"{}\"", utc(time).to_lowercase()),
             format!("\"{}\"", fmt_http_date(time)),
         ] {
             for field in ["resets_at", "quotaResetTimeStamp", "x-ratelimit-reset"] {
@@ -368,6 +393,9 @@ fn points_in_time_are_waits_until_then() {
         "1445412480",
         "1445412479999",
         "\"2015-10-21T07:27:59Z\"",
+        "\"2099-10-21T07:28:30+99:99\"",
+        "\"2099-10-21T07:28:30+0:200\"",
+        "\"2099-10-21T07:28:30.Z\"",
         "30",
         "\"30s\"",
         "\"2099-10-21T07:28:30\"",
@@ -412,10 +440,16 @@ fn a_wait_that_touches_the_end_of_the_reading_is_ignored() {
         assert_eq!(asked(padded(LONGEST_BODY + 1)), None);
         assert_eq!(asked(padded(1000) + &" ".repeat(LONGEST_BODY)), secs(5));
     }
-    assert_eq!(
-        asked(" ".repeat(LONGEST_BODY - 15) + "try again in 5s0m"),
-        None
-    );
+    for (read, beyond) in [
+        ("try again in 5s", "0m"),
+        ("try again in 1 minute an", "d 30 seconds"),
+        ("resets after 10:30:00 P", "M"),
+        // In the middle of a character.
+        ("try again in 3s  ", "\u{1f980}"),
+    ] {
+        let blanks = " ".repeat(LONGEST_BODY - read.len());
+        assert_eq!(asked(blanks + read + beyond), None, "{read}");
+    }
 }
 
 #[test]
@@ -450,6 +484,17 @@ fn a_rule_about_a_status_or_a_body_decides_in_order() {
             true,
         ),
         (429, NO_CREDIT, false),
+        (429, "Limit 30k, Requested 31", true),
+        (429, "Limit 1.5M, Requested 2000", true),
+        (429, "Limit 30. Requested 31.", false),
+        (429, r#"{"type":1113}"#, true),
+        (424, r#"{"originalStatusCode":-503}"#, false),
+        (424, r#"{"originalStatusCode":"5x0y3"}"#, false),
+        (
+            424,
+            r#"{"originalStatusCode":503,"x":{"originalStatusCode":400}}"#,
+            true,
+        ),
         (503, NO_CREDIT, false),
         (500, &code("\"context_length_exceeded\""), false),
         (
@@ -520,6 +565,7 @@ fn headers_are_read() {
         ("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT", secs(0)),
         ("retry-after", "-5", None),
         ("retry-after", "20s", None),
+        ("retry-after", "2099-10-21T07:28:30Z", None),
         ("retry-after", "", None),
         ("retry-after-ms", "Wed, 21 Oct 2099 07:28:00 GMT", None),
         ("x-ratelimit-reset", "20", None),

@@ -1,6 +1,9 @@
 //! One pass over the body of a failure.
 
-use super::value::{Cursor, value};
+use super::{
+    passes,
+    value::{Cursor, value},
+};
 use crate::failure::Failure;
 use std::time::Duration;
 
@@ -23,6 +26,7 @@ enum Field {
     LimitReset,
 
     Code,
+    Type,
     Status,
     QuotaId,
     OriginalStatus,
@@ -46,7 +50,7 @@ const FIELDS: &[(&str, Field)] = &[
     ("resets_at", Field::Moment), // ChatGPT's plans
     ("x_ratelimit_reset", Field::LimitReset), // OpenRouter's `metadata`
     ("code", Field::Code),
-    ("type", Field::Code),
+    ("type", Field::Type),
     ("status", Field::Status), // `google.rpc.Status`
     ("quotaid", Field::QuotaId), // `google.rpc.QuotaFailure`
     ("quota_id", Field::QuotaId),
@@ -85,8 +89,8 @@ pub struct Reading {
     /// Whether the request is larger than what the server ever accepts.
     pub is_too_large: bool,
 
-    /// The status that a gateway got.
-    pub original_status: Option<u16>,
+    /// Whether a gateway got a status that passes.
+    pub original_status_passes: bool,
 
     status: Option<u16>,
     throttled: bool,
@@ -122,14 +126,19 @@ impl Reading {
         let has_sentences = matches!(self.status, Some(429 | 498 | 503 | 529));
         while cursor.peek().is_some() {
             cursor.take_while(|byte| !is_of_word(byte));
-            if cursor.previous() == Some(b'\\') {
+            if cursor.previous() == Some('\\') {
                 // The letter of an escape is not the first of a word.
-                cursor.take(|byte| b"nrt".contains(&byte));
+                cursor.take(|byte| b"bfnrt".contains(&byte));
             }
             let start = cursor;
             let word = cursor.take_while(is_of_word);
+            let before = start.previous();
+            if before.is_some_and(|before| !before.is_ascii() && before.is_alphanumeric()) {
+                // The end of a word that begins with other letters.
+                continue;
+            }
             if let Some(field) = field(word) {
-                self.read_field(field, cursor);
+                self.read_field(field, before, cursor);
             }
             if has_sentences {
                 self.read_sentence(start);
@@ -138,13 +147,13 @@ impl Reading {
         }
     }
 
-    fn read_field(&mut self, field: Field, mut cursor: Cursor<'_>) {
-        let Some(quoted) = cursor.enter_field() else {
+    fn read_field(&mut self, field: Field, before: Option<char>, mut cursor: Cursor<'_>) {
+        let Some(mark) = cursor.enter_field(before) else {
             return;
         };
-        let number = || whole(cursor, quoted, Cursor::number);
-        let duration = || whole(cursor, quoted, Cursor::duration);
-        let date = || whole(cursor, quoted, |date| date.date(quoted));
+        let number = || whole(cursor, mark, Cursor::number);
+        let duration = || whole(cursor, mark, Cursor::duration);
+        let date = || whole(cursor, mark, |date| date.date(mark));
         let moment = || number().map_or_else(date, |number| Some(number.since_1970()));
         let wait = match field {
             Field::Wait(unit) => match number() {
@@ -158,7 +167,7 @@ impl Reading {
         };
         self.ask(wait);
         let word = cursor.take_while(is_of_word);
-        if cursor.is_at_end(quoted) {
+        if cursor.is_at_end(mark) {
             self.read_word(field, word);
         }
     }
@@ -171,17 +180,18 @@ impl Reading {
     fn read_word(&mut self, field: Field, word: &[u8]) {
         let is_429 = self.status == Some(429);
         match (field, word) {
-            (Field::Code, b"insufficient_quota") => self.account_is_exhausted = true,
+            (Field::Code | Field::Type, b"insufficient_quota") => self.account_is_exhausted = true,
             (Field::Code, b"1113") if is_429 => self.account_is_exhausted = true,
-            (Field::Code, b"usage_limit_reached") => self.plan_is_exhausted = true,
+            (Field::Code | Field::Type, b"usage_limit_reached") => self.plan_is_exhausted = true,
             (Field::Code, b"1308") if is_429 => self.plan_is_exhausted = true,
-            (Field::Code, b"context_length_exceeded") => self.is_too_large = true,
+            (Field::Code | Field::Type, b"context_length_exceeded") => self.is_too_large = true,
             (Field::Status, b"RESOURCE_EXHAUSTED") => self.resource_is_exhausted = true,
             (Field::QuotaId, id) => {
                 self.quota_is_per_day |= id.windows(6).any(|part| part == b"PerDay");
             }
             (Field::OriginalStatus, status) => {
-                self.original_status = u16::try_from(value(status)).ok();
+                let status = str::from_utf8(status).ok().and_then(|it| it.parse().ok());
+                self.original_status_passes |= status.is_some_and(passes);
             }
             _ => {}
         }
@@ -193,7 +203,8 @@ impl Reading {
             if cursor.take_words(phrase) {
                 let wait = cursor.duration();
                 cursor.skip_blanks();
-                if !needs_end || cursor.take_words("before") || cursor.take_words("and") {
+                let ends = cursor.take_words("before") || cursor.take_words("and");
+                if !needs_end || (ends && !cursor.peek().is_some_and(is_of_word)) {
                     self.ask(wait);
                 }
             }
@@ -209,14 +220,16 @@ impl Reading {
         }
         cursor.take_while(|byte| b" :".contains(&byte));
         let number = cursor.take_while(|byte| byte.is_ascii_digit() || byte == b',');
-        if number.is_empty() {
-            return;
-        }
+        // Not `30k` or `1.5M`.
+        cursor.take(|byte| byte == b'.');
+        let goes_on = cursor
+            .peek()
+            .is_some_and(|byte| byte.is_ascii_alphanumeric());
+        let number = (!number.is_empty() && !goes_on).then(|| value(number));
         if is_limit {
-            self.limit = Some(value(number));
-        } else {
-            let limit = self.limit.unwrap_or(u128::MAX);
-            self.is_too_large |= value(number) > limit;
+            self.limit = number;
+        } else if let (Some(limit), Some(requested)) = (self.limit, number) {
+            self.is_too_large |= requested > limit;
         }
     }
 
@@ -228,10 +241,10 @@ impl Reading {
 /// A value that ends where the field does.
 fn whole<'a, T>(
     mut cursor: Cursor<'a>,
-    quoted: bool,
+    mark: &[u8],
     value: impl FnOnce(&mut Cursor<'a>) -> Option<T>,
 ) -> Option<T> {
-    value(&mut cursor).filter(|_| cursor.is_at_end(quoted))
+    value(&mut cursor).filter(|_| cursor.is_at_end(mark))
 }
 
 fn field(word: &[u8]) -> Option<Field> {

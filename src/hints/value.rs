@@ -10,7 +10,7 @@ const DAY: u64 = 24 * HOUR;
 /// The names of units, in lower case, and their nanoseconds.
 const UNITS: &[(&[&str], u64)] = &[
     (&["ns"], 1),
-    (&["us", "\u{b5}s", "\u{3bc}s"], SECOND / 1_000_000),
+    (&["us"], SECOND / 1_000_000),
     (
         &["ms", "msec", "millisecond", "milliseconds"],
         SECOND / 1000,
@@ -48,8 +48,10 @@ impl<'a> Cursor<'a> {
         self.text.get(self.at).copied()
     }
 
-    pub fn previous(&self) -> Option<u8> {
-        self.text.get(self.at.checked_sub(1)?).copied()
+    pub fn previous(&self) -> Option<char> {
+        let before = &self.text[..self.at];
+        let start = before.iter().rposition(|byte| byte & 0xC0 != 0x80)?;
+        str::from_utf8(&before[start..]).ok()?.chars().next()
     }
 
     /// Takes the next byte if it belongs.
@@ -82,34 +84,41 @@ impl<'a> Cursor<'a> {
         self.take_while(|byte| byte.is_ascii_whitespace());
     }
 
-    /// Enters the value of the field whose name ends here, if it is a field. Returns
-    /// whether the value is quoted.
-    pub fn enter_field(&mut self) -> Option<bool> {
-        self.take_quote();
+    /// Enters the value of the field whose name ends here, if it is a field: `before` is
+    /// the character before the name, which is its quotation mark if one follows it.
+    /// Returns the mark of the value with its escapes, empty if there is none.
+    pub fn enter_field(&mut self, before: Option<char>) -> Option<&'a [u8]> {
+        let mark = self.take_mark();
+        if !mark.is_empty() && before != mark.last().copied().map(char::from) {
+            return None;
+        }
         self.skip_blanks();
         if !self.take(|byte| byte == b':') {
             return None;
         }
         self.skip_blanks();
-        Some(self.take_quote())
+        Some(self.take_mark())
     }
 
     /// Takes a quotation mark, however often it is escaped.
-    fn take_quote(&mut self) -> bool {
+    fn take_mark(&mut self) -> &'a [u8] {
         let mut ahead = *self;
         ahead.take_while(|byte| byte == b'\\');
-        let quoted = ahead.take(|byte| b"\"'".contains(&byte));
-        if quoted {
-            *self = ahead;
+        if !ahead.take(|byte| b"\"'".contains(&byte)) {
+            return &[];
         }
-        quoted
+        let mark = &self.text[self.at..ahead.at];
+        *self = ahead;
+        mark
     }
 
-    /// Whether the value of a field ends here.
-    pub fn is_at_end(mut self, quoted: bool) -> bool {
+    /// Whether the value of a field ends here, which has this mark before it.
+    pub fn is_at_end(mut self, mark: &[u8]) -> bool {
         self.take_while(|byte| b" \t".contains(&byte));
+        if !mark.is_empty() {
+            return self.text[self.at..].starts_with(mark);
+        }
         match self.peek() {
-            _ if quoted => self.take_quote(),
             Some(byte) => b",;}])<\\\"'\r\n".contains(&byte),
             None => !self.is_cut,
         }
@@ -162,19 +171,25 @@ impl<'a> Cursor<'a> {
             ahead.take_words("and ");
             match ahead.peek() {
                 Some(b'0'..=b'9') => *self = ahead,
-                None if self.is_cut => return None,
+                _ if self.is_near_cut() => return None,
                 _ => return Some(total),
             }
         }
     }
 
+    /// Whether a duration that ends here may go on after the cut.
+    fn is_near_cut(&self) -> bool {
+        self.is_cut && self.text.len() - self.at < " and 30".len()
+    }
+
     fn part(&mut self) -> Option<Duration> {
         let number = self.number()?;
         self.take(|byte| byte == b' ');
-        // The micro sign and the Greek letter, in UTF-8.
-        let is_of_unit =
-            |byte: u8| byte.is_ascii_alphabetic() || b"\xC2\xB5\xCE\xBC".contains(&byte);
-        let unit = self.take_while(is_of_unit);
+        // The micro sign and the Greek letter.
+        if self.take_words("\u{b5}s") || self.take_words("\u{3bc}s") {
+            return Some(number.times(SECOND / 1_000_000));
+        }
+        let unit = self.take_while(|byte| byte.is_ascii_alphabetic());
         let is_unit = |name: &&str| name.as_bytes().eq_ignore_ascii_case(unit);
         let mut units = UNITS.iter();
         let (_, nanoseconds) = units.find(|(names, _)| names.iter().any(is_unit))?;
@@ -196,16 +211,23 @@ impl<'a> Cursor<'a> {
         let has_fraction = ahead.after(b".", Self::digits).is_some();
         seconds = seconds.saturating_add(has_fraction.into());
         *self = ahead;
-        let of_a_day = [" am", " pm", " utc", " gmt", "z", "+"];
-        let is_of_a_day = of_a_day.iter().any(|words| ahead.take_words(words));
+        if ahead.take(|byte| byte.is_ascii_alphanumeric() || b"+-:".contains(&byte)) {
+            return None;
+        }
+        ahead.take_while(|byte| byte.is_ascii_whitespace() || !byte.is_ascii());
+        let word = ahead.take_while(|byte| byte.is_ascii_alphabetic() || byte == b'.');
+        let is_zone = (2..=5).contains(&word.len()) && word.iter().all(u8::is_ascii_uppercase);
+        let halves = ["am", "pm", "a.m.", "p.m."].map(str::as_bytes);
+        let is_half = halves.iter().any(|half| word.eq_ignore_ascii_case(half));
         let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
-        (!is_of_a_day).then(|| Duration::from_secs(seconds))
+        (!is_zone && !is_half).then(|| Duration::from_secs(seconds))
     }
 
     /// A date up to the end of a value, as the time since 1970.
-    pub fn date(&mut self, quoted: bool) -> Option<Duration> {
+    pub fn date(&mut self, mark: &[u8]) -> Option<Duration> {
         const LONGEST: usize = 48;
-        let end = |byte: &u8| b"\"'\\\r\n<}".contains(byte) || (!quoted && b"]);".contains(byte));
+        let end =
+            |byte: &u8| b"\"'\\\r\n<}".contains(byte) || (mark.is_empty() && b"]);".contains(byte));
         let text = &self.text[self.at..];
         let text = &text[..text.len().min(LONGEST)];
         let length = text.iter().position(end).unwrap_or(text.len());
@@ -233,7 +255,11 @@ impl Number<'_> {
             let number = str::from_utf8(self.text)
                 .ok()
                 .and_then(|text| text.parse().ok());
-            let seconds = number.unwrap_or(f64::MAX) * (unit as f64 / SECOND as f64);
+            let number = number.unwrap_or(f64::MAX);
+            let seconds = match SECOND.checked_div(unit) {
+                Some(parts @ 2..) => number / parts as f64,
+                _ => number * (unit / SECOND) as f64,
+            };
             let nearest = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
             let is_short = nearest.as_secs_f64() < seconds;
             return nearest.saturating_add(Duration::from_nanos(is_short.into()));
@@ -274,35 +300,46 @@ pub fn value(digits: &[u8]) -> u128 {
     })
 }
 
-/// A date of HTTP, or one of ISO 8601 with a zone.
-pub fn since_1970(date: &str) -> Option<Duration> {
-    if let Ok(time) = httpdate::parse_http_date(date) {
-        return time.duration_since(SystemTime::UNIX_EPOCH).ok();
-    }
-    if let Some(utc) = date.strip_suffix(['Z', 'z']) {
-        return iso_8601(utc);
-    }
-    // The first sign after the day is the zone's.
-    let zone = 10 + date.get(10..)?.find(['+', '-'])?;
-    let (local, zone) = date.split_at(zone);
-    let hours_and_minutes = zone[1..].replacen(':', "", 1);
-    let digits = hours_and_minutes.as_bytes();
-    if digits.len() != 4 || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    let (hours, minutes) = digits.split_at(2);
-    let offset = Duration::from_secs((3600 * value(hours) + 60 * value(minutes)) as u64);
-    match zone.starts_with('-') {
-        true => iso_8601(local)?.checked_add(offset),
-        false => iso_8601(local)?.checked_sub(offset),
-    }
+/// A date of HTTP, or one of ISO 8601 with a zone, as the time since 1970.
+fn since_1970(date: &str) -> Option<Duration> {
+    http_date(date).or_else(|| iso_8601(date))
 }
 
-fn iso_8601(utc: &str) -> Option<Duration> {
+/// A date of HTTP, as the time since 1970.
+pub fn http_date(date: &str) -> Option<Duration> {
+    let time = httpdate::parse_http_date(date).ok()?;
+    time.duration_since(SystemTime::UNIX_EPOCH).ok()
+}
+
+fn iso_8601(date: &str) -> Option<Duration> {
+    let mut upper = [0; 40];
+    let upper = upper.get_mut(..date.len())?;
+    upper.copy_from_slice(date.as_bytes());
+    upper.make_ascii_uppercase();
+    let date = str::from_utf8(upper).ok()?;
+    // The first mark after the day is the zone's.
+    let zone = 10 + date.get(10..)?.find(['+', '-', 'Z'])?;
+    let (local, zone) = date.split_at(zone);
     let is_of_it = |byte: u8| byte.is_ascii_digit() || b"-:.T ".contains(&byte);
-    let time = utc
-        .bytes()
-        .all(is_of_it)
-        .then(|| humantime::parse_rfc3339_weak(utc));
-    time?.ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()
+    if local.ends_with('.') || !local.bytes().all(is_of_it) {
+        return None;
+    }
+    let time = humantime::parse_rfc3339_weak(local).ok()?;
+    let time = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    let (hours, minutes) = match zone.as_bytes() {
+        b"Z" => return Some(time),
+        [_, hours @ ..] if hours.len() == 2 => (hours, &b"00"[..]),
+        [_, h, hh, minutes @ ..] if minutes.len() == 2 => (&[*h, *hh][..], minutes),
+        [_, h, hh, b':', minutes @ ..] if minutes.len() == 2 => (&[*h, *hh][..], minutes),
+        _ => return None,
+    };
+    let number = |digits: &[u8], most| {
+        let number = str::from_utf8(digits).ok()?.parse::<u8>().ok()?;
+        (number <= most).then_some(u64::from(number))
+    };
+    let offset = Duration::from_secs(3600 * number(hours, 23)? + 60 * number(minutes, 59)?);
+    match zone.starts_with('-') {
+        true => time.checked_add(offset),
+        false => time.checked_sub(offset),
+    }
 }
