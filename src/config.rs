@@ -1,6 +1,9 @@
 //! Settings in configuration files.
 
-use crate::{policy::PolicyKeys, retrying::Retrying};
+use crate::{
+    policy::{PolicyKeys, Table},
+    retrying::Retrying,
+};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -48,26 +51,18 @@ use std::{collections::BTreeMap, sync::Arc};
 /// # }
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(
-    default,
-    deny_unknown_fields,
-    expecting = "the tables policy, models, budget"
-)]
+#[serde(default, deny_unknown_fields)]
 #[must_use = "a configuration is for a `Retrying`"]
 pub struct Config {
-    policy: PolicyKeys,
-    models: BTreeMap<String, PolicyKeys>,
+    policy: Table<PolicyKeys>,
+    models: BTreeMap<String, Table<PolicyKeys>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    budget: Option<BudgetKeys>,
+    budget: Option<Table<BudgetKeys>>,
 }
 
 /// The keys of a budget that a file names.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(
-    default,
-    deny_unknown_fields,
-    expecting = "a table of capacity, cost, throttle_cost"
-)]
+#[serde(default, deny_unknown_fields)]
 struct BudgetKeys {
     #[serde(skip_serializing_if = "Option::is_none")]
     capacity: Option<u32>,
@@ -86,13 +81,13 @@ impl<P, T> Retrying<P, T> {
     /// See [`Config`] for the file.
     pub fn config(mut self, config: Config) -> Self {
         let policies = &mut self.engine.policies;
-        config.policy.lay_over(&mut policies.general);
-        for (model, keys) in config.models {
+        config.policy.0.lay_over(&mut policies.general);
+        for (model, Table(keys)) in config.models {
             let by_model = Arc::make_mut(&mut policies.by_model);
             let general = || policies.general.clone();
             keys.lay_over(by_model.entry(model).or_insert_with(general));
         }
-        if let Some(keys) = config.budget {
+        if let Some(Table(keys)) = config.budget {
             let budget = self.engine.budget.get_or_insert_default();
             *budget = budget.changed(keys.capacity, keys.cost, keys.throttle_cost);
         }

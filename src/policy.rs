@@ -7,7 +7,7 @@ mod operation;
 
 pub use backoff::{Backoff, Jitter};
 #[cfg(feature = "serde")]
-pub use keys::PolicyKeys;
+pub use keys::{PolicyKeys, Table};
 pub use operation::{NotRetryable, Operation, Operations};
 
 use crate::timer::FOREVER;
@@ -47,7 +47,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 /// is, over the defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(from = "PolicyKeys", into = "PolicyKeys"))]
+#[cfg_attr(
+    feature = "serde",
+    serde(from = "Table<PolicyKeys>", into = "PolicyKeys")
+)]
 #[non_exhaustive]
 #[must_use = "a policy is for a `Retrying`"]
 pub struct Policy {

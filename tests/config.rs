@@ -141,20 +141,24 @@ fn nonsense_is_refused_with_its_place_and_what_would_be_right() {
             "policy.retry = 'everything'",
             "`chat`, `streams`, `all`, `none`",
         ),
-        ("policy.retry = ['chat', 7]", "a string"),
+        ("policy.retry = ['chat', 7]", "the name of a method"),
         ("policy.retry = 5", "`chat`, `streams`, `all`, `none`"),
         (
             "policy.retry = ['chat_completion_stream_passthrough']",
             "consumed",
         ),
         ("policy.backoff.jitter = 'some'", "`equal`, `full`, `none`"),
-        ("policy.backoff = 5", "a table of initial, max, jitter"),
+        ("policy.backoff = 5", "a table"),
+        ("policy.backoff = ['1s', '2s', 'full']", "a table"),
+        ("policy = [4]", "a table"),
+        ("models.m = [4]", "a table"),
+        ("budget = [500]", "a table"),
         ("policy.backoff.initail = 1", "`initial`, `max`, `jitter`"),
         ("policy.retries = 3", "`max_retries`, `timeout`"),
         ("models.m.throttle_backoff.max = -3", duration),
         ("models = 3", "map"),
         ("budget.capacity = 1.5", "u32"),
-        ("budget = 3", "a table of capacity, cost, throttle_cost"),
+        ("budget = 3", "a table"),
         ("polciy.max_retries = 3", "`policy`, `models`, `budget`"),
         ("policy.timeout = 1\npolicy.timeout = 2", "duplicate key"),
     ] {
@@ -166,6 +170,13 @@ fn nonsense_is_refused_with_its_place_and_what_would_be_right() {
         assert!(message.contains(&place), "{written}: {message}");
         assert!(message.contains(right), "{written}: {message}");
     }
+}
+
+#[test]
+fn a_wrong_name_in_a_list_is_found_at_its_place() {
+    let written = "[policy]\nretry = [\n  'chat',\n  'bogus',\n]";
+    let message = toml::from_str::<Config>(written).unwrap_err().to_string();
+    assert!(message.contains("at line 4, column 3"), "{message}");
 }
 
 /// Asserts that a file does the same to a wrapper as the setters do.

@@ -1,7 +1,7 @@
 //! How long to wait between two attempts.
 
 #[cfg(feature = "serde")]
-use super::keys::BackoffKeys;
+use super::keys::{BackoffKeys, Table};
 use std::time::Duration;
 
 /// Exponential backoff: each delay is drawn from a bound that doubles with
@@ -22,7 +22,10 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(from = "BackoffKeys", into = "BackoffKeys"))]
+#[cfg_attr(
+    feature = "serde",
+    serde(from = "Table<BackoffKeys>", into = "BackoffKeys")
+)]
 #[non_exhaustive]
 #[must_use = "a backoff is for a policy"]
 pub struct Backoff {

@@ -3,13 +3,13 @@
 use super::{Backoff, Jitter, Operation, Operations, Policy};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
-    de::{Error, SeqAccess, Unexpected, Visitor},
+    de::{Error, MapAccess, SeqAccess, Unexpected, Visitor, value::MapAccessDeserializer},
 };
-use std::{fmt, time::Duration};
+use std::{fmt, marker::PhantomData, time::Duration};
 
 /// The keys of a policy that a file names.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields, expecting = "a table of a policy's keys")]
+#[serde(default, deny_unknown_fields)]
 pub struct PolicyKeys {
     #[serde(skip_serializing_if = "Option::is_none")]
     max_retries: Option<u32>,
@@ -24,18 +24,14 @@ pub struct PolicyKeys {
     #[serde(skip_serializing_if = "Option::is_none")]
     retry: Option<Operations>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    backoff: Option<BackoffKeys>,
+    backoff: Option<Table<BackoffKeys>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    throttle_backoff: Option<BackoffKeys>,
+    throttle_backoff: Option<Table<BackoffKeys>>,
 }
 
 /// The keys of a backoff that a file names.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(
-    default,
-    deny_unknown_fields,
-    expecting = "a table of initial, max, jitter"
-)]
+#[serde(default, deny_unknown_fields)]
 pub struct BackoffKeys {
     #[serde(skip_serializing_if = "Option::is_none")]
     initial: Option<Written>,
@@ -43,6 +39,31 @@ pub struct BackoffKeys {
     max: Option<Written>,
     #[serde(skip_serializing_if = "Option::is_none")]
     jitter: Option<Jitter>,
+}
+
+/// A table by its keys. serde would also take a list of its values in order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Table<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Table<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(TableVisitor(PhantomData))
+    }
+}
+
+struct TableVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for TableVisitor<T> {
+    type Value = Table<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Table<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Table)
+    }
 }
 
 /// Sets a value if the file names it.
@@ -61,10 +82,10 @@ impl PolicyKeys {
         set(&mut policy.max_retry_after, &self.max_retry_after);
         set(&mut policy.stream_idle, &self.stream_idle);
         set(&mut policy.retry, &self.retry);
-        if let Some(keys) = &self.backoff {
+        if let Some(Table(keys)) = &self.backoff {
             keys.lay_over(&mut policy.backoff);
         }
-        if let Some(keys) = &self.throttle_backoff {
+        if let Some(Table(keys)) = &self.throttle_backoff {
             keys.lay_over(policy.throttle_backoff.get_or_insert(policy.backoff));
         }
     }
@@ -79,8 +100,8 @@ impl BackoffKeys {
 }
 
 /// Over the defaults.
-impl From<PolicyKeys> for Policy {
-    fn from(keys: PolicyKeys) -> Self {
+impl From<Table<PolicyKeys>> for Policy {
+    fn from(Table(keys): Table<PolicyKeys>) -> Self {
         let mut policy = Self::default();
         keys.lay_over(&mut policy);
         policy
@@ -96,15 +117,15 @@ impl From<Policy> for PolicyKeys {
             max_retry_after: Some(Written(policy.max_retry_after)),
             stream_idle: Some(Written(policy.stream_idle)),
             retry: Some(policy.retry),
-            backoff: Some(policy.backoff.into()),
-            throttle_backoff: policy.throttle_backoff.map(BackoffKeys::from),
+            backoff: Some(Table(policy.backoff.into())),
+            throttle_backoff: policy.throttle_backoff.map(|keys| Table(keys.into())),
         }
     }
 }
 
 /// Over the default.
-impl From<BackoffKeys> for Backoff {
-    fn from(keys: BackoffKeys) -> Self {
+impl From<Table<BackoffKeys>> for Backoff {
+    fn from(Table(keys): Table<BackoffKeys>) -> Self {
         let mut backoff = Self::default();
         keys.lay_over(&mut backoff);
         backoff
@@ -145,6 +166,37 @@ impl<'de> Visitor<'de> for OperationsVisitor {
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<Operations, E> {
+        NameVisitor.visit_str(name)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut names: A) -> Result<Operations, A::Error> {
+        let mut set = Operations::NONE;
+        while let Some(Named(operations)) = names.next_element()? {
+            set |= operations;
+        }
+        Ok(set)
+    }
+}
+
+/// One name, so that the error of a wrong one in a list has its place.
+struct Named(Operations);
+
+impl<'de> Deserialize<'de> for Named {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(NameVisitor).map(Self)
+    }
+}
+
+struct NameVisitor;
+
+impl Visitor<'_> for NameVisitor {
+    type Value = Operations;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("`chat`, `streams`, `all`, `none` or the name of a method")
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<Operations, E> {
         if let Some((_, set)) = SETS.iter().find(|(known, _)| *known == name) {
             return Ok(*set);
         }
@@ -152,14 +204,6 @@ impl<'de> Visitor<'de> for OperationsVisitor {
             Some(operation) => Operations::try_from(operation).map_err(E::custom),
             None => Err(E::invalid_value(Unexpected::Str(name), &self)),
         }
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut names: A) -> Result<Operations, A::Error> {
-        let mut set = Operations::NONE;
-        while let Some(name) = names.next_element::<String>()? {
-            set |= Self.visit_str(&name)?;
-        }
-        Ok(set)
     }
 }
 
