@@ -125,23 +125,27 @@ impl<'a> Cursor<'a> {
     }
 
     /// A number as in JSON, but not a negative one.
-    pub fn number(&mut self) -> Option<Number<'a>> {
-        let start = self.at;
+    pub fn number(&mut self) -> Option<Number> {
         let whole = match self.take_words("0") {
             true => b"0",
             false => self.digits()?,
         };
         let fraction = self.after(b".", Self::digits).unwrap_or_default();
-        let has_exponent = self.after(b"eE", |ahead| {
-            ahead.take(|byte| b"+-".contains(&byte));
-            ahead.digits()
+        let exponent = self.after(b"eE", |ahead| {
+            let is_negative = ahead.take(|byte| byte == b'-');
+            ahead.take(|byte| byte == b'+' && !is_negative);
+            let exponent = i64::try_from(value(ahead.digits()?)).unwrap_or(i64::MAX);
+            Some(if is_negative { -exponent } else { exponent })
         });
-        Some(Number {
-            text: &self.text[start..self.at],
-            whole,
-            fraction,
-            has_exponent: has_exponent.is_some(),
-        })
+        let mut number = Number {
+            exponent: exponent.unwrap_or_default(),
+            ..Number::default()
+        };
+        for &digit in whole.iter().chain(fraction) {
+            number.push(digit);
+        }
+        number.exponent = number.exponent.saturating_sub(fraction.len() as i64);
+        Some(number)
     }
 
     fn digits(&mut self) -> Option<&'a [u8]> {
@@ -237,41 +241,48 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// A number in decimal digits.
-pub struct Number<'a> {
-    text: &'a [u8],
-    whole: &'a [u8],
-    fraction: &'a [u8],
-    has_exponent: bool,
+/// A decimal number: its first digits times a power of ten.
+#[derive(Default)]
+pub struct Number {
+    digits: u128,
+    exponent: i64,
+
+    /// Whether further digits make it larger.
+    has_rest: bool,
 }
 
-impl Number<'_> {
+impl Number {
+    fn push(&mut self, digit: u8) {
+        /// `Duration::MAX` has 29 digits in nanoseconds.
+        const MOST: u128 = 10u128.pow(28);
+        if self.digits < MOST {
+            self.digits = 10 * self.digits + u128::from(digit - b'0');
+        } else {
+            self.has_rest |= digit != b'0';
+            self.exponent = self.exponent.saturating_add(1);
+        }
+    }
+
     /// So many units of some nanoseconds, rounded up. [`Duration::MAX`] if that is too
     /// large.
     pub fn times(&self, unit: u64) -> Duration {
-        /// The digits of a fraction that count.
-        const DIGITS: usize = 18;
-        if self.has_exponent {
-            let number = str::from_utf8(self.text)
-                .ok()
-                .and_then(|text| text.parse().ok());
-            let number = number.unwrap_or(f64::MAX);
-            let seconds = match SECOND.checked_div(unit) {
-                Some(parts @ 2..) => number / parts as f64,
-                _ => number * (unit / SECOND) as f64,
-            };
-            let nearest = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
-            let is_short = nearest.as_secs_f64() < seconds;
-            return nearest.saturating_add(Duration::from_nanos(is_short.into()));
+        let mut digits = self.digits + u128::from(self.has_rest);
+        let mut exponent = self.exponent;
+        let mut nanos = loop {
+            match digits.checked_mul(u128::from(unit)) {
+                Some(nanos) => break nanos,
+                None => digits = digits.div_ceil(10),
+            }
+            exponent = exponent.saturating_add(1);
+        };
+        while exponent < 0 && nanos > 1 {
+            nanos = nanos.div_ceil(10);
+            exponent += 1;
         }
-        let unit = u128::from(unit);
-        let (fraction, rest) = self.fraction.split_at(self.fraction.len().min(DIGITS));
-        let scale = 10u128.pow((DIGITS - fraction.len()) as u32);
-        let rounding = u128::from(rest.iter().any(|&digit| digit != b'0'));
-        let fraction = (value(fraction) * scale + rounding) * unit;
-        let nanos = value(self.whole)
-            .saturating_mul(unit)
-            .saturating_add(fraction.div_ceil(10u128.pow(DIGITS as u32)));
+        while exponent > 0 && (1..u128::MAX).contains(&nanos) {
+            nanos = nanos.saturating_mul(10);
+            exponent -= 1;
+        }
         let second = u128::from(SECOND);
         match u64::try_from(nanos / second) {
             Ok(seconds) => Duration::new(seconds, (nanos % second) as u32),
