@@ -5,8 +5,12 @@
 //! through, and would panic on any other thread, which a page does not have.
 
 use crate::wire;
-use crabllm_retry::crabllm_core_0_0_19::{
-    BoxStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, Error, Provider,
+use crabllm_retry::{
+    crabllm_core_0_0_19::{
+        BoxStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, Error,
+        Provider,
+    },
+    hints,
 };
 use futures::{Stream, StreamExt, stream};
 use gloo_net::http::{Request, Response};
