@@ -38,6 +38,7 @@ pub fn crates(report: &mut Report) {
         .args([
             "tree", "--locked", "-e", "normal", "--prefix", "none", "--format", "{p}",
         ])
+        .args(["--package", "crabllm-retry"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("cargo runs");
