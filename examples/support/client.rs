@@ -189,8 +189,7 @@ impl Answer {
         })
     }
 
-    /// The server's refusal to answer. This release's error has no field for the wait that a
-    /// header asks for, so it goes into the body.
+    /// The server's refusal to answer.
     async fn refusal(self, status: u16, wait: Option<Duration>) -> Error {
         let mut body = Vec::new();
         let mut head = self.body.take(MAX_ERROR_BODY);
@@ -198,13 +197,6 @@ impl Answer {
         if head.read_to_end(&mut body).await.is_ok() && head.limit() > 0 {
             self.pool.put(self.http);
         }
-        let body = String::from_utf8_lossy(&body).into_owned();
-        Error::Provider {
-            status,
-            body: match wait {
-                Some(wait) => hints::with_retry_after(body, wait),
-                None => body,
-            },
-        }
+        wire::refusal(status, String::from_utf8_lossy(&body).into_owned(), wait)
     }
 }

@@ -3,14 +3,17 @@
 
 #![allow(dead_code, reason = "each program uses its own part")]
 
-use crabllm_retry::crabllm_core_0_0_19::{
-    ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, Choice, ContentBlock,
-    Error, FinishReason, Message, Role, Usage,
+use crabllm_retry::{
+    crabllm_core_0_0_19::{
+        ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, Choice, ContentBlock,
+        Error, FinishReason, Message, Role, Usage,
+    },
+    hints,
 };
 use futures::{FutureExt, Stream, StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use sse_stream::SseByteStream;
-use std::{error, io};
+use std::{error, io, time::Duration};
 
 /// The start of the message of every error for a server to which there is no connection.
 pub const UNREACHABLE: &str = "cannot connect to";
@@ -90,6 +93,16 @@ pub fn question(model: &str, prompt: &str, user: Option<String>) -> ChatCompleti
         anthropic_max_tokens: None,
         extra: Default::default(),
     }
+}
+
+/// The error of a server that refuses to answer. This release's has no field for the wait that
+/// a header asks for, so it goes into the body.
+pub fn refusal(status: u16, body: String, wait: Option<Duration>) -> Error {
+    let body = match wait {
+        Some(wait) => hints::with_retry_after(body, wait),
+        None => body,
+    };
+    Error::Provider { status, body }
 }
 
 /// The body of a request.

@@ -115,20 +115,13 @@ impl Answer {
         })
     }
 
-    /// The server's refusal to answer. This release's error has no field for the wait that a
-    /// header asks for, so it goes into the body.
+    /// The server's refusal to answer.
     async fn refusal(self) -> Error {
         const HEADER: &str = "retry-after";
         let value = self.response.headers().get(HEADER);
         let wait = value.and_then(|value| hints::retry_after_header(HEADER, &value));
         let body = self.response.text().await.unwrap_or_default();
-        Error::Provider {
-            status: self.response.status(),
-            body: match wait {
-                Some(wait) => hints::with_retry_after(body, wait),
-                None => body,
-            },
-        }
+        wire::refusal(self.response.status(), body, wait)
     }
 }
 
