@@ -38,32 +38,43 @@
 //! * [`Retrying`] is the wrapper. It implements the `Provider` trait of each enabled
 //!   `crabllm-core` release for any inner provider that does, and serves other clients
 //!   with [`Retrying::call`] and [`Retrying::open`].
-//! * [`Policy`] sets the number of retries, the limits of time and
+//! * [`Policy`] sets the number of retries, the time limits and
 //!   [which operations](Operations) are retried; [`Backoff`] and [`Jitter`] set the
-//!   delays. A [`RetryBudget`], shared by many calls, keeps retries from adding to an
-//!   outage.
-//! * [`Timer`] is where time comes from: `FuturesTimer` by default, `AsyncIoTimer` if
-//!   that reactor runs anyway, or any closure that sleeps.
-//! * [`Failure`] is what the wrapper asks of an error. Callbacks receive it to decide
+//!   delays. [`Config`](struct.Config.html) reads all of it from a file. A
+//!   [`RetryBudget`], shared by many calls, keeps retries from making an outage worse.
+//! * [`Timer`] is the source of time: [`FuturesTimer`](struct.FuturesTimer.html) by
+//!   default, [`AsyncIoTimer`](struct.AsyncIoTimer.html) on a reactor that runs anyway,
+//!   or any closure that sleeps.
+//! * [`Failure`] is the wrapper's view of an error. Hooks receive it to decide
 //!   [what is transient](Retrying::retry_if) and
-//!   [how long to wait](Retrying::retry_after). [`hints`] knows the rules of vendors and
-//!   the delays that servers write into errors.
-//! * [`Event`] is what an [observer](Retrying::observe) receives; `trace` is an
-//!   observer that emits `tracing` events.
-//! * `test_util` has a virtual clock and a scripted provider, for tests that do not
-//!   wait.
+//!   [how long to wait](Retrying::retry_after). [`hints`] has the rules of vendors and
+//!   reads the delays that servers write into errors.
+//! * An [observer](Retrying::observe) receives [`Event`]s; [`trace`](fn.trace.html) is one
+//!   that emits `tracing` events.
+//! * [`test_util`](test_util/index.html) has a
+//!   [`VirtualTimer`](test_util/struct.VirtualTimer.html) and a provider that follows a
+//!   script, [`Scripted`](test_util/struct.Scripted.html).
+//!
+//! Guides:
+//! [choosing a release and a timer](docs/setup/index.html),
+//! [reading errors and events](docs/errors_and_events/index.html),
+//! [settings for single calls](docs/recipes/index.html),
+//! [testing your own code](docs/testing/index.html),
+//! [in a browser](docs/browser/index.html), coming from
+//! [crabllm-core's wrapper](docs/from_crabllm_core/index.html) or from
+//! [backon or reqwest-retry](docs/from_other_crates/index.html).
 //!
 //! # Semantics
 //!
-//! An *attempt* polls the inner future first. If it is pending, a timer is made and
-//! the two race, the inner future first in each poll. If the timeout wins, the inner
-//! future is dropped and the attempt fails with `Error::Timeout`.
+//! An *attempt* polls the inner future first. If it is pending, it races a timer, and
+//! wins if both are ready. If the timeout wins, the inner future is dropped and the
+//! attempt fails with `Error::Timeout`.
 //!
 //! A failed attempt is followed by another one if the error is transient, the policy
 //! retries the operation, and retries, deadline and budget allow it; otherwise the
-//! call returns that very error. There is no sleep after the last attempt. The delay
-//! is the backoff's, or the one that the server asked for if that is longer, spread by
-//! up to a quarter and 5 s; if it is longer than [`Policy::max_retry_after`], the error
+//! call returns that very error, without a further sleep. The delay is the backoff's,
+//! or the one that the server requests if that is longer, spread by up to a quarter and
+//! at most 5 s. If the server requests more than [`Policy::max_retry_after`], the error
 //! is returned at once.
 //!
 //! An open stream is passed through item by item. If it is silent for longer than
@@ -76,6 +87,7 @@
 //! | opening a stream | yes | [on request](Operations::STREAMS) |
 //! | `chat_completion_stream_passthrough` | yes | never: its body is consumed |
 //! | `embedding`, `image_generation`, `audio_speech`, `audio_transcription`, `models` | if retried | on request |
+//! | [`Operation::Other`], for [`Retrying::call`] | yes | yes |
 //!
 //! A [deadline](Policy::deadline) limits all of them. Dropping a call drops the inner
 //! future and cancels its timer at once.
@@ -84,28 +96,34 @@
 //!
 //! A call is one future: attempts, the delays between them, and one pure function
 //! that decides about each failure. That loop knows neither `crabllm-core` nor a
-//! runtime. The methods of `Provider`, which come from one table of releases, and
-//! [`Retrying::call`] hand it what to attempt.
+//! runtime. The methods of `Provider`, generated from one table of releases, and
+//! [`Retrying::call`] hand it the attempt.
 //!
 //! If the timer [allows it](Timer::is_shareable), as `FuturesTimer` and `AsyncIoTimer`
 //! do, all calls and open streams of a wrapper and its clones share one sleep of the
-//! timer crate: their deadlines wait in a list, and the sleep is for the earliest. So
-//! there is an allocation and a wake of the timer's thread once per timeout, not once
-//! per call, and no waker of a call is in the hands of the timer crate. Dropping a
-//! call removes its entry at once; the shared sleep may run out with nobody waiting.
+//! timer crate. Their deadlines wait in a list, and the sleep is for the earliest one. So
+//! the allocation and the wake of the timer's thread happen once per timeout, not once
+//! per call, and the timer crate never holds the waker of a call. Dropping a call
+//! removes its entry at once; the shared sleep may run out with nobody waiting.
 //!
 //! This crate has no thread, task or global of its own. The only threads are those of
 //! the timer crates: `futures-timer` keeps one helper thread for the process,
 //! `async-io` its reactor.
 //!
-//! # In a browser
+//! # Stability
 //!
-//! On `wasm32-unknown-unknown` the clock is the page's, through `web-time`, which is
-//! where [`Instant`] comes from there. `FuturesTimer` uses the page's timers, which
-//! count whole milliseconds and may end early; it rounds up, goes by the clock, and
-//! waits again until its time. Providers must be `Send` there too: wrap values that
-//! are not in `send_wrapper`'s `SendWrapper`. The features `async-io` and those of
-//! releases from 0.0.21 on do not compile there.
+//! In 0.1.x nothing public is removed or renamed, and no default changes. Exceptions are
+//! the texts of `Display` and `Debug`, the fields of `trace`, which follow
+//! OpenTelemetry's conventions, the rules of [`hints`], which follow the vendors, and
+//! the sets `CHAT`, `STREAMS` and `ALL` of [`Operations`], which include the new methods
+//! of new releases.
+//!
+//! Types that may grow are `non_exhaustive`. [`Failure`] and [`Timer`] may get methods
+//! that have a default. The API shows types of std, crabllm-core, `bytes::Bytes`,
+//! futures' `BoxStream`, in browsers `web_time::Instant`, and serde's traits with that
+//! feature. A new release of crabllm-core becomes a new feature. Dropping one, another
+//! default release or a newer Rust version takes a new minor version, and the changelog
+//! of an earlier one announces it.
 //!
 //! # Features
 //!
@@ -128,6 +146,15 @@
 mod call;
 #[cfg(feature = "serde")]
 mod config;
+#[cfg(all(
+    feature = "async-io",
+    feature = "crabllm-core-0_0_19",
+    feature = "futures-timer",
+    feature = "serde",
+    feature = "test-util",
+    feature = "tracing"
+))]
+pub mod docs;
 mod event;
 mod failure;
 pub mod hints;

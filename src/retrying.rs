@@ -21,16 +21,19 @@ use std::{fmt, mem, sync::Arc, time::Duration};
 /// that its inner provider implements. Every method reaches the inner
 /// provider's own method of the same name.
 ///
-/// One wrapper serves many calls at a time: build it once, and share or clone it.
-/// Clones share the timer, the budget and the hooks.
+/// One wrapper serves many calls at a time: build it once, and share or clone it. A
+/// clone is cheap if the provider's is. Clones share the timer, the budget and the hooks,
+/// and each has its own policy: `provider.clone().timeout(..)` gives one call another
+/// timeout.
+///
+/// A call that was retried may have been served, and billed, more than once.
 ///
 /// # Clients that retry by themselves
 ///
 /// Retry in one place. Around a client that makes three attempts of its own, such as
-/// crabllm-sdk's, three attempts become nine. And the timeout of the outer attempt
-/// cuts off the inner client's wait: if a server asks for 40 s, the outer wrapper
-/// sends again after 30.1 s, too early. Turn off the retries of the client, or do not
-/// wrap it.
+/// crabllm-sdk's, three attempts become nine, and the timeout of the outer attempt cuts
+/// off the inner client's wait: if a server requests 40 s, the outer wrapper sends again
+/// after 30.1 s, too early. Turn off the retries of the client, or do not wrap it.
 ///
 /// ```
 /// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
@@ -357,8 +360,8 @@ impl<P, T> Retrying<P, T> {
     }
 
     /// Reads from a transient error how long the server asked to wait. Default, and if
-    /// it returns `None`: [`hints::retry_after`](crate::hints::retry_after). `|_| Some(Duration::ZERO)` reads
-    /// nothing.
+    /// it returns `None`: [`hints::retry_after`](crate::hints::retry_after).
+    /// `|_| Some(Duration::ZERO)` disables it.
     ///
     /// The next attempt is never earlier than that, and an error that asks for more
     /// than `max_retry_after` is returned at once. A wait that is longer than the

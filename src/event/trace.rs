@@ -31,7 +31,7 @@ use std::{
 /// ```
 ///
 /// The target is always `crabllm_retry`. The events belong to the span in which the
-/// call is polled: a span around a call contains all of its attempts.
+/// call is polled: with `call.instrument(span)` the span contains all of its attempts.
 ///
 /// | event | level |
 /// | --- | --- |
@@ -61,6 +61,7 @@ use std::{
 /// | `exception.message` | the first 1 KiB of the text of the error, and how many bytes more there are. It may hold the body of the server's answer, which is perhaps sensitive |
 /// | `http.response.status_code` | the HTTP status of the failed attempt |
 /// | `http.request.resend_count` | how often the request was sent again, if it was |
+/// | `crabllm_retry.call` | the number of the call, unique among the calls of one wrapper and its clones |
 /// | `crabllm_retry.method` | the method that was called |
 /// | `crabllm_retry.attempt` | the attempt, counted from 1 |
 /// | `crabllm_retry.elapsed` | seconds since the call began |
@@ -76,15 +77,16 @@ pub fn trace(event: &Event<'_>) {
             tracing::event!(
                 target: "crabllm_retry",
                 tracing::Level::$level,
-                gen_ai.operation.name = operation_name(fields.operation),
-                gen_ai.request.model = fields.model,
+                gen_ai.operation.name = operation_name(event.operation()),
+                gen_ai.request.model = event.model(),
                 error.type = fields.error_type().as_deref(),
                 exception.message = fields.error.map(|error| tracing::field::display(Cut(error))),
                 http.response.status_code = fields.error.and_then(Failure::status),
-                http.request.resend_count = resend_count(fields.attempt),
-                crabllm_retry.method = fields.operation.as_str(),
-                crabllm_retry.attempt = fields.attempt,
-                crabllm_retry.elapsed = fields.elapsed.as_secs_f64(),
+                http.request.resend_count = resend_count(event.attempt()),
+                crabllm_retry.call = event.call(),
+                crabllm_retry.method = event.operation().as_str(),
+                crabllm_retry.attempt = event.attempt(),
+                crabllm_retry.elapsed = event.elapsed().as_secs_f64(),
                 crabllm_retry.delay = fields.delay.as_ref().map(Duration::as_secs_f64),
                 crabllm_retry.source = fields.source.map(tracing::field::display),
                 crabllm_retry.reason = fields.reason.map(tracing::field::display),
@@ -108,12 +110,9 @@ pub fn trace(event: &Event<'_>) {
     }
 }
 
-/// The fields of an event, whichever it is.
+/// The fields that only some events have.
+#[derive(Default)]
 struct Fields<'a> {
-    operation: Operation,
-    model: Option<&'a str>,
-    attempt: u32,
-    elapsed: Duration,
     error: Option<&'a dyn Failure>,
     delay: Option<Duration>,
     source: Option<DelaySource>,
@@ -123,17 +122,7 @@ struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     fn of(event: &'a Event<'a>) -> Self {
-        let mut fields = Self {
-            operation: event.operation(),
-            model: event.model(),
-            attempt: event.attempt(),
-            elapsed: event.elapsed(),
-            error: None,
-            delay: None,
-            source: None,
-            reason: None,
-            idle: None,
-        };
+        let mut fields = Self::default();
         match *event {
             Event::Retry {
                 error,

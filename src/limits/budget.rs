@@ -25,7 +25,26 @@ use std::{
 /// SDKs' standard retry mode.
 ///
 /// Clones share the tokens, and so do all wrappers that are
-/// [given](crate::retrying::Retrying::budget) the budget. The costs are each clone's own.
+/// [given](crate::retrying::Retrying::budget) the budget. Each clone has its own costs.
+///
+/// # In an outage
+///
+/// 10,000 callers in 100 processes, one call a second each, and a provider that fails for
+/// 30 seconds, simulated in virtual time by `cargo run --release --example retry_storm`
+/// in the repository. The policies of crabllm-core and of OpenAI's library are played by
+/// this crate's engine.
+///
+/// | policy | attempts per call in the outage | in its worst second | calls that succeeded | wasted retries | time to fail |
+/// | --- | --- | --- | --- | --- | --- |
+/// | crabllm-core | 2.988 | 3.004 | 40.40 % | 595958 | 585 ms |
+/// | OpenAI's library | 2.948 | 3.011 | 41.05 % | 589478 | 1185 ms |
+/// | default | 2.988 | 3.004 | 40.40 % | 595958 | 285 ms |
+/// | default and budget | 1.013 | 1.403 | 40.00 % | 4032 | 22 ms |
+///
+/// A rejected request costs this server a tenth of a served one, so it recovers from any
+/// policy. If it costs half, `-- --rejection-cost 0.5`, the retries themselves keep the
+/// server down for the 20 seconds after the outage: 27 % of the calls succeed without a
+/// budget, and 40 % with one.
 ///
 /// ```
 /// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
