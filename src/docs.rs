@@ -1,11 +1,11 @@
-//! Guides to single tasks.
+//! Guides, one for each task.
 //!
 //! * [Choosing a release and a timer](setup): lines for Cargo.toml, executors, clients
 //!   that need tokio.
-//! * [Reading errors and events](errors_and_events): what is retried, how long it
-//!   waits, logs.
+//! * [Reading errors and events](errors_and_events): what is retried, how long a
+//!   retry waits, logs.
 //! * [Settings for single calls](recipes): other timeouts, known rate limits, work that
-//!   a retry may do twice.
+//!   a retry may repeat.
 //! * [Testing your own code](testing): a virtual clock and a scripted provider.
 //! * [In a browser](browser).
 //! * [Coming from crabllm-core's wrapper](from_crabllm_core).

@@ -1,8 +1,8 @@
 //! Retries and timeouts for [`crabllm`] providers, on any async executor and
 //! without tokio.
 //!
-//! Wrap a provider, and its transient failures are retried with jittered
-//! exponential backoff, each attempt limited by a timeout:
+//! Wrap a provider: its transient failures are retried with jittered exponential
+//! backoff, and a timeout limits each attempt.
 //!
 //! ```
 //! # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
@@ -26,9 +26,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`recommended`](Retrying::recommended) is our choice for production. Without it the
-//! values are those of crabllm-core's own wrapper, which are small: two retries within
-//! 0.3 s, and 30 s for each attempt.
+//! [`recommended`](Retrying::recommended) is our choice for production. Without it, only
+//! chats are retried, and the values are those of crabllm-core's own wrapper, which are
+//! small: two retries within 0.3 s, and 30 s for each attempt.
 //!
 //! The same code runs on smol, async-std, tokio, a game engine's executor, or
 //! none: the wrapper spawns nothing and enters no runtime.
@@ -43,12 +43,12 @@
 //!   delays. [`Config`](struct.Config.html) reads all of it from a file. A
 //!   [`RetryBudget`], shared by many calls, keeps retries from making an outage worse.
 //! * [`Timer`] is the source of time: [`FuturesTimer`](struct.FuturesTimer.html) by
-//!   default, [`AsyncIoTimer`](struct.AsyncIoTimer.html) on a reactor that runs anyway,
-//!   or any closure that sleeps.
+//!   default, [`AsyncIoTimer`](struct.AsyncIoTimer.html) on the reactor of smol and
+//!   async-std, or any closure that sleeps.
 //! * [`Failure`] is the wrapper's view of an error. Hooks receive it to decide
 //!   [what is transient](Retrying::retry_if) and
-//!   [how long to wait](Retrying::retry_after). [`hints`] has the rules of vendors and
-//!   reads the delays that servers write into errors.
+//!   [how long to wait](Retrying::retry_after). [`hints`] knows the error codes of
+//!   vendors and reads the delays that servers write into errors.
 //! * An [observer](Retrying::observe) receives [`Event`]s; [`trace`](fn.trace.html) is one
 //!   that emits `tracing` events.
 //! * [`test_util`](test_util/index.html) has a
@@ -66,20 +66,20 @@
 //!
 //! # Semantics
 //!
-//! An *attempt* polls the inner future first. If it is pending, it races a timer, and
-//! wins if both are ready. If the timeout wins, the inner future is dropped and the
-//! attempt fails with `Error::Timeout`.
+//! An *attempt* polls the inner future first. If that is pending, it races a timer; if
+//! both are ready, the inner future wins. If the timer wins, the inner future is dropped
+//! and the attempt fails with `Error::Timeout`.
 //!
 //! A failed attempt is followed by another one if the error is transient, the policy
 //! retries the operation, and retries, deadline and budget allow it; otherwise the
-//! call returns that very error, without a further sleep. The delay is the backoff's,
-//! or the one that the server requests if that is longer, spread by up to a quarter and
-//! at most 5 s. If the server requests more than [`Policy::max_retry_after`], the error
-//! is returned at once.
+//! call returns that error unchanged, without a further sleep. The delay is the
+//! backoff's or, if that is longer, the one that the server requests, spread by up to a
+//! quarter and at most 5 s. If the server requests more than
+//! [`Policy::max_retry_after`], the error is returned at once.
 //!
 //! An open stream is passed through item by item. If it is silent for longer than
-//! [`Policy::stream_idle`], it ends with `Error::Timeout`; a stream of bytes, whose
-//! errors are `std::io::Error`, with one of the kind `TimedOut` around it.
+//! [`Policy::stream_idle`], it ends with `Error::Timeout`. In a stream of bytes that is
+//! the source of a [`std::io::Error`] of kind `TimedOut`.
 //!
 //! | operations | timeout | retried |
 //! | --- | --- | --- |
@@ -87,23 +87,23 @@
 //! | opening a stream | yes | [on request](Operations::STREAMS) |
 //! | `chat_completion_stream_passthrough` | yes | never: its body is consumed |
 //! | `embedding`, `image_generation`, `audio_speech`, `audio_transcription`, `models` | if retried | on request |
-//! | [`Operation::Other`], for [`Retrying::call`] | yes | yes |
+//! | [`Operation::Other`], for [`Retrying::call`] and [`Retrying::open`] | yes | yes |
 //!
 //! A [deadline](Policy::deadline) limits all of them. Dropping a call drops the inner
 //! future and cancels its timer at once.
 //!
 //! # Implementation
 //!
-//! A call is one future: attempts, the delays between them, and one pure function
-//! that decides about each failure. That loop knows neither `crabllm-core` nor a
-//! runtime. The methods of `Provider`, generated from one table of releases, and
-//! [`Retrying::call`] hand it the attempt.
+//! A call is one future: a loop over attempts and the delays between them, and one pure
+//! function that decides about each failure. The loop depends neither on `crabllm-core`
+//! nor on a runtime. It serves [`Retrying::call`] and the methods of `Provider`, which are
+//! generated from one table of releases.
 //!
 //! If the timer [allows it](Timer::is_shareable), as `FuturesTimer` and `AsyncIoTimer`
 //! do, all calls and open streams of a wrapper and its clones share one sleep of the
-//! timer crate. Their deadlines wait in a list, and the sleep is for the earliest one. So
-//! the allocation and the wake of the timer's thread happen once per timeout, not once
-//! per call, and the timer crate never holds the waker of a call. Dropping a call
+//! timer crate. Their deadlines are kept in a list, and the sleep is for the earliest one.
+//! So the sleep's allocation and the wake of the timer's thread happen once per timeout,
+//! not once per call, and the timer crate never holds the waker of a call. Dropping a call
 //! removes its entry at once; the shared sleep may run out with nobody waiting.
 //!
 //! This crate has no thread, task or global of its own. The only threads are those of
@@ -121,16 +121,16 @@
 //! Types that may grow are `non_exhaustive`. [`Failure`] and [`Timer`] may get methods
 //! that have a default. The API shows types of std, crabllm-core, `bytes::Bytes`,
 //! futures' `BoxStream`, in browsers `web_time::Instant`, and serde's traits with that
-//! feature. A new release of crabllm-core becomes a new feature. Dropping one, another
-//! default release or a newer Rust version takes a new minor version, and the changelog
-//! of an earlier one announces it.
+//! feature. A new release of crabllm-core becomes a new feature. A new minor version is
+//! needed to drop a release, to change the default one or to require a newer Rust; the
+//! changelog of an earlier version announces it.
 //!
 //! # Features
 //!
 //! | feature | default | brings |
 //! | --- | --- | --- |
 //! | `crabllm-core-0_0_19` | yes | `Provider` of crabllm-core 0.0.19, the newest release that does not depend on tokio |
-//! | `crabllm-core-0_0_15` … `-0_0_18`, `-0_0_21` … `-0_0_25` | no | the same for each other release (there is no 0.0.20). From 0.0.21 on crabllm-core depends on tokio, which is compiled and never entered |
+//! | `crabllm-core-0_0_15` … `-0_0_18`, `-0_0_21` … `-0_0_25` | no | the same for each other release (there is no 0.0.20). From 0.0.21 on crabllm-core depends on tokio, which is compiled but not used by the wrapper |
 //! | `futures-timer` | yes | `FuturesTimer` and `Retrying::new` |
 //! | `async-io` | no | `AsyncIoTimer`: the timers of the reactor that smol and async-std already run |
 //! | `serde` | no | `Config`, `Policy`, `Backoff`, `Jitter` and `Operations` from a configuration file |
