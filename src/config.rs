@@ -7,25 +7,24 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc};
 
-/// The settings of a file, for [`Retrying::config`](crate::retrying::Retrying::config),
-/// which lays them over those of a wrapper. Keys that the file does not name stay as
-/// they are.
+/// The settings of a file, which [`Retrying::config`](crate::retrying::Retrying::config)
+/// applies over those of a wrapper. Keys that the file does not name keep their values.
 ///
 /// | table | keys |
 /// | --- | --- |
 /// | `policy` | the fields of [`Policy`](crate::policy::Policy) |
-/// | `models.<name>` | the same, for calls whose request names this model. It inherits from the policy, key by key; `retry` replaces |
+/// | `models.<name>` | the same, for calls whose request names this model. Missing keys are inherited from the policy, also within `backoff`; `retry` replaces the whole set |
 /// | `budget` | `capacity`, `cost`, `throttle_cost`: see [`RetryBudget`](crate::limits::RetryBudget) |
 ///
 /// A duration is text such as `"1m 30s"` or a number of seconds. `backoff` and
 /// `throttle_backoff` are tables of `initial`, `max` and `jitter`; a `throttle_backoff`
-/// that is not set yet starts from the `backoff`. `retry` is a name or a list of them:
-/// `"chat"`, `"streams"`, `"all"`, `"none"`, or a method's.
+/// that is not set yet starts from the `backoff`. `retry` is one of `"chat"`,
+/// `"streams"`, `"all"`, `"none"` and the names of methods, or a list of these.
 ///
 /// # Errors
 ///
-/// Unknown keys and wrong values are errors of the file's format, which say what would
-/// be right. That of the `toml` crate names the line and the column.
+/// Unknown keys and wrong values are deserialization errors that say what was expected.
+/// The `toml` crate adds the line and the column.
 ///
 /// ```
 /// # #[cfg(feature = "futures-timer")]
@@ -73,10 +72,10 @@ struct BudgetKeys {
 }
 
 impl<P, T> Retrying<P, T> {
-    /// Lays the settings of a file over those of the wrapper: keys that it does not name
-    /// stay as they are. A model that has no policy of its own yet starts from the
-    /// general one. A capacity makes a new budget; costs alone change those of this
-    /// wrapper, whose budget is shared as before.
+    /// Applies the settings of a file over those of the wrapper; keys that it does not name
+    /// keep their values. A model without a policy of its own starts from the general one.
+    /// `capacity` makes a new budget; costs alone change this wrapper's costs, and its
+    /// tokens stay shared.
     ///
     /// See [`Config`] for the file.
     pub fn config(mut self, config: Config) -> Self {

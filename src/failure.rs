@@ -2,7 +2,7 @@
 
 use std::{error::Error, time::Duration};
 
-/// An error, as a retry layer sees it.
+/// An error, as the wrapper sees it.
 ///
 /// The error of every supported `crabllm-core` release implements it. An error of
 /// your own needs two methods; the others have defaults. Hooks such as
@@ -22,7 +22,7 @@ use std::{error::Error, time::Duration};
 /// # }
 /// ```
 pub trait Failure: Error + Send + Sync + 'static {
-    /// The error of an attempt that ran into its timeout, or of a stream that was
+    /// The error of an attempt or a call that took too long, or of a stream that was
     /// silent for too long.
     fn timeout() -> Self
     where
@@ -31,20 +31,20 @@ pub trait Failure: Error + Send + Sync + 'static {
     /// Whether another attempt may succeed, as far as the error's own type knows.
     fn is_transient(&self) -> bool;
 
-    /// Whether this is the error that [`timeout`](Self::timeout) makes. Default:
+    /// Whether this is the error that [`timeout`](Self::timeout) returns. Default:
     /// false.
     fn is_timeout(&self) -> bool {
         false
     }
 
-    /// Whether the server refused the request because of its rate. Default: if
-    /// its [`status`](Self::status) is 429.
+    /// Whether the server refused the request because of a rate limit. Default:
+    /// whether the [`status`](Self::status) is 429.
     fn is_throttled(&self) -> bool {
         self.status() == Some(429)
     }
 
-    /// Whether the provider lacks the operation. Such an error is never retried,
-    /// whatever else it says of itself. Default: false.
+    /// Whether the provider does not implement the operation. Such an error is never
+    /// retried, even if it claims to be transient. Default: false.
     fn is_not_implemented(&self) -> bool {
         false
     }
@@ -61,8 +61,8 @@ pub trait Failure: Error + Send + Sync + 'static {
         None
     }
 
-    /// How long the server asked to wait before the next attempt. Default: `None`,
-    /// it did not say.
+    /// How long the server asked to wait before the next attempt. Default: `None`, it
+    /// did not ask.
     fn retry_after(&self) -> Option<Duration> {
         None
     }

@@ -1,8 +1,8 @@
-//! The words of servers about failures: which are transient, and how long to wait.
+//! What servers say about failures: whether they are transient, and how long to wait.
 //!
-//! The engine reads the wait that a server asks for by [`retry_after`], whatever the
-//! release. [`is_transient`] is a hook that knows more statuses than the errors do, and
-//! the failures that no wait mends:
+//! By default the engine waits as long as [`retry_after`] says, in every release.
+//! [`is_transient`] is a hook that accepts more statuses than the errors themselves, and
+//! rejects failures that waiting does not help:
 //!
 //! ```
 //! # #[cfg(feature = "futures-timer")]
@@ -16,8 +16,8 @@
 //! The errors of releases up to 0.0.19 have no field for the header `retry-after`.
 //! A client of your own can keep it with [`retry_after_header`] and [`with_retry_after`].
 //!
-//! Bodies are not trusted. At most 64 KiB are read, once, without an allocation, in a
-//! time that is linear in their length.
+//! Bodies are untrusted. At most 64 KiB are read, in one pass, without allocations, in
+//! linear time.
 
 mod reading;
 mod value;
@@ -35,16 +35,16 @@ use web_time::SystemTime;
 /// by what the body says. The first rule that applies decides:
 ///
 /// 1. A method that is not implemented: no.
-/// 2. The body says that no wait will help: no.
+/// 2. The body says that waiting will not help: no.
 ///
 ///    | body | source |
 ///    | --- | --- |
 ///    | code or type `insufficient_quota` | [OpenAI's codes], for an account without credit |
 ///    | code or type `context_length_exceeded` | [OpenAI's codes] |
-///    | "Limit N … Requested M" with M > N | OpenAI and Groq: one request above the limit of a minute |
+///    | "Limit N … Requested M" with M > N | OpenAI and Groq: one request above the limit for a minute |
 ///    | code `1113`, status 429 | [Z.ai's codes]: an account in arrears |
 ///    | status `RESOURCE_EXHAUSTED` with a quota whose id contains `PerDay` | [Gemini's quotas] |
-///    | code or type `usage_limit_reached`; code `1308`, status 429 | ChatGPT's and Z.ai's plans. If the failure states a wait, that decides |
+///    | code or type `usage_limit_reached`; code `1308`, status 429 | ChatGPT's and Z.ai's plans. Not if the failure states a delay: then the rules below decide |
 ///
 /// 3. Status 501 or 505: no.
 /// 4. [`Failure::is_transient`], or one of these statuses: yes.
@@ -53,17 +53,17 @@ use web_time::SystemTime;
 ///    | --- | --- | --- |
 ///    | 408 | the request took too long to arrive | [OpenAI], [Anthropic] and [Google] |
 ///    | 409 | a lock was not free in time | [OpenAI] and [Anthropic] |
-///    | 424 | a gateway's model failed, with an `originalStatusCode` of this table | AWS ([Bedrock]) |
+///    | 424 | a gateway's model failed, and `originalStatusCode` in the body is one of the other statuses | AWS ([Bedrock]) |
 ///    | 425 | too early ([RFC 8470]) | |
 ///    | 429 | throttled | all |
 ///    | 498 | over capacity ([Groq]) | |
 ///    | 499 | cancelled by the server ([Google's codes]) | |
-///    | 500 to 599 | the server's fault, or a gateway's before it, such as Cloudflare's 520 to 524 and Anthropic's 529 | [OpenAI] and [Anthropic] |
+///    | 500 to 599 | an error of the server or of a gateway before it, such as Cloudflare's 520 to 524 and Anthropic's 529 | [OpenAI] and [Anthropic] |
 ///
 /// 5. Any other failure: no.
 ///
-/// Phrases such as "check your plan and billing details" decide nothing: vendors use
-/// them for limits by the minute too.
+/// Phrases such as "check your plan and billing details" are ignored: vendors also use
+/// them for limits per minute.
 ///
 /// [OpenAI's codes]: https://platform.openai.com/docs/guides/error-codes
 /// [Z.ai's codes]: https://docs.z.ai/api-reference/api-code
@@ -92,8 +92,7 @@ fn passes(status: u16) -> bool {
     matches!(status, 408 | 409 | 425 | 429 | 498 | 499 | 500..=599)
 }
 
-/// Whether a failure passes only if something other than time does: money, or a smaller
-/// request.
+/// Whether only something other than time helps, such as money or a smaller request.
 fn no_wait_helps(failure: &dyn Failure, reading: &Reading) -> bool {
     let states_a_wait = reading.wait.is_some() || failure.retry_after().is_some();
     reading.account_is_exhausted
@@ -101,12 +100,12 @@ fn no_wait_helps(failure: &dyn Failure, reading: &Reading) -> bool {
         || (reading.plan_is_exhausted && !states_a_wait)
 }
 
-/// How long the server asked to wait: the longest wait that its body asks for, or
-/// [`Failure::retry_after`] if that is longer. `None` if neither asks. Of a transient
-/// failure the engine reads this by default; the hook
-/// [`Retrying::retry_after`](crate::retrying::Retrying::retry_after) replaces it.
+/// How long the server asked to wait: the longest delay in the body, or
+/// [`Failure::retry_after`] if that is longer. `None` if there is neither. By default the
+/// engine uses this for transient failures; the hook
+/// [`Retrying::retry_after`](crate::retrying::Retrying::retry_after) overrides it.
 ///
-/// It reads these, anywhere in the body: in JSON or plain text, in strings within
+/// It recognises these forms anywhere in the body: in JSON or plain text, in strings within
 /// strings, behind a prefix, in an event of a stream, in single quotes.
 ///
 /// | form | examples |
@@ -114,11 +113,11 @@ fn no_wait_helps(failure: &dyn Failure, reading: &Reading) -> bool {
 /// | field in seconds | `retry_after`, `retryAfter`, `Retry-After`, `retry_after_seconds`, `resets_in_seconds`, `estimated_time` |
 /// | field in milliseconds | `retry_after_ms`, `retry-after-ms` |
 /// | field with a duration | Google's `retryDelay` and `quotaResetDelay`: `"39.123456789s"`, `"2h7m23s"` |
-/// | field with a point in time | `resets_at`, `quotaResetTimeStamp`, in a throttled failure `X-RateLimit-Reset`: seconds or milliseconds since 1970, ISO 8601 with a zone, a date of HTTP |
+/// | field with a point in time | `resets_at`, `quotaResetTimeStamp`, in a throttled failure `X-RateLimit-Reset`: seconds or milliseconds since 1970, ISO 8601 with a zone, an HTTP date. Dates are also read in the fields above |
 /// | sentence, if the status is 429, 498, 503 or 529 | "try again in 1m2.5s", "retry after 26 seconds", "please wait 8 hours 24 minutes", "wait 20 seconds before", "will reset after 2h7m23s" |
 ///
-/// A value must be understood whole; a negative one, one with an unknown unit and a
-/// moment that is past are no hints. One that is too large counts as [`Duration::MAX`].
+/// A value must be understood completely. Negative values, unknown units and times in the
+/// past are ignored. A delay that is too large counts as [`Duration::MAX`].
 ///
 /// ```
 /// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
@@ -142,9 +141,9 @@ pub fn retry_after(failure: &dyn Failure) -> Option<Duration> {
     Reading::of(failure, now()).wait.max(failure.retry_after())
 }
 
-/// The wait in a header of a response: `retry-after` in seconds, also with a fraction,
-/// or as a date of HTTP, which is zero if it is past; `retry-after-ms` in milliseconds
-/// ([OpenAI's and Azure's]). `None` for other headers and for values that are neither.
+/// The delay in a response header: `retry-after` in seconds, also with a fraction, or as
+/// an HTTP date, zero if it is past; `retry-after-ms` in milliseconds ([OpenAI's and
+/// Azure's]). `None` for other headers and for malformed values.
 ///
 /// ```
 /// use crabllm_retry::hints;
@@ -172,9 +171,9 @@ pub fn retry_after_header(name: &str, value: &str) -> Option<Duration> {
     number(1_000_000_000).or_else(until)
 }
 
-/// The body of an error with the wait that a header asked for, in a first line that
-/// [`retry_after`] reads: `retry-after: 20`. For clients of releases whose error has no
-/// field for it, up to 0.0.19.
+/// Adds the delay of a header to the body of an error, as a first line that
+/// [`retry_after`] reads: `retry-after: 20`. For clients of releases up to 0.0.19, whose
+/// error has no field for it. A longer delay in the body still counts.
 ///
 /// ```
 /// use crabllm_retry::hints;

@@ -78,8 +78,8 @@
 //! [`Policy::max_retry_after`], the error is returned at once.
 //!
 //! An open stream is passed through item by item. If it is silent for longer than
-//! [`Policy::stream_idle`], it ends with `Error::Timeout`. In a stream of bytes that is
-//! the source of a [`std::io::Error`] of kind `TimedOut`.
+//! [`Policy::stream_idle`], it ends with `Error::Timeout`; a stream of bytes ends with a
+//! [`std::io::Error`] of kind `TimedOut` that contains it.
 //!
 //! | operations | timeout | retried |
 //! | --- | --- | --- |

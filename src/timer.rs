@@ -22,8 +22,8 @@ use std::{
     time::Duration,
 };
 
-/// A point in time: [`std::time::Instant`], or in a browser, which lacks that
-/// clock, the one of the `web-time` crate.
+/// A point in time: [`std::time::Instant`] or, in a browser, where that panics, the one
+/// of the `web-time` crate.
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 #[doc(no_inline)]
 pub use std::time::Instant;
@@ -32,8 +32,8 @@ pub use web_time::Instant;
 
 /// A source of sleeps, and the clock that they follow.
 ///
-/// Every `Fn(Duration) -> impl Future` is a timer, whatever the future returns, so the
-/// sleep of any runtime is one function away, such as `smol::Timer::after`:
+/// Every `Fn(Duration) -> impl Future` is a timer, whatever the future returns. So the
+/// sleep function of any runtime is one, such as `smol::Timer::after` or tokio's:
 ///
 /// ```no_run
 /// # #[cfg(feature = "crabllm-core-0_0_19")]
@@ -44,24 +44,23 @@ pub use web_time::Instant;
 /// # }
 /// ```
 ///
-/// The clock of such a timer is the system's monotonic one. If the sleeps follow
-/// another one, as tokio's do in a test that has paused time, implement this trait
-/// for a type of your own: deadlines and the times in events go by
-/// [`now`](Self::now).
+/// The clock of such a timer is the system's monotonic one. If its sleeps follow
+/// another clock, as tokio's do in a test with paused time, implement this trait for a
+/// type of your own: deadlines and the times in events use [`now`](Self::now).
 ///
-/// The sleep of a closure is only polled, never compared with the clock, so it has
-/// the rules of its runtime. `tokio::time::sleep` takes part in tokio's cooperative
-/// scheduling: an inner future that uses up its task's budget in every poll starves
-/// it, and the attempt never times out. `FuturesTimer` does not have this fault.
+/// The sleep of a closure is only polled, never compared with the clock. So
+/// `tokio::time::sleep` takes part in tokio's cooperative scheduling: an inner future
+/// that uses up its task's budget in every poll starves the sleep, and the attempt
+/// never times out. `FuturesTimer` does not have this fault.
 pub trait Timer: Send + Sync + 'static {
     /// The future of one sleep. Dropping it cancels the sleep.
     type Sleep: Future<Output = ()> + Send + 'static;
 
     /// Sleeps for `duration`, counted from this call.
     ///
-    /// A sleep may end late but not early: the engine takes its end for the
-    /// passing of `duration`. The engine never asks for a zero duration, nor for
-    /// more than a hundred years.
+    /// A sleep may end late but not early, because the engine does not check the clock
+    /// when it ends. The engine never asks for a zero duration or for more than a
+    /// hundred years.
     fn sleep(&self, duration: Duration) -> Self::Sleep;
 
     /// The time now, by the clock that [`sleep`](Self::sleep) follows. Default:
@@ -73,15 +72,15 @@ pub trait Timer: Send + Sync + 'static {
     /// Whether one sleep may serve the timeouts and delays of many calls. Default:
     /// false, each wait makes a sleep of its own.
     ///
-    /// If making a sleep is expensive, as it is for `FuturesTimer`, a wrapper keeps
-    /// one for the timeouts and delays of all its calls and the silence of all its
-    /// open streams. A timer that returns true promises that
+    /// It pays if making a sleep is expensive, as for `FuturesTimer`: a wrapper then
+    /// keeps one sleep for all its calls and open streams. A timer that returns true
+    /// promises that
     ///
-    /// * [`now`](Self::now) is the very clock that its sleeps follow;
+    /// * [`now`](Self::now) reads the clock that its sleeps follow;
     /// * [`sleep`](Self::sleep) may be called, and its sleeps polled, on any
     ///   thread, even while one of them wakes;
     /// * a sleep does not wake while it is being polled, unless it is over;
-    /// * a sleep may be kept for a while after everybody who waited is gone.
+    /// * a sleep may outlive the calls that waited for it.
     fn is_shareable(&self) -> bool {
         false
     }
@@ -101,7 +100,7 @@ where
 }
 
 pin_project! {
-    /// A sleep of a function that is a [`Timer`].
+    /// The sleep of a function that is a [`Timer`].
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct FnSleep<S> {
@@ -135,8 +134,8 @@ impl<T: Timer + ?Sized> Timer for Arc<T> {
     }
 }
 
-/// A hundred years: the longest sleep, because timer crates need not survive
-/// `now + Duration::MAX`. A limit this long is none.
+/// A hundred years: the longest sleep, because `now + Duration::MAX` overflows in timer
+/// crates. A limit this long counts as none.
 pub const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 #[cfg(all(test, feature = "async-io", feature = "futures-timer"))]

@@ -13,16 +13,16 @@ const LONGEST: usize = 64 * 1024;
 /// The meaning of a field's value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Field {
-    /// A wait: a number of so many nanoseconds, a duration with a unit, or a date.
+    /// A delay: a number in units of this many nanoseconds, a duration, or a date.
     Wait(u64),
 
-    /// A wait with a unit, or a date.
+    /// A duration with a unit, or a date.
     Duration,
 
     /// A point in time.
     Moment,
 
-    /// A point in time, which says nothing unless the failure was throttled.
+    /// A point in time, ignored unless the failure was throttled.
     LimitReset,
 
     Code,
@@ -57,8 +57,8 @@ const FIELDS: &[(&str, Field)] = &[
     ("originalstatuscode", Field::OriginalStatus), // Bedrock's `ModelErrorException`
 ];
 
-/// The words before a duration, in lower case, and whether "before" or "and" must
-/// follow it.
+/// The words before a duration, in lower case, and whether "before" or "and" must follow
+/// the duration.
 #[rustfmt::skip]
 const PHRASES: &[(&str, bool)] = &[
     ("try again in ", false), // OpenAI, Groq, Azure's gateway
@@ -74,22 +74,22 @@ const PHRASES: &[(&str, bool)] = &[
     ("will reset after ", false), // Google's Cloud Code
 ];
 
-/// The statements of a body that matter.
+/// The relevant statements of a body.
 #[derive(Default)]
 pub struct Reading {
-    /// The longest wait that it asks for.
+    /// The longest delay that it asks for.
     pub wait: Option<Duration>,
 
-    /// Whether the account lacks money or the quota of a day is used up.
+    /// Whether the account has no credit, or its daily quota is used up.
     pub account_is_exhausted: bool,
 
-    /// Whether the quota of a plan is used up, for as long as the server says.
+    /// Whether the quota of a plan is used up, which passes if the server says when.
     pub plan_is_exhausted: bool,
 
-    /// Whether the request is larger than what the server ever accepts.
+    /// Whether the request is larger than the server ever accepts.
     pub is_too_large: bool,
 
-    /// Whether a gateway got a status that passes.
+    /// Whether a gateway reports a transient status of its model.
     pub original_status_passes: bool,
 
     status: Option<u16>,
@@ -120,21 +120,21 @@ impl Reading {
         reading
     }
 
-    /// Looks at each word once, and from some at what follows. What follows ends
-    /// before another such word, so the time is linear.
+    /// Visits each word once and reads ahead from some. No read-ahead passes the next such
+    /// word, so the time is linear.
     fn read(&mut self, mut cursor: Cursor<'_>) {
         let has_sentences = matches!(self.status, Some(429 | 498 | 503 | 529));
         while cursor.peek().is_some() {
             cursor.take_while(|byte| !is_of_word(byte));
             if cursor.previous() == Some('\\') {
-                // The letter of an escape is not the first of a word.
+                // The letter of an escape does not start a word.
                 cursor.take(|byte| b"bfnrt".contains(&byte));
             }
             let start = cursor;
             let word = cursor.take_while(is_of_word);
             let before = start.previous();
             if before.is_some_and(|before| !before.is_ascii() && before.is_alphanumeric()) {
-                // The end of a word that begins with other letters.
+                // The rest of a word that starts with a non-ASCII letter.
                 continue;
             }
             if let Some(field) = field(word) {
@@ -211,8 +211,8 @@ impl Reading {
         }
     }
 
-    /// OpenAI's and Groq's "Limit 30000, Requested 61337". In lower case these are words
-    /// of any sentence.
+    /// OpenAI's and Groq's "Limit 30000, Requested 61337". In lower case they are ordinary
+    /// words.
     fn read_limit(&mut self, word: &[u8], mut cursor: Cursor<'_>) {
         let is_limit = word == b"Limit";
         if !is_limit && word != b"Requested" {
@@ -238,7 +238,7 @@ impl Reading {
     }
 }
 
-/// A value that ends where the field does.
+/// A value that fills its field.
 fn whole<'a, T>(
     mut cursor: Cursor<'a>,
     mark: &[u8],
@@ -275,7 +275,7 @@ pub mod tests {
         static STEPS: Cell<usize> = const { Cell::new(0) };
     }
 
-    /// Counts that a byte is looked at.
+    /// Counts a look at a byte.
     pub fn count_step() {
         STEPS.set(STEPS.get() + 1);
     }

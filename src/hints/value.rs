@@ -1,4 +1,4 @@
-//! Waits as servers write them: numbers, durations and points in time.
+//! Parses delays as servers write them: numbers, durations and points in time.
 
 use std::time::{Duration, SystemTime};
 
@@ -28,7 +28,7 @@ pub struct Cursor<'a> {
     text: &'a [u8],
     at: usize,
 
-    /// Whether the text goes on after its end here.
+    /// Whether the text was longer than the limit.
     is_cut: bool,
 }
 
@@ -54,21 +54,21 @@ impl<'a> Cursor<'a> {
         str::from_utf8(&before[start..]).ok()?.chars().next()
     }
 
-    /// Takes the next byte if it belongs.
+    /// Takes the next byte if `belongs` accepts it.
     pub fn take(&mut self, belongs: impl Fn(u8) -> bool) -> bool {
         let takes = self.peek().is_some_and(belongs);
         self.at += usize::from(takes);
         takes
     }
 
-    /// Takes all bytes up to the first that does not belong.
+    /// Takes all bytes that `belongs` accepts.
     pub fn take_while(&mut self, belongs: impl Fn(u8) -> bool) -> &'a [u8] {
         let start = self.at;
         while self.take(&belongs) {}
         &self.text[start..self.at]
     }
 
-    /// Takes `words`, in lower or upper case, if they come next.
+    /// Takes `words`, ignoring case, if they come next.
     pub fn take_words(&mut self, words: &str) -> bool {
         let mut ahead = *self;
         let takes = words
@@ -84,9 +84,9 @@ impl<'a> Cursor<'a> {
         self.take_while(|byte| byte.is_ascii_whitespace());
     }
 
-    /// Enters the value of the field whose name ends here, if it is a field: `before` is
-    /// the character before the name, which is its quotation mark if one follows it.
-    /// Returns the mark of the value with its escapes, empty if there is none.
+    /// Moves to the value of the field whose name ends here. `None` if no `:` follows, or if
+    /// the name's closing quotation mark differs from the character `before` the name.
+    /// Returns the value's opening mark with its escapes, empty if there is none.
     pub fn enter_field(&mut self, before: Option<char>) -> Option<&'a [u8]> {
         let mark = self.take_mark();
         if !mark.is_empty() && before != mark.last().copied().map(char::from) {
@@ -112,7 +112,7 @@ impl<'a> Cursor<'a> {
         mark
     }
 
-    /// Whether the value of a field ends here, which has this mark before it.
+    /// Whether the value that `mark` opened ends here.
     pub fn is_at_end(mut self, mark: &[u8]) -> bool {
         self.take_while(|byte| b" \t".contains(&byte));
         if !mark.is_empty() {
@@ -124,7 +124,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A number as in JSON, but not a negative one.
+    /// A JSON number that is not negative.
     pub fn number(&mut self) -> Option<Number> {
         let whole = match self.take_words("0") {
             true => b"0",
@@ -162,8 +162,8 @@ impl<'a> Cursor<'a> {
         Some(value)
     }
 
-    /// A duration in parts: `1m2.5s`, `1 hour, 5 minutes`, `1 day, 0:09:48`. If
-    /// another number follows, it is a part too.
+    /// A duration in parts: `1m2.5s`, `1 hour, 5 minutes`, `1 day, 0:09:48`. A number that
+    /// follows must be another part.
     pub fn duration(&mut self) -> Option<Duration> {
         let mut total = Duration::ZERO;
         loop {
@@ -181,7 +181,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Whether a duration that ends here may go on after the cut.
+    /// Whether a duration that ends here may continue beyond the limit.
     fn is_near_cut(&self) -> bool {
         self.is_cut && self.text.len() - self.at < " and 30".len()
     }
@@ -200,7 +200,7 @@ impl<'a> Cursor<'a> {
         Some(number.times(*nanoseconds))
     }
 
-    /// Hours, minutes and seconds with colons, which are not the time of a day.
+    /// `h:mm:ss`, unless a zone, an offset or am/pm makes it a time of day.
     fn clock(&mut self) -> Option<Duration> {
         let mut ahead = *self;
         let mut seconds = value(ahead.digits()?);
@@ -227,7 +227,7 @@ impl<'a> Cursor<'a> {
         (!is_zone && !is_half).then(|| Duration::from_secs(seconds))
     }
 
-    /// A date up to the end of a value, as the time since 1970.
+    /// A date that reaches to the end of the value, as the time since 1970.
     pub fn date(&mut self, mark: &[u8]) -> Option<Duration> {
         const LONGEST: usize = 48;
         let end =
@@ -247,7 +247,7 @@ pub struct Number {
     digits: u128,
     exponent: i64,
 
-    /// Whether further digits make it larger.
+    /// Whether a dropped digit was not zero.
     has_rest: bool,
 }
 
@@ -263,7 +263,7 @@ impl Number {
         }
     }
 
-    /// So many units of some nanoseconds, rounded up. [`Duration::MAX`] if that is too
+    /// This many units of `unit` nanoseconds each, rounded up; [`Duration::MAX`] if too
     /// large.
     pub fn times(&self, unit: u64) -> Duration {
         let mut digits = self.digits + u128::from(self.has_rest);
@@ -290,8 +290,8 @@ impl Number {
         }
     }
 
-    /// As a point in time: seconds since 1970 if it is above 10^9, or milliseconds if it is
-    /// above 10^12. Smaller ones are past by now.
+    /// As a point in time: seconds since 1970 if above 10^9, milliseconds if above 10^12.
+    /// Smaller numbers are in the past.
     pub fn since_1970(&self) -> Duration {
         let seconds = self.times(SECOND);
         match seconds.as_secs() {
@@ -311,12 +311,12 @@ pub fn value(digits: &[u8]) -> u128 {
     })
 }
 
-/// A date of HTTP, or one of ISO 8601 with a zone, as the time since 1970.
+/// An HTTP date, or an ISO 8601 date with a zone, as the time since 1970.
 fn since_1970(date: &str) -> Option<Duration> {
     http_date(date).or_else(|| iso_8601(date))
 }
 
-/// A date of HTTP, as the time since 1970.
+/// An HTTP date, as the time since 1970.
 pub fn http_date(date: &str) -> Option<Duration> {
     let time = httpdate::parse_http_date(date).ok()?;
     time.duration_since(SystemTime::UNIX_EPOCH).ok()
@@ -328,7 +328,7 @@ fn iso_8601(date: &str) -> Option<Duration> {
     upper.copy_from_slice(date.as_bytes());
     upper.make_ascii_uppercase();
     let date = str::from_utf8(upper).ok()?;
-    // The first mark after the day is the zone's.
+    // The first sign or `Z` after the date begins the zone.
     let zone = 10 + date.get(10..)?.find(['+', '-', 'Z'])?;
     let (local, zone) = date.split_at(zone);
     let is_of_it = |byte: u8| byte.is_ascii_digit() || b"-:.T ".contains(&byte);

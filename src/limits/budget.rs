@@ -1,10 +1,9 @@
 //! A limit on retries across calls.
 //!
-//! The more a provider is in trouble, the more its clients retry, just when it can
-//! serve the fewest requests: two retries for each call triple the load. No single
-//! call can see that, but a budget shared by all calls to a provider can. While most
-//! calls succeed it stays full and retries are free. In an outage it runs dry, and
-//! calls fail with their first error.
+//! Clients retry most when a provider can serve the fewest requests: two retries for
+//! each call triple the load. No single call can see that, but a budget shared by all
+//! calls to a provider can. While most calls succeed, it stays full and pays for every
+//! retry. In an outage it runs dry, and calls fail with their first error.
 
 use std::{
     mem,
@@ -16,11 +15,11 @@ use std::{
 
 /// A bucket of tokens that pays for retries.
 ///
-/// A retry takes its cost when it is decided, before its delay, and gives it back
-/// if its attempt never starts. A call that succeeds after retries refunds the cost
-/// of its last one. A call, of any operation, that succeeds on its first attempt
-/// adds one token. The bucket starts full and never exceeds its capacity. With too
-/// few tokens for a retry, a call returns its error instead. The rules and the
+/// A retry takes its cost when it is decided, before its delay, and gives it back if
+/// its attempt never starts. A call that succeeds after retries gets back the cost of
+/// its last retry. A call of any operation that succeeds on its first attempt adds one
+/// token. The bucket starts full and never exceeds its capacity. If it has too few
+/// tokens for a retry, the call returns its error instead. The rules and the
 /// default numbers (capacity 500, cost 14, cost 5 if throttled) are those of the AWS
 /// SDKs' standard retry mode.
 ///
@@ -31,8 +30,8 @@ use std::{
 ///
 /// 10,000 callers in 100 processes, one call a second each, and a provider that fails for
 /// 30 seconds, simulated in virtual time by `cargo run --release --example retry_storm`
-/// in the repository. The policies of crabllm-core and of OpenAI's library are played by
-/// this crate's engine.
+/// in the repository. This crate's engine simulates the policies of crabllm-core and of
+/// OpenAI's library.
 ///
 /// | policy | attempts per call in the outage | in its worst second | calls that succeeded | wasted retries | time to fail |
 /// | --- | --- | --- | --- | --- | --- |
@@ -85,8 +84,8 @@ pub struct RetryBudget {
 }
 
 impl RetryBudget {
-    /// A full budget of `capacity` tokens. A capacity below the cost allows no
-    /// retry.
+    /// A full budget of `capacity` tokens. A retry that costs more than the capacity is
+    /// never made.
     pub fn new(capacity: u32) -> Self {
         Self {
             tokens: Arc::new(AtomicU32::new(capacity)),
@@ -96,7 +95,7 @@ impl RetryBudget {
         }
     }
 
-    /// The same budget with other costs, or one of its own if the capacity changes.
+    /// The same tokens with other costs, or a new budget if there is a capacity.
     #[cfg(feature = "serde")]
     pub(crate) fn changed(
         &self,
@@ -164,8 +163,7 @@ impl RetryBudget {
 
     /// Adds tokens, up to the capacity.
     fn give(&self, tokens: u32) {
-        // A full bucket is not written to: it is the usual case, on all threads at
-        // once.
+        // A full bucket, the usual case, is not written: all threads share it.
         let _ = self
             .tokens
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
@@ -188,8 +186,8 @@ pub struct Payment<'a> {
 }
 
 impl Payment<'_> {
-    /// Spends the cost, because the retry starts. Returns what a
-    /// [refund](RetryBudget::refund) needs: whether the attempt before was throttled.
+    /// Spends the cost, because the retry starts. Returns whether the previous attempt was
+    /// throttled, for a later [refund](RetryBudget::refund).
     pub fn spend(self) -> bool {
         let throttled = self.throttled;
         mem::forget(self);
@@ -232,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refund_is_what_the_retry_cost() {
+    fn a_refund_equals_the_cost_of_the_retry() {
         let budget = RetryBudget::new(20).cost(3).throttle_cost(2);
         assert_eq!(spend(&budget, false), Some(17));
         assert_eq!(spend(&budget, true), Some(15));

@@ -1,4 +1,4 @@
-//! How long to wait between two attempts.
+//! The delay between two attempts.
 
 #[cfg(feature = "serde")]
 use super::keys::{BackoffKeys, Table};
@@ -8,9 +8,9 @@ use std::time::Duration;
 /// every retry, up to a maximum.
 ///
 /// The bound before retry n (n = 0, 1, …) is `min(initial * 2^n, max)`, and
-/// [`Jitter`] says how the delay is drawn from it. The default is 100 ms
-/// initially (as in `crabllm-core`'s own wrapper), 20 s at most (as in the AWS
-/// SDKs' standard mode), with [`Jitter::Equal`].
+/// [`Jitter`] says how the delay is drawn from it. The default starts at 100 ms (as in
+/// `crabllm-core`'s own wrapper), with at most 20 s (as in the AWS SDKs' standard mode)
+/// and [`Jitter::Equal`].
 ///
 /// ```
 /// use crabllm_retry::{Backoff, Jitter};
@@ -29,26 +29,26 @@ use std::time::Duration;
 #[non_exhaustive]
 #[must_use = "a backoff is for a policy"]
 pub struct Backoff {
-    /// The bound before the first retry. Default: 100 ms.
+    /// The bound before the first retry. Default: 100 ms. Zero: no delays.
     pub initial: Duration,
 
-    /// The longest delay. Default: 20 seconds.
+    /// The longest delay. Default: 20 seconds. Zero: no delays.
     pub max: Duration,
 
     /// How a delay is drawn from its bound. Default: [`Jitter::Equal`].
     pub jitter: Jitter,
 }
 
-/// How a delay is drawn from its bound `d`, uniformly and to the nanosecond.
+/// How a delay is drawn from its bound `d`: uniformly, to the nanosecond.
 ///
-/// Callers that failed together and wait equally long fail together again. Jitter
+/// Callers that fail together and wait equally long fail together again. Jitter
 /// spreads them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum Jitter {
-    /// From `[d/2, d]`: spread, but never a retry at once. The default.
+    /// From `[d/2, d]`: spread, but never an immediate retry. The default.
     #[default]
     Equal,
 
@@ -62,8 +62,8 @@ pub enum Jitter {
 impl Backoff {
     /// Delays that double from `initial` up to `max`.
     ///
-    /// Every value is legal: with a zero `initial` retries have no delay, and a
-    /// `max` below `initial` is the bound of every delay.
+    /// Every value is legal: if either is zero, there are no delays; a `max` below
+    /// `initial` is the bound of every delay.
     pub const fn exponential(initial: Duration, max: Duration) -> Self {
         Self {
             initial,
@@ -78,8 +78,8 @@ impl Backoff {
         self
     }
 
-    /// The delays before the first retry, the second, and so on without end. Each
-    /// call of this method draws its own.
+    /// The delays before the first retry, the second, and so on without end. Each call
+    /// of this method draws new ones.
     pub fn delays(&self) -> impl Iterator<Item = Duration> + use<> {
         let backoff = *self;
         let mut rng = fastrand::Rng::new();
@@ -116,7 +116,7 @@ impl Default for Backoff {
     }
 }
 
-/// The duration of `nanos`, which fit into one.
+/// The duration of `nanos`, at most `Duration::MAX`.
 fn from_nanos(nanos: u128) -> Duration {
     const PER_SECOND: u128 = 1_000_000_000;
     Duration::new((nanos / PER_SECOND) as u64, (nanos % PER_SECOND) as u32)
@@ -202,7 +202,7 @@ mod tests {
             let mut counts = [0_usize; BINS];
             for _ in 0..DRAWS {
                 let above = (backoff.draw(0, &mut rng) - lowest).as_nanos();
-                // The highest of all is the one that would be in a bin of its own.
+                // The highest value alone would need one more bin.
                 let bin = (above / width) as usize;
                 counts[bin.min(BINS - 1)] += 1;
             }

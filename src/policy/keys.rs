@@ -41,7 +41,7 @@ pub struct BackoffKeys {
     jitter: Option<Jitter>,
 }
 
-/// A table by its keys. serde would also take a list of its values in order.
+/// A table with keys. A derived struct would also accept a list of its values.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Table<T>(pub T);
@@ -74,7 +74,7 @@ fn set<T, U: Clone + Into<T>>(value: &mut T, named: &Option<U>) {
 }
 
 impl PolicyKeys {
-    /// Changes what the file names.
+    /// Changes the values that the file names.
     pub fn lay_over(&self, policy: &mut Policy) {
         set(&mut policy.max_retries, &self.max_retries);
         set(&mut policy.timeout, &self.timeout);
@@ -99,7 +99,7 @@ impl BackoffKeys {
     }
 }
 
-/// Over the defaults.
+/// Keys that the file does not name have their defaults.
 impl From<Table<PolicyKeys>> for Policy {
     fn from(Table(keys): Table<PolicyKeys>) -> Self {
         let mut policy = Self::default();
@@ -123,7 +123,7 @@ impl From<Policy> for PolicyKeys {
     }
 }
 
-/// Over the default.
+/// Keys that the file does not name have their defaults.
 impl From<Table<BackoffKeys>> for Backoff {
     fn from(Table(keys): Table<BackoffKeys>) -> Self {
         let mut backoff = Self::default();
@@ -148,8 +148,8 @@ impl From<Written> for Duration {
     }
 }
 
-/// The names of operations, and of sets of them: `"chat"`, `"streams"`, `"all"`
-/// and `"none"`. One name, or a list.
+/// The name of a method or of a set, `"chat"`, `"streams"`, `"all"` or `"none"`, or a
+/// list of names.
 impl<'de> Deserialize<'de> for Operations {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(OperationsVisitor)
@@ -178,7 +178,7 @@ impl<'de> Visitor<'de> for OperationsVisitor {
     }
 }
 
-/// One name, so that the error of a wrong one in a list has its place.
+/// One name in a list, so that an error points to it.
 struct Named(Operations);
 
 impl<'de> Deserialize<'de> for Named {

@@ -18,9 +18,9 @@ macro_rules! operations {
         pub enum Operation {
             $(#[doc = concat!("The method `", $method, "`.")] $variant,)*
 
-            /// An operation of a client that is not a `Provider`, by its name. It is
-            /// timed and retried whatever the set of [`Operations`]; `max_retries(0)`
-            /// disables the retries.
+            /// A named operation of a client that is not a `Provider`. It always has a
+            /// timeout and is always retried, whatever [`Operations`] the policy has;
+            /// `max_retries(0)` disables its retries.
             Other(&'static str),
         }
 
@@ -45,7 +45,7 @@ macro_rules! operations {
                 }
             }
 
-            /// Zero for an operation that is in no set.
+            /// Its bit in a set; zero for [`Self::Other`], which is in no set.
             #[inline]
             const fn bit(self) -> u32 {
                 match self {
@@ -81,8 +81,8 @@ operations! {
 }
 
 impl Operation {
-    /// Whether attempts have a timeout even if the operation is not retried: all but
-    /// embeddings, images, audio and listings do.
+    /// Whether attempts have a timeout even if the operation is not retried: true for all
+    /// but embeddings, images, audio and listings.
     #[inline]
     pub(crate) fn is_always_timed(self) -> bool {
         const IF_RETRIED: Operations = Operations::EMBEDDING
@@ -109,7 +109,7 @@ impl fmt::Display for Operation {
 
 /// A set of operations that can be retried.
 ///
-/// Sets are joined with `|`, or with [`union`](Self::union) in constants. Two
+/// Join sets with `|`, or in constants with [`union`](Self::union). Two
 /// [`Operation`]s cannot be members, and converting them is an error:
 /// [`ChatCompletionStreamPassthrough`](Operation::ChatCompletionStreamPassthrough)
 /// consumes its body, so there is nothing left to send again; and
@@ -253,12 +253,12 @@ impl fmt::Debug for Operations {
     }
 }
 
-/// The operation cannot be in a set: it is never retried, or always.
+/// The error of converting an operation that is never or always retried to a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotRetryable(Operation);
 
 impl NotRetryable {
-    /// The operation that was asked for.
+    /// The operation that was converted.
     pub fn operation(self) -> Operation {
         self.0
     }
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn chats_and_streams_are_timed_even_where_they_are_not_retried() {
+    fn chats_and_streams_have_a_timeout_even_if_they_are_not_retried() {
         for &operation in Operation::EVERY {
             let untimed = [
                 Operation::Embedding,

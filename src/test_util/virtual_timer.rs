@@ -17,8 +17,8 @@ use std::{
 
 /// A timer for tests, in which an hour takes no time.
 ///
-/// A test moves its clock by hand with [`advance`](Self::advance), or the clock moves
-/// itself to the next deadline when every task is asleep. Clones share the clock. It
+/// A test moves the clock with [`advance`](Self::advance), or the clock moves itself to the
+/// next deadline when every task is asleep. Clones share the clock. It
 /// works on every executor and on none.
 ///
 /// ```
@@ -32,7 +32,7 @@ use std::{
 ///
 /// # When is every task asleep?
 ///
-/// Executors do not tell, so the clock finds out in one of two ways:
+/// Executors do not say, so the clock finds out in one of two ways:
 ///
 /// * Tasks wrapped in [`task`](Self::task) are watched: each is awake from its
 ///   creation or its wake until it has been polled and is pending. While there is
@@ -44,20 +44,21 @@ use std::{
 ///   the clock. This is enough for tests on one thread, unless they poll by hand and
 ///   count polls or wakes: use [`manual`](Self::manual) for those.
 ///
-/// Either way the clock knows nothing of sockets and other threads' work: a task that
-/// waits for those counts as asleep.
+/// Either way the clock does not see sockets or the work of other threads: a task that
+/// waits for them counts as asleep.
 #[derive(Clone)]
 pub struct VirtualTimer {
     clock: Arc<Clock>,
 }
 
 impl VirtualTimer {
-    /// A clock that moves by itself when every task is asleep, and by hand.
+    /// A clock that moves by itself when every task is asleep, and by
+    /// [`advance`](Self::advance).
     pub fn new() -> Self {
         Self::with_mode(Mode::Automatic)
     }
 
-    /// A clock that moves by hand only.
+    /// A clock that moves only by [`advance`](Self::advance).
     pub fn manual() -> Self {
         Self::with_mode(Mode::Manual)
     }
@@ -65,8 +66,8 @@ impl VirtualTimer {
     /// Moves the clock ahead by `duration` and wakes all sleeps that are over, in the
     /// order of their deadlines.
     ///
-    /// It moves in one step: a sleep that starts when an earlier one has ended starts
-    /// at the new time.
+    /// It moves in one step: a sleep that starts after an earlier one has ended starts at
+    /// the new time.
     pub fn advance(&self, duration: Duration) {
         let state = self.clock.lock();
         let target = state.now.saturating_add(duration);
@@ -74,7 +75,7 @@ impl VirtualTimer {
         self.clock.settle();
     }
 
-    /// The time since the clock was made.
+    /// The time since the clock was created.
     pub fn elapsed(&self) -> Duration {
         self.clock.lock().now
     }
@@ -145,7 +146,7 @@ impl Timer for VirtualTimer {
         }
     }
 
-    /// The time, at most a hundred years, because an [`Instant`] may not hold more.
+    /// The clock's time, capped at a hundred years, because an [`Instant`] may overflow.
     fn now(&self) -> Instant {
         let epoch = self.clock.epoch;
         let elapsed = self.elapsed().min(FOREVER);
@@ -170,8 +171,7 @@ pub struct VirtualSleep {
 }
 
 impl VirtualSleep {
-    /// Whether there were enough polls in a row without activity to assume that every
-    /// task is asleep.
+    /// Whether enough polls in a row saw no activity to assume that every task is asleep.
     fn all_is_quiet(&mut self, activity: u64) -> bool {
         const ENOUGH: u32 = 100;
         if self.seen.replace(activity) == Some(activity) {
@@ -203,7 +203,7 @@ impl Future for VirtualSleep {
             } else {
                 drop(state);
             }
-            // Either to continue counting, or to check whether the move was enough.
+            // To continue counting, or to check whether the move was far enough.
             cx.waker().wake_by_ref();
         } else {
             drop(state);

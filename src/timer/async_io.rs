@@ -9,8 +9,7 @@ use std::{
 
 /// A timer on the reactor that smol and async-std already run.
 ///
-/// It works on any other executor as well: `async-io` then drives its reactor on a
-/// thread of its own.
+/// On any other executor, `async-io` drives its reactor on a thread of its own.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AsyncIoTimer;
 

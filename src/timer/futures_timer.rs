@@ -24,9 +24,9 @@ use web::Delay;
 ///
 /// # Panics
 ///
-/// `futures-timer` panics when a sleep is polled and its thread could not be started:
-/// on a target without threads that is not a browser's, or at the system's limit of
-/// threads. Use another timer there.
+/// `futures-timer` panics when a sleep is polled and its thread could not be started: at
+/// the system's limit of threads, or on a target without threads other than a browser's.
+/// Use another timer there.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FuturesTimer;
 

@@ -1,51 +1,48 @@
 //! Many waits behind one sleep.
 //!
-//! A call that pends needs a timeout and nearly always does not use it: the answer
-//! comes first. A fresh sleep of a timer crate for each call costs more than the
+//! A pending call needs a timeout but almost never uses it, because the answer comes
+//! first. A fresh sleep of a timer crate for each call costs more than the
 //! rest of the call: an allocation, and a wake of the thread or reactor that keeps
-//! the timers. One sleep for the earliest of many deadlines serves them all. And
-//! because the calls of a wrapper have few distinct timeouts, the deadlines of each
-//! length pass in the order in which they were set, so keeping them in order costs
-//! next to nothing.
+//! the timers. One sleep for the earliest of many deadlines serves them all. The calls
+//! of a wrapper have few distinct timeouts, and deadlines of one length expire in the
+//! order in which they were set, so keeping them in order is cheap.
 //!
 //! # How it works
 //!
 //! * A [`SharedWait`] adds its deadline to the [`List`], with the waker of its task,
-//!   when it is started. Polls check whether the deadline has expired, or
-//!   has passed by the timer's clock, and update the waker. Dropping the wait
-//!   removes the deadline.
-//! * The *armed* deadline is the one that the shared sleep is for. Adding an earlier
-//!   one, or one while nothing is armed, calls [`SharedTimer::drive`].
+//!   when it is started. A poll checks whether the deadline has expired, or has passed
+//!   by the timer's clock, and updates the waker. Dropping the wait removes the
+//!   deadline.
+//! * The *armed* deadline is the one that the shared sleep is for. Adding a deadline
+//!   that is earlier, or while nothing is armed, calls [`SharedTimer::drive`].
 //! * The sleep is polled with a waker of its own, the alarm, which calls `drive`
 //!   again on whichever thread the timer wakes it.
 //! * `drive` removes all deadlines that are due, wakes their tasks, and makes the
 //!   next sleep for the earliest remaining one.
 //!
-//! A deadline that is removed before its time leaves the sleep as it is. The sleep
-//! ends early for the others, `drive` finds nothing due and makes the next one: one
-//! sleep per timeout, not one per call. If the list is empty by then, nothing is
-//! armed any more. So a sleep may outlast the last call by up to a timeout; it keeps
-//! nothing alive and wakes nobody.
+//! Removing a deadline does not change the sleep. When that ends, `drive` finds nothing
+//! due and makes a sleep for the next deadline: one sleep per timeout, not one per call.
+//! If the list is empty by then, nothing is armed. So a sleep may outlast the last call
+//! by up to a timeout; it keeps nothing alive and wakes no task.
 //!
 //! # Why it is correct
 //!
 //! 1. *No deadline is forgotten.* While no thread is driving, the armed deadline is
 //!    not later than the earliest in the list: adding an earlier one calls `drive`,
-//!    and `drive` does not end before it has armed the earliest one, under the
-//!    list's lock. If the timer panics, nothing is armed, and the next deadline that
-//!    is added drives for all.
+//!    which ends only after it has armed the earliest one, under the list's lock. If
+//!    the timer panics, nothing is armed, and adding the next deadline drives for all.
 //! 2. *No wake is lost.* Every call of `drive` is counted first. The driving thread
 //!    ends only by resetting the count from the value it had when it last looked, so
 //!    it looks again after every call.
 //! 3. *No deadline expires early.* It is compared with the timer's clock, or with
 //!    the armed deadline when the sleep for that has ended.
 //! 4. *No user code runs under the list's lock.* Wakers are cloned, woken and
-//!    dropped outside of it, so they may make, poll and drop calls. The lock on the
-//!    sleep belongs to the driving thread: the next one waits for it at most while
-//!    the last one returns. A waker that panics affects no other call, and nothing
-//!    unwinds into the timer crate, whose thread would end.
-//! 5. *Nothing is kept alive.* The alarm refers to the timer weakly: when the last
-//!    wrapper and stream are gone, so is the sleep.
+//!    dropped outside of it, so they may make, poll and drop calls. Only the driving
+//!    thread locks the sleep: the next driver waits for it at most while the last one
+//!    returns. A waker that panics affects no other call, and nothing unwinds into the
+//!    timer crate, whose thread would end.
+//! 5. *Nothing is kept alive.* The alarm holds the timer weakly: the sleep is dropped
+//!    with the last wrapper or stream.
 
 mod list;
 
@@ -95,7 +92,7 @@ pub struct SharedTimer<T> {
 
 type SharedSleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// How many tasks are woken for each lock of the list: the woken ones need it too.
+/// Tasks woken per lock of the list: the woken tasks need the lock too.
 const BATCH: usize = 32;
 
 struct Waiting {
@@ -123,7 +120,7 @@ impl<T: Timer> SharedTimer<T> {
         &self.timer
     }
 
-    /// Adds a deadline, and tells whether it is earlier than the armed one. `None` if
+    /// Adds a deadline and returns whether it is earlier than the armed one. `None` if
     /// the list is full.
     #[inline]
     fn add(&self, deadline: Instant, waker: Waker) -> Option<(Key, bool)> {
@@ -133,7 +130,7 @@ impl<T: Timer> SharedTimer<T> {
         Some((key, earlier))
     }
 
-    /// Checks whether a deadline has expired; if not, `waker` is to be woken.
+    /// Checks whether a deadline has expired; if not, registers `waker`.
     #[inline]
     fn poll(&self, key: &Key, waker: &Waker) -> Poll<()> {
         let state = self.lock().list.state(key, waker);
@@ -143,14 +140,14 @@ impl<T: Timer> SharedTimer<T> {
             State::WaitingWithAnotherWaker(deadline) => {
                 let waker = waker.clone();
                 let replaced = self.lock().list.replace_waker(key, waker);
-                // It may have expired in between, and woken the other one.
+                // It may have expired in between and woken the old waker.
                 match replaced {
                     Ok(_old) => deadline,
                     Err(_unused) => return Poll::Ready(()),
                 }
             }
         };
-        // The thread that should have woken this task may be held up.
+        // The thread that should have woken this task may be late.
         match self.timer.now() < deadline {
             true => Poll::Pending,
             false => Poll::Ready(()),
@@ -164,7 +161,7 @@ impl<T: Timer> SharedTimer<T> {
     }
 
     /// Wakes expired waits and arms the earliest remaining deadline, unless another
-    /// thread is driving: then that one looks again.
+    /// thread is driving, which then looks again.
     #[cold]
     fn drive(&self) {
         let mut drives = self.drives.fetch_add(1, Ordering::AcqRel) + 1;
@@ -194,8 +191,8 @@ impl<T: Timer> SharedTimer<T> {
         }
     }
 
-    /// Wakes expired waits. Returns the earliest remaining deadline if the sleep is
-    /// not for that one yet.
+    /// Wakes expired waits. Returns the earliest remaining deadline if the sleep is not
+    /// armed for it yet.
     fn wake_expired(&self, sleep: &mut Option<SharedSleep>) -> Option<Instant> {
         let mut cx = Context::from_waker(&self.alarm);
         let over = sleep
@@ -224,7 +221,7 @@ impl<T: Timer> SharedTimer<T> {
         }
     }
 
-    /// Makes the sleep for a deadline, unless that has passed by now.
+    /// Makes the sleep for a deadline, unless it has already passed.
     fn arm(&self, sleep: &mut Option<SharedSleep>, deadline: Instant) {
         let duration = deadline.saturating_duration_since(self.timer.now());
         if duration.is_zero() {
@@ -276,8 +273,8 @@ impl<T: Timer> Wake for Alarm<T> {
     }
 }
 
-/// Runs foreign code and lets no panic out, neither its own nor one of dropping the
-/// panic's payload.
+/// Runs foreign code and contains its panics, including one from dropping a panic's
+/// payload.
 fn contain_panics(f: impl FnOnce()) {
     let Err(payload) = catch_unwind(AssertUnwindSafe(f)) else {
         return;
@@ -297,7 +294,7 @@ pub struct SharedWait<T: Timer, S: Borrow<SharedTimer<T>> = Arc<SharedTimer<T>>>
 
 impl<T: Timer, S: Borrow<SharedTimer<T>>> SharedWait<T, S> {
     /// Adds a deadline for the task of `waker`, and arms it if it is the earliest.
-    /// `None` if there are four billion.
+    /// `None` if the list holds four billion already.
     #[inline]
     pub fn start(shared: S, deadline: Instant, waker: &Waker) -> Option<Self> {
         let (key, earlier) = shared.borrow().add(deadline, waker.clone())?;

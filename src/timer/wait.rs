@@ -12,7 +12,7 @@ use std::{
 
 pin_project! {
     /// A timeout or a delay: a sleep of its own or, if the timer is shareable, an
-    /// entry in the shared list. Once over it stays over.
+    /// entry in the shared list. After its end it stays ready.
     #[project = WaitProjection]
     pub enum Wait<T: Timer, S: Borrow<SharedTimer<T>>> {
         Never,
@@ -24,7 +24,7 @@ pin_project! {
 
 impl<T: Timer, S: Borrow<SharedTimer<T>>> Wait<T, S> {
     /// Waits for `duration` from now. `None` never ends; zero is over at once,
-    /// without a timer. An entry in the list wakes `waker` until another one polls.
+    /// without a timer. An entry in the list wakes `waker` until a poll replaces it.
     #[inline(always)]
     pub fn new(timer: S, duration: Option<Duration>, waker: &Waker) -> Self {
         let Some(duration) = duration else {
@@ -59,7 +59,7 @@ impl<T: Timer, S: Borrow<SharedTimer<T>>> Wait<T, S> {
         match place.as_pin_mut().map(Self::project) {
             Some(WaitProjection::Own { sleep }) => sleep.poll(cx),
             Some(WaitProjection::Over) => Poll::Ready(()),
-            // A new entry in the list need not be looked at again.
+            // A new entry in the list need not be polled.
             _ => Poll::Pending,
         }
     }

@@ -62,8 +62,8 @@ impl Clock {
         }
     }
 
-    /// Locks the state. No user code runs under the lock, so no waker and no drop can
-    /// come back to it.
+    /// Locks the state. No user code runs under the lock, so wakers and drops cannot
+    /// deadlock.
     pub fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -119,7 +119,7 @@ impl Clock {
         drop(waker);
     }
 
-    /// Starts to watch a task, which is awake.
+    /// Starts to watch a task, which counts as awake.
     pub fn add_task(&self) -> u64 {
         let mut state = self.lock();
         let id = state.new_id();
@@ -138,7 +138,7 @@ impl Clock {
         self.settle();
     }
 
-    /// Changes the state of a watched task, and keeps count.
+    /// Changes the state of a watched task and updates the count of those awake.
     pub fn set_task(&self, id: u64, change: impl FnOnce(Wakefulness) -> Wakefulness) {
         let mut state = self.lock();
         let Some(task) = state.tasks.get_mut(&id) else {
@@ -163,7 +163,7 @@ impl State {
     }
 }
 
-/// Holds the clock until all wakers have been woken, or one has panicked.
+/// Stops the clock until all wakers have been woken or one has panicked.
 struct Waking<'a>(&'a Clock);
 
 impl Drop for Waking<'_> {

@@ -17,7 +17,7 @@ pub struct VirtualTask<F> {
     waker: Arc<TaskWaker>,
 }
 
-/// Tells the clock that a task is awake, then its executor.
+/// Marks a task as awake in the clock, then wakes its executor.
 struct TaskWaker {
     id: u64,
     clock: Arc<Clock>,
@@ -40,7 +40,7 @@ impl<F: Future> VirtualTask<F> {
 impl<F: Future> Future for VirtualTask<F> {
     type Output = F::Output;
 
-    /// Polled again after its end, it never ends.
+    /// Stays pending if polled again after its end.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
         let TaskWaker { id, clock, .. } = &*this.waker;
@@ -52,7 +52,7 @@ impl<F: Future> Future for VirtualTask<F> {
         let waker = Waker::from(this.waker.clone());
         let poll = future.as_mut().poll(&mut Context::from_waker(&waker));
         if poll.is_ready() {
-            // The future goes first: its sleeps must not move the clock.
+            // The future is dropped first: its sleeps must not move the clock.
             this.future = None;
             clock.remove_task(*id);
         } else {

@@ -1,9 +1,8 @@
 //! A delay on the timers of a web page.
 //!
-//! Such a timer counts whole milliseconds in 31 bits: it truncates the last one,
-//! takes a duration of more than 24 days for zero, and a browser may end it up to a
-//! millisecond early. So this delay rounds up, goes by the clock, and waits again
-//! until its time.
+//! A page's timer takes whole milliseconds in 31 bits: it truncates fractions and takes
+//! more than 24 days for zero, and a browser may fire it up to a millisecond early. So
+//! this delay rounds up, checks the clock, and waits again if it was early.
 
 use crate::timer::Instant;
 use std::{

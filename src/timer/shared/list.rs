@@ -1,20 +1,20 @@
-//! Deadlines in order: a few chains in a slab, and a tree.
+//! Deadlines in order: a few linked chains in a slab, and a tree.
 
 use super::Instant;
 use std::{collections::BTreeSet, mem, task::Waker};
 
-/// The deadlines that are waited for.
+/// The deadlines of all waits.
 ///
-/// Deadlines of one length come in order, so each is appended to a chain. One that
-/// is earlier than the last of a chain has another length, or has overtaken another
-/// thread, and is appended to the next chain. If there are more lengths than chains,
-/// as with attempts that are capped by the deadlines of their calls, it goes to a
-/// tree.
+/// Deadlines of one length arrive in order, so each is appended to a chain. One that is
+/// earlier than the last of a chain has another length, or lost a race against another
+/// thread, and is appended to the next chain. If it fits none, because there are more
+/// lengths than chains, as with attempts capped by the deadlines of their calls, it goes
+/// to a tree.
 ///
 /// Entries stay in place and are linked by their positions, so memory stays at its
-/// high-water mark while anything waits. The slab is written out because every call
-/// passes through it: the `slab` crate's `insert` is not inlined and moves the whole
-/// entry twice, which costs a sixth of an armed call.
+/// high-water mark while anything waits. The slab is our own because every waiting call
+/// uses it: the `slab` crate's `insert` is not inlined and moves the entry twice, which
+/// costs a sixth of such a call.
 #[derive(Debug)]
 pub struct List {
     entries: Vec<Entry>,
@@ -31,7 +31,7 @@ pub struct List {
     overflow: BTreeSet<(Instant, Position)>,
 }
 
-/// Deadlines of which none is earlier than the one before.
+/// Linked entries in the order of their deadlines.
 #[derive(Clone, Copy, Debug)]
 struct Chain {
     head: Position,
@@ -99,7 +99,7 @@ impl List {
         heads.map(|first| first.deadline).chain(overflow).min()
     }
 
-    /// Adds a deadline, or returns `None` if there are four billion.
+    /// Adds a deadline, or returns `None` if there are four billion already.
     #[inline]
     pub fn add(&mut self, deadline: Instant, waker: Waker) -> Option<Key> {
         let chain = self.chain_for(deadline);
@@ -117,8 +117,8 @@ impl List {
         Some(Key(position))
     }
 
-    /// Takes a deadline that is not after `now` out of the order, if there is one, and
-    /// returns the waker to wake. Those of one length come in their order.
+    /// Unlinks one deadline that is due at `now`, if any, and returns its waker.
+    /// Deadlines of one chain expire in order.
     pub fn expire(&mut self, now: Instant) -> Option<Waker> {
         let first = self.chains.iter().find_map(|&Chain { head, .. }| {
             let first = self.get(head)?;
@@ -131,7 +131,7 @@ impl List {
         self.unlink(position)
     }
 
-    /// The state of an entry for the owner of `waker`, with its deadline.
+    /// The state of an entry, and whether it would wake `waker`.
     pub fn state(&self, key: &Key, waker: &Waker) -> State {
         let Some(entry) = self.get(key.0) else {
             return State::Expired;
@@ -143,8 +143,7 @@ impl List {
         }
     }
 
-    /// Returns the replaced waker, or the new one as an error if the deadline has
-    /// expired.
+    /// Returns the old waker, or the new one as an error if the deadline has expired.
     pub fn replace_waker(&mut self, key: &Key, waker: Waker) -> Result<Waker, Waker> {
         match self.get_mut(key.0).and_then(|entry| entry.waker.as_mut()) {
             Some(known) => Ok(mem::replace(known, waker)),
@@ -167,8 +166,8 @@ impl List {
         waker
     }
 
-    /// Halves memory that was hardly used since the list was last empty: a burst that
-    /// recurs finds the memory of the last one.
+    /// Halves the memory if at most a quarter was used since the list was last empty, so
+    /// that a recurring burst does not allocate again.
     #[cold]
     fn clear(&mut self) {
         let (used, kept) = (self.entries.len(), self.entries.capacity());
@@ -225,7 +224,7 @@ impl List {
         Some(position)
     }
 
-    /// Takes an entry out of its chain or the tree, if it is still there.
+    /// Takes an entry out of its chain or the tree, if it has not expired.
     #[inline]
     fn unlink(&mut self, position: Position) -> Option<Waker> {
         let entry = self.get_mut(position)?;
@@ -304,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_chains_are_used_as_there_are_lengths() {
+    fn each_length_uses_one_chain() {
         let mut list = List::new();
         for now in 0..10 {
             for length in [300, 60, 30] {
@@ -335,8 +334,8 @@ mod tests {
         assert!(list.overflow.is_empty());
     }
 
-    /// A change of a list: a deadline after the last expiry, the entry to remove, or
-    /// how much later it is.
+    /// A change of a list: a deadline relative to the last expiry, the entry to remove,
+    /// or the time that passes.
     #[derive(Clone, Copy, Debug)]
     enum Step {
         Insert(u64),
@@ -384,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_deadlines_expire_in_the_order_of_their_coming() {
+    fn equal_deadlines_expire_in_the_order_of_insertion() {
         let mut list = List::new();
         let (first, first_count) = new_count_waker();
         insert(&mut list, 1, first);
@@ -395,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_due_expires() {
+    fn only_due_deadlines_expire() {
         let mut list = List::new();
         let keys = [3, 1, 2].map(|nanos| insert(&mut list, nanos, noop_waker()));
         assert!(list.expire(at(0)).is_none());
@@ -411,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_kept_for_a_burst_that_recurs_and_given_back_otherwise() {
+    fn memory_is_kept_for_a_recurring_burst_and_freed_otherwise() {
         let mut list = List::new();
         let mut burst = |entries| {
             let keys: Vec<_> = (0..entries)
@@ -442,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn the_waker_is_the_last_one_that_was_given() {
+    fn the_last_waker_is_woken() {
         let mut list = List::new();
         let [(first, first_count), (second, second_count)] = [new_count_waker(), new_count_waker()];
         let key = insert(&mut list, 1, first.clone());

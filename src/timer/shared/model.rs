@@ -1,8 +1,8 @@
 //! Shared waits under a model checker: every interleaving of two or three tasks and
 //! the timer, up to a bound on preemptions.
 //!
-//! At the end of each model, when time has passed, every wait that was left pending
-//! has been woken, by the waker that polled it last, and is over.
+//! At the end of each model, when time has passed, every pending wait has woken the waker
+//! that polled it last, and is over.
 
 use super::*;
 use futures_test::task::{AwokenCount, new_count_waker};
@@ -118,7 +118,7 @@ struct Waiter {
     waker: Waker,
     woken: AwokenCount,
 
-    /// The time of its start, or before.
+    /// Its start, or a moment before.
     since: Instant,
     ticks: u32,
 }
@@ -143,20 +143,20 @@ impl Waiter {
         poll
     }
 
-    /// Polls by another waker from now on.
+    /// Polls with another waker from now on.
     fn poll_by_another(&mut self) -> Poll<()> {
         (self.waker, self.woken) = new_count_waker();
         self.poll()
     }
 
-    /// Asserts that it has been woken, now that its time is over, and is over.
+    /// Asserts that the wait has been woken and is over.
     fn assert_over(mut self) {
         assert!(self.woken.get() > 0, "a wake is lost");
         assert!(self.poll().is_ready());
     }
 }
 
-/// Runs a model over all interleavings with at most so many preemptions.
+/// Runs a model over all interleavings with at most this many preemptions.
 fn check(
     preemptions: usize,
     model: impl Fn(Clock, Arc<SharedTimer<Clock>>) + Sync + Send + 'static,
@@ -173,7 +173,7 @@ fn check(
     });
 }
 
-/// Starts a wait on another thread, whence it comes back.
+/// Starts a wait on another thread, which returns it.
 fn started(shared: &Arc<SharedTimer<Clock>>, ticks: u32) -> JoinHandle<Waiter> {
     let shared = shared.clone();
     thread::spawn(move || Waiter::new(&shared, ticks))
@@ -206,7 +206,7 @@ fn three_tasks_arm_one_of_them_long_before() {
 }
 
 #[test]
-fn a_shorter_wait_is_not_late_for_a_longer_one() {
+fn a_shorter_wait_is_not_delayed_by_a_longer_one() {
     check(4, |clock, shared| {
         let tasks = [1, 3].map(|ticks| started(&shared, ticks));
         let [short, long] = tasks.map(|task| task.join().unwrap());
@@ -290,7 +290,7 @@ fn two_timers_fire_at_once() {
 }
 
 #[test]
-fn the_wrapper_goes_while_the_timer_fires() {
+fn the_wrapper_is_dropped_while_the_timer_fires() {
     check(3, |clock, shared| {
         let waiter = Waiter::new(&shared, 1);
         let task = thread::spawn(move || drop((waiter, shared)));

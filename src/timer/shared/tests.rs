@@ -1,4 +1,4 @@
-//! Shared waits by a clock that is moved by hand, and a stress test in real time.
+//! Shared waits on a clock moved by hand, and a stress test in real time.
 
 use super::*;
 use crate::{
@@ -120,18 +120,18 @@ fn one_sleep_serves_all_waits_of_one_length() {
 }
 
 #[test]
-fn a_timeout_needs_the_timer_once_however_many_calls_it_sees() {
+fn a_timeout_makes_one_sleep_however_many_calls_are_made() {
     let (timer, shared) = shared();
     for _ in 0..1000 {
         drop(armed(&shared, SECOND));
         timer.clock.advance(SECOND / 100);
     }
-    // Ten timeouts' time: a sleep for each, and one under way.
+    // Ten timeouts have passed: one sleep for each, and one in progress.
     assert!(timer.made() <= 11, "{}", timer.made());
 }
 
 #[test]
-fn nothing_is_armed_when_the_last_sleep_has_ended_for_nobody() {
+fn nothing_is_armed_after_a_sleep_that_nothing_waited_for() {
     let (timer, shared) = shared();
     drop(armed(&shared, SECOND));
     timer.clock.advance(SECOND);
@@ -140,7 +140,7 @@ fn nothing_is_armed_when_the_last_sleep_has_ended_for_nobody() {
 }
 
 #[test]
-fn the_sleep_goes_with_the_last_owner() {
+fn the_sleep_is_dropped_with_the_last_owner() {
     let (timer, shared) = shared();
     let (wait, _) = armed(&shared, SECOND);
     drop(shared);
@@ -150,7 +150,7 @@ fn the_sleep_goes_with_the_last_owner() {
 }
 
 #[test]
-fn a_cancelled_head_does_not_hold_the_next_one() {
+fn the_next_wait_is_on_time_after_a_cancelled_head() {
     let (timer, shared) = shared();
     let (head, head_woken) = armed(&shared, SECOND);
     timer.clock.advance(SECOND / 2);
@@ -163,7 +163,7 @@ fn a_cancelled_head_does_not_hold_the_next_one() {
 }
 
 #[test]
-fn deadlines_of_other_lengths_come_in_between() {
+fn deadlines_of_other_lengths_expire_in_between() {
     let (timer, shared) = shared();
     let waits = [3, 1, 4, 1, 5, 2].map(|n| (n, armed(&shared, n * SECOND).0));
     for elapsed in 1..=5 {
@@ -206,7 +206,7 @@ fn a_waker_may_drop_and_make_waits() {
 }
 
 #[test]
-fn a_waker_that_panics_keeps_nobody_waiting() {
+fn a_waker_that_panics_delays_no_other_wait() {
     let (timer, shared) = shared();
     let _panicking = start(&shared, SECOND, &waker(|| panic!("as it should")));
     let (_same, same_woken) = armed(&shared, SECOND);
@@ -231,7 +231,7 @@ fn nothing_unwinds_into_the_timer() {
     let _panicking = start(&shared, SECOND, &waker(|| std::panic::panic_any(Payload)));
     let (mut later, _) = armed(&shared, 2 * SECOND);
     timer.panics.store(true, Ordering::Relaxed);
-    // First the waker panics, then the timer, asked for the next sleep.
+    // First the waker panics, then the timer when it makes the next sleep.
     timer.clock.advance(SECOND);
     assert!(!timer.panics.load(Ordering::Relaxed));
     let (_next, next_woken) = armed(&shared, SECOND);
@@ -241,7 +241,7 @@ fn nothing_unwinds_into_the_timer() {
 }
 
 #[test]
-fn a_timer_that_panics_once_is_asked_again() {
+fn a_timer_that_panicked_is_used_again() {
     let (timer, shared) = shared();
     timer.panics.store(true, Ordering::Relaxed);
     let unlucky = catch_unwind(AssertUnwindSafe(|| armed(&shared, SECOND)));
@@ -304,7 +304,7 @@ fn two_wrappers_may_share_a_timer() {
     assert_eq!(waits.each_ref().map(|(_, woken)| woken.get()), [1, 1]);
 }
 
-/// The ends of waits that one side of the stress test has seen.
+/// How the waits ended on one side of the stress test.
 #[derive(Debug, Default, PartialEq)]
 struct Seen {
     over: usize,
@@ -361,7 +361,7 @@ fn waits_that_move_between_threads_are_neither_lost_nor_early() {
         }
     }
     drop(sender);
-    // A lost wake would block the other thread, and this one, for ever.
+    // A lost wake would block both threads forever.
     let seen = receiving.join().unwrap();
     assert_eq!(seen.early, 0);
     assert_eq!(cancelled + seen.cancelled + seen.over, WAITS);
