@@ -51,7 +51,7 @@ use std::{collections::BTreeMap, sync::Arc};
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
-#[must_use = "a configuration is for a `Retrying`"]
+#[must_use = "a configuration does nothing until a `Retrying` uses it"]
 pub struct Config {
     policy: Table<PolicyKeys>,
     models: BTreeMap<String, Table<PolicyKeys>>,

@@ -51,8 +51,8 @@
 //!   vendors and reads the delays that servers write into errors.
 //! * An [observer](Retrying::observe) receives [`Event`]s; [`trace`](fn.trace.html) is one
 //!   that emits `tracing` events.
-//! * [`test_util`](test_util/index.html) has a
-//!   [`VirtualTimer`](test_util/struct.VirtualTimer.html) and a provider that follows a
+//! * [`test_util`](test_util/index.html) has a clock for tests,
+//!   [`VirtualTimer`](test_util/struct.VirtualTimer.html), and a provider that follows a
 //!   script, [`Scripted`](test_util/struct.Scripted.html).
 //!
 //! Guides:
@@ -83,7 +83,7 @@
 //!
 //! | operations | timeout | retried |
 //! | --- | --- | --- |
-//! | `chat_completion`, `anthropic_messages`, `gemini_generate_content`, their `_raw` twins, `complete` | yes | yes |
+//! | `chat_completion`, `anthropic_messages`, `gemini_generate_content`, their `_raw` variants, `complete` | yes | yes |
 //! | opening a stream | yes | [on request](Operations::STREAMS) |
 //! | `chat_completion_stream_passthrough` | yes | never: its body is consumed |
 //! | `embedding`, `image_generation`, `audio_speech`, `audio_transcription`, `models` | if retried | on request |
@@ -104,7 +104,7 @@
 //! timer crate. Their deadlines are kept in a list, and the sleep is for the earliest one.
 //! So the sleep's allocation and the wake of the timer's thread happen once per timeout,
 //! not once per call, and the timer crate never holds the waker of a call. Dropping a call
-//! removes its entry at once; the shared sleep may run out with nobody waiting.
+//! removes its entry at once; the shared sleep may still run to its end.
 //!
 //! This crate has no thread, task or global of its own. The only threads are those of
 //! the timer crates: `futures-timer` keeps one helper thread for the process,

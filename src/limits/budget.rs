@@ -68,7 +68,7 @@ use std::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
-#[must_use = "a budget is for a `Retrying`"]
+#[must_use = "a budget does nothing until a `Retrying` uses it"]
 pub struct RetryBudget {
     /// The tokens that are left.
     tokens: Arc<AtomicU32>,

@@ -27,7 +27,7 @@ use std::time::Duration;
     serde(from = "Table<BackoffKeys>", into = "BackoffKeys")
 )]
 #[non_exhaustive]
-#[must_use = "a backoff is for a policy"]
+#[must_use = "a backoff does nothing until a policy uses it"]
 pub struct Backoff {
     /// The bound before the first retry. Default: 100 ms. Zero: no delays.
     pub initial: Duration,

@@ -136,7 +136,7 @@ impl Operations {
     pub const NONE: Self = Self(0);
 
     /// Chats that are answered in one piece: `chat_completion`,
-    /// `anthropic_messages`, `gemini_generate_content`, their `_raw` twins, and
+    /// `anthropic_messages`, `gemini_generate_content`, their `_raw` variants, and
     /// `complete`. The default of [`Policy`](super::Policy).
     pub const CHAT: Self = Self::of(&[
         Operation::ChatCompletion,
