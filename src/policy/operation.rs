@@ -18,8 +18,8 @@ macro_rules! operations {
         pub enum Operation {
             $(#[doc = concat!("The method `", $method, "`.")] $variant,)*
 
-            /// A named operation of a client that is not a `Provider`. It always has a
-            /// timeout and is always retried, whatever [`Operations`] the policy has;
+            /// A named operation of a client that is not a `Provider`. It has the policy's
+            /// timeout and is retried whatever the set of [`Operations`];
             /// `max_retries(0)` disables its retries.
             Other(&'static str),
         }
