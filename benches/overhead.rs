@@ -4,19 +4,20 @@
 //! cargo bench --bench overhead
 //! ```
 //!
-//! Everything that is compared runs in this one process and in turn, round
-//! after round, and each figure is the median of its rounds. *Overhead* is the
-//! time of a wrapped call less the time of the same inner call bare, on the
-//! same executor, in the same round. The output is a table of all that was
-//! measured, then one line for each figure.
+//! The sides of a comparison run in this one process and take turns, round after round;
+//! each figure is the median of its rounds. *Overhead* is the time of a wrapped call less
+//! the time of the same inner call bare, on the same executor, in the same round. The
+//! output is a table for each comparison, then one line for each figure.
 //!
-//! `OVERHEAD_ROUNDS` asks for another number of rounds, nine or more. Threads
-//! are counted in `/proc`, so this runs on Linux.
+//! `OVERHEAD_ROUNDS` asks for another number of rounds, at least nine. Threads are counted
+//! in `/proc`, so this runs on Linux.
 
 #[path = "overhead/allocator.rs"]
 mod allocator;
 #[path = "overhead/calls.rs"]
 mod calls;
+#[path = "overhead/contenders.rs"]
+mod contenders;
 #[path = "overhead/executor.rs"]
 mod executor;
 #[path = "overhead/footprint.rs"]
@@ -27,8 +28,6 @@ mod in_flight;
 mod lateness;
 #[path = "overhead/paired.rs"]
 mod paired;
-#[path = "overhead/peers.rs"]
-mod peers;
 #[path = "overhead/process.rs"]
 mod process;
 #[path = "overhead/report.rs"]
@@ -43,11 +42,11 @@ mod two_threads;
 use report::Report;
 use std::{env, time::Duration};
 
-/// The timeout of every call that is meant to be answered in time.
+/// The default timeout of a call.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn main() {
-    // `cargo test --benches` runs this too, and wants to know no figures.
+    // `cargo test --benches` runs this too, without `--bench`.
     if !env::args().any(|argument| argument == "--bench") {
         return;
     }
@@ -66,7 +65,6 @@ fn main() {
 
     calls::ready(rounds, &mut report);
     calls::armed_on_tokio(rounds, &mut report);
-    calls::armed_on_impatient_tokio(rounds, &mut report);
     calls::armed_with_futures_timer(rounds, &mut report);
     calls::armed_with_async_io(rounds, &mut report);
     in_flight::cost(rounds, &mut report);

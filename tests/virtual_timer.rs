@@ -1,22 +1,23 @@
-//! The clock that stands still until nobody has anything else to do.
+//! The virtual clock.
 
 #![cfg(feature = "test-util")]
 
 use crabllm_retry::{
     Timer,
-    test_util::{VirtualSleep, VirtualTimer},
+    test_util::{VirtualSleep, VirtualTask, VirtualTimer},
 };
 use futures::{
     FutureExt, StreamExt,
     channel::oneshot,
     executor::{ThreadPool, block_on},
-    future::{join, join_all, pending, select},
+    future::{BoxFuture, join, join_all, pending, ready, select},
     stream::FuturesUnordered,
     task::SpawnExt,
 };
 use futures_test::task::new_count_waker;
 use std::{
     future::poll_fn,
+    mem,
     sync::{Arc, Mutex},
     task::{Context, Poll, Wake, Waker},
     thread,
@@ -24,6 +25,15 @@ use std::{
 };
 
 const SECOND: Duration = Duration::from_secs(1);
+
+fn is_over(sleep: &mut VirtualSleep) -> bool {
+    sleep.now_or_never().is_some()
+}
+
+fn register(sleep: &mut VirtualSleep, waker: &Waker) {
+    let poll = sleep.poll_unpin(&mut Context::from_waker(waker));
+    assert!(poll.is_pending());
+}
 
 async fn yield_times(times: usize) {
     let mut left = times;
@@ -41,34 +51,14 @@ async fn yield_times(times: usize) {
 #[test]
 fn a_manual_clock_moves_by_hand_only() {
     let timer = VirtualTimer::manual();
+    let begin = timer.now();
     let mut sleep = timer.sleep(SECOND);
-    for _ in 0..1000 {
-        assert!((&mut sleep).now_or_never().is_none());
-    }
+    assert!((0..1000).all(|_| !is_over(&mut sleep)));
     timer.advance(SECOND - Duration::from_nanos(1));
-    assert!((&mut sleep).now_or_never().is_none());
-    timer.advance(Duration::from_nanos(1));
-    assert!((&mut sleep).now_or_never().is_some());
-    assert_eq!(timer.elapsed(), SECOND);
-}
-
-#[test]
-fn an_automatic_clock_can_be_moved_by_hand_as_well() {
-    let timer = VirtualTimer::new();
-    let mut sleep = timer.sleep(SECOND);
-    assert!((&mut sleep).now_or_never().is_none());
-    timer.advance(SECOND / 2);
-    assert!((&mut sleep).now_or_never().is_none());
-    timer.advance(SECOND / 2);
-    assert!((&mut sleep).now_or_never().is_some());
-}
-
-#[test]
-fn clones_are_the_same_clock() {
-    let timer = VirtualTimer::new();
-    let before = timer.clone().now();
-    timer.clone().advance(SECOND);
-    assert_eq!(timer.now() - before, SECOND);
+    assert!(!is_over(&mut sleep));
+    timer.clone().advance(Duration::from_nanos(1));
+    assert!(is_over(&mut sleep));
+    assert_eq!((timer.elapsed(), timer.now() - begin), (SECOND, SECOND));
 }
 
 #[test]
@@ -88,7 +78,7 @@ fn the_clock_moves_to_the_next_deadline_and_no_further() {
 }
 
 #[test]
-fn whoever_is_busy_holds_the_clock() {
+fn a_busy_future_holds_the_clock() {
     let timer = VirtualTimer::new();
     let busy = async {
         yield_times(50).await;
@@ -99,7 +89,7 @@ fn whoever_is_busy_holds_the_clock() {
 }
 
 #[test]
-fn whoever_makes_or_drops_sleeps_holds_the_clock() {
+fn making_and_dropping_sleeps_holds_the_clock() {
     const TURNS: usize = 1000;
     let seen = |turn: fn(&VirtualTimer, &mut Vec<VirtualSleep>)| {
         let timer = VirtualTimer::new();
@@ -121,7 +111,7 @@ fn whoever_makes_or_drops_sleeps_holds_the_clock() {
 }
 
 #[test]
-fn clocks_sleeps_and_tasks_can_be_shown() {
+fn clocks_sleeps_and_tasks_have_debug_output() {
     let timer = VirtualTimer::manual();
     timer.advance(SECOND);
     let sleep = timer.sleep(SECOND);
@@ -173,21 +163,21 @@ fn the_clock_waits_for_all_threads() {
 }
 
 #[test]
-fn a_dropped_sleep_is_forgotten() {
+fn a_sleep_that_is_dropped_or_never_polled_does_not_hold_the_clock() {
     for watched in [false, true] {
         let timer = VirtualTimer::new();
-        let early = timer.sleep(SECOND);
-        let late = timer.sleep(2 * SECOND);
+        let dropped = timer.sleep(SECOND);
+        let _kept = timer.sleep(SECOND);
+        let awaited = timer.sleep(2 * SECOND);
+        assert_eq!(timer.sleeping(), 3);
+        drop(dropped);
         assert_eq!(timer.sleeping(), 2);
-        drop(early);
-        assert_eq!(timer.sleeping(), 1);
         if watched {
-            block_on(timer.task(late));
+            block_on(timer.task(awaited));
         } else {
-            block_on(late);
+            block_on(awaited);
         }
-        assert_eq!(timer.elapsed(), 2 * SECOND);
-        assert_eq!(timer.sleeping(), 0);
+        assert_eq!((timer.elapsed(), timer.sleeping()), (2 * SECOND, 0));
     }
 }
 
@@ -195,10 +185,10 @@ fn a_dropped_sleep_is_forgotten() {
 fn a_sleep_that_is_polled_once_and_kept_does_not_hold_the_clock() {
     let timer = VirtualTimer::new();
     let mut kept = timer.sleep(SECOND);
-    assert!((&mut kept).now_or_never().is_none());
+    assert!(!is_over(&mut kept));
     block_on(timer.sleep(2 * SECOND));
     assert_eq!(timer.elapsed(), 2 * SECOND);
-    assert!(kept.now_or_never().is_some());
+    assert!(is_over(&mut kept));
 }
 
 #[test]
@@ -214,7 +204,7 @@ fn a_sleep_that_is_over_and_kept_does_not_hold_the_clock() {
 fn the_clock_moves_on_after_it_was_moved_by_hand_from_another_thread() {
     let timer = VirtualTimer::new();
     let mut kept = timer.sleep(SECOND);
-    assert!((&mut kept).now_or_never().is_none());
+    assert!(!is_over(&mut kept));
     let hand = timer.clone();
     let moving = thread::spawn(move || hand.advance(SECOND));
     block_on(timer.sleep(1000 * SECOND));
@@ -259,7 +249,7 @@ fn a_dropped_task_does_not_move_the_clock_to_its_own_deadlines() {
     assert!((&mut dropped).now_or_never().is_none());
     wake.send(()).unwrap();
     assert!((&mut other).now_or_never().is_none());
-    // Awake as it is, it goes with its sleep.
+    // It is still awake, and takes its sleep with it.
     drop(dropped);
     tell.send(()).unwrap();
     assert_eq!(block_on(other), Duration::ZERO);
@@ -276,7 +266,7 @@ fn a_move_by_hand_is_over_before_the_clock_moves_itself() {
         })
     };
     let (mut first, mut second) = (seen(10), seen(20));
-    // Held by a task that is awake, so that both can be polled.
+    // Holds the clock while both are polled.
     let holding = timer.task(pending::<()>());
     assert!((&mut first).now_or_never().is_none());
     assert!((&mut second).now_or_never().is_none());
@@ -293,7 +283,7 @@ fn a_waker_that_panics_does_not_hold_the_clock() {
 
     impl Wake for Panicking {
         fn wake(self: Arc<Self>) {
-            panic!("as it should");
+            panic!("on purpose");
         }
     }
 
@@ -301,11 +291,7 @@ fn a_waker_that_panics_does_not_hold_the_clock() {
     let mut sleep = timer.sleep(SECOND);
     let holding = timer.task(pending::<()>());
     let waker = Waker::from(Arc::new(Panicking));
-    assert!(
-        sleep
-            .poll_unpin(&mut Context::from_waker(&waker))
-            .is_pending()
-    );
+    register(&mut sleep, &waker);
     let hand = timer.clone();
     assert!(thread::spawn(move || hand.advance(SECOND)).join().is_err());
     drop(holding);
@@ -314,81 +300,49 @@ fn a_waker_that_panics_does_not_hold_the_clock() {
 }
 
 #[test]
-fn a_sleep_wakes_whoever_has_polled_it_last() {
+fn a_sleep_wakes_the_last_waker() {
     let timer = VirtualTimer::manual();
     let mut sleep = timer.sleep(SECOND);
     let [(first, first_count), (second, second_count)] = [new_count_waker(), new_count_waker()];
-    assert!(
-        sleep
-            .poll_unpin(&mut Context::from_waker(&first))
-            .is_pending()
-    );
-    assert!(
-        sleep
-            .poll_unpin(&mut Context::from_waker(&second))
-            .is_pending()
-    );
+    register(&mut sleep, &first);
+    register(&mut sleep, &second);
     timer.advance(SECOND);
     assert_eq!((first_count.get(), second_count.get()), (0, 1));
 }
 
 #[test]
-fn a_sleep_that_is_over_is_not_counted_as_under_way() {
+fn a_sleep_that_is_over_is_not_counted() {
     let timer = VirtualTimer::manual();
     let mut nothing = timer.sleep(Duration::ZERO);
-    assert!((&mut nothing).now_or_never().is_some());
+    assert!(is_over(&mut nothing));
     assert_eq!(timer.sleeping(), 0);
 }
 
 #[test]
-fn a_sleep_that_nobody_polls_does_not_hold_the_clock() {
-    for watched in [false, true] {
+fn a_task_that_is_gone_does_not_hold_the_clock() {
+    type Task = VirtualTask<BoxFuture<'static, ()>>;
+
+    fn assert_freed(future: impl Future<Output = ()> + Send + 'static, end: fn(Task)) {
         let timer = VirtualTimer::new();
-        let forgotten = timer.sleep(SECOND);
-        let awaited = timer.sleep(2 * SECOND);
-        if watched {
-            block_on(timer.task(awaited));
-        } else {
-            block_on(awaited);
-        }
-        assert_eq!(timer.elapsed(), 2 * SECOND);
-        drop(forgotten);
+        let task = timer.task(future.boxed());
+        let sleeping = timer.task(timer.sleep(SECOND));
+        let ending = thread::spawn(move || end(task));
+        block_on(sleeping);
+        let _panic = ending.join();
+        assert_eq!(timer.elapsed(), SECOND);
     }
+
+    assert_freed(pending(), drop);
+    assert_freed(async { panic!("on purpose") }, block_on);
+    assert_freed(ready(()), |mut task| {
+        block_on(&mut task);
+        assert!((&mut task).now_or_never().is_none(), "polled after its end");
+        mem::forget(task);
+    });
 }
 
 #[test]
-fn a_task_that_is_dropped_does_not_hold_the_clock() {
-    let timer = VirtualTimer::new();
-    let dropped = timer.task(pending::<()>());
-    let sleeping = timer.task(timer.sleep(SECOND));
-    let other = thread::spawn(move || drop(dropped));
-    block_on(sleeping);
-    other.join().unwrap();
-    assert_eq!(timer.elapsed(), SECOND);
-}
-
-#[test]
-fn a_task_that_panics_does_not_hold_the_clock() {
-    let timer = VirtualTimer::new();
-    let panicking = timer.task(async { panic!("as it should") });
-    let sleeping = timer.task(timer.sleep(SECOND));
-    assert!(thread::spawn(move || block_on(panicking)).join().is_err());
-    block_on(sleeping);
-    assert_eq!(timer.elapsed(), SECOND);
-}
-
-#[test]
-fn a_task_that_is_polled_after_its_end_does_not_hold_the_clock() {
-    let timer = VirtualTimer::new();
-    let mut done = timer.task(async {});
-    block_on(&mut done);
-    assert!(done.now_or_never().is_none());
-    block_on(timer.task(timer.sleep(SECOND)));
-    assert_eq!(timer.elapsed(), SECOND);
-}
-
-#[test]
-fn equal_deadlines_are_woken_in_the_order_of_their_making() {
+fn equal_deadlines_are_woken_in_the_order_of_their_creation() {
     struct Named(usize, Arc<Mutex<Vec<usize>>>);
 
     impl Wake for Named {
@@ -402,11 +356,7 @@ fn equal_deadlines_are_woken_in_the_order_of_their_making() {
     let mut sleeps: Vec<_> = (0..5).map(|_| timer.sleep(SECOND)).collect();
     for i in [3, 0, 4, 1, 2] {
         let waker = Waker::from(Arc::new(Named(i, woken.clone())));
-        assert!(
-            sleeps[i]
-                .poll_unpin(&mut Context::from_waker(&waker))
-                .is_pending()
-        );
+        register(&mut sleeps[i], &waker);
     }
     timer.advance(SECOND);
     assert_eq!(*woken.lock().unwrap(), [0, 1, 2, 3, 4]);
@@ -414,10 +364,7 @@ fn equal_deadlines_are_woken_in_the_order_of_their_making() {
 
 #[test]
 fn a_waker_may_drop_and_make_sleeps() {
-    struct Meddler(
-        VirtualTimer,
-        Mutex<Option<crabllm_retry::test_util::VirtualSleep>>,
-    );
+    struct Meddler(VirtualTimer, Mutex<Option<VirtualSleep>>);
 
     impl Wake for Meddler {
         fn wake(self: Arc<Self>) {
@@ -427,17 +374,10 @@ fn a_waker_may_drop_and_make_sleeps() {
     }
 
     let timer = VirtualTimer::manual();
-    let meddler = Arc::new(Meddler(
-        timer.clone(),
-        Mutex::new(Some(timer.sleep(SECOND))),
-    ));
-    let waker = Waker::from(meddler);
+    let meddler = Meddler(timer.clone(), Mutex::new(Some(timer.sleep(SECOND))));
+    let waker = Waker::from(Arc::new(meddler));
     let mut sleep = timer.sleep(SECOND);
-    assert!(
-        sleep
-            .poll_unpin(&mut Context::from_waker(&waker))
-            .is_pending()
-    );
+    register(&mut sleep, &waker);
     timer.advance(SECOND);
     assert_eq!(timer.sleeping(), 1, "the meddler's new one");
 }
@@ -450,6 +390,6 @@ fn the_clock_saturates_and_never_goes_back() {
     let before = timer.now();
     timer.advance(Duration::MAX);
     timer.advance(Duration::MAX);
-    assert!((&mut endless).now_or_never().is_some());
+    assert!(is_over(&mut endless));
     assert!(timer.now() > before);
 }

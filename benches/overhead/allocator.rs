@@ -1,5 +1,4 @@
-//! An allocator that counts on demand, on all threads: for the benchmark, and for the soak
-//! (`tests/soak`).
+//! An allocator that counts on demand, on all threads. The soak (`tests/soak`) uses it too.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -15,8 +14,8 @@ static ALLOCATOR: Counting = Counting {
     live_bytes: AtomicI64::new(0),
 };
 
-/// The system's allocator. While it does not count, which is whenever time is
-/// measured, it adds one load and one predictable branch to each operation.
+/// The system's allocator. While it does not count, as whenever time is measured, it adds
+/// one load and one predictable branch to each operation.
 struct Counting {
     on: AtomicBool,
     allocations: AtomicU64,
@@ -67,8 +66,8 @@ pub struct Heap {
     pub live_bytes: i64,
 }
 
-/// The requests of all threads to the heap while `f` runs, and until the helper
-/// threads of timer crates have dealt with it.
+/// Counts the requests of all threads to the heap while `f` runs, and until the helper
+/// threads of timer crates have caught up.
 pub fn heap(f: impl FnOnce()) -> Heap {
     ALLOCATOR.allocations.store(0, Relaxed);
     ALLOCATOR.live_bytes.store(0, Relaxed);

@@ -2,10 +2,11 @@
 
 use crate::{
     TIMEOUT,
+    contenders::Contenders,
     executor::Executor,
     paired::{Group, Side},
     report::Report,
-    server::{Never, Server, request},
+    server::{self, Server, request},
 };
 use crabllm_retry::{
     Policy, Retrying,
@@ -16,11 +17,10 @@ use std::{
     pin::{Pin, pin},
     task::{Context, Poll},
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-/// Room for calls that are in flight at the same time.
-///
-/// It is allocated once: neither a call's start nor its end is charged for it.
+/// Slots for calls that are in flight at the same time, allocated once: neither the start
+/// nor the end of a call is charged for its slot.
 pub struct Flock<S, F> {
     start: S,
     slots: Vec<Pin<Box<Option<F>>>>,
@@ -49,11 +49,10 @@ impl<F: Future, S: Fn() -> F> Flock<S, F> {
     }
 }
 
-/// Runs `f` within the executor, once for all.
+/// Runs `f` once within the executor.
 ///
-/// A tokio runtime is left in the state in which it usually is: it has slept,
-/// and knows of a timer that ends before those that `f` arms, so that arming
-/// one does not wake it.
+/// A tokio runtime is left in its usual state: it has slept, and has a timer that ends
+/// before those that `f` arms, so that arming one does not wake it.
 pub fn within(executor: &Executor, mut f: impl FnMut(&mut Context<'_>)) {
     executor.block_on(async {
         let mut earlier = pin!(sleep(TIMEOUT / 2));
@@ -67,14 +66,13 @@ pub fn within(executor: &Executor, mut f: impl FnMut(&mut Context<'_>)) {
     });
 }
 
-/// How many calls are made for each entry into the executor, unless more than
-/// that are in flight.
+/// The calls of one entry into the executor, unless more than that are in flight.
 const CALLS: usize = 10_000;
 
-/// How many calls wait with a longer timeout.
+/// The calls that wait with a longer timeout.
 const WAITING: usize = 100_000;
 
-/// The sides that start calls and drop them.
+/// Sides that start calls and drop them.
 struct Flights<'a> {
     group: Group<'a>,
     executor: &'a Executor,
@@ -110,49 +108,42 @@ impl<'a> Flights<'a> {
     }
 }
 
-/// The cost of arming a timeout and of cancelling it, by the number of calls
-/// that are in flight.
+/// Measures the cost of arming a timeout and cancelling it, by the number of calls in
+/// flight.
 pub fn cost(rounds: usize, report: &mut Report) {
     let executor = Executor::tokio();
-    let (server, request) = (Server(Never), request());
-    // A list that was larger before would give memory back, and grow again.
-    let sizes = [1_000, 100_000, 1_000_000].map(|size| (size, Retrying::new(Server(Never))));
+    // One wrapper for each size: a list that was larger before would give memory back, and
+    // grow again.
+    let sizes = [1_000, 100_000, 1_000_000].map(|size| (size, Contenders::new(server::never)));
     let mut flights = Flights::new(
         "started, polled once and dropped, so many in flight, on a tokio current-thread runtime",
         &executor,
     );
-    let [small, middle, large] = sizes.each_ref().map(|&(size, ref ours)| {
-        let bare = flights.add("bare", None, size, || server.chat_completion(&request));
-        let ours = flights.add("ours", bare, size, || ours.chat_completion(&request));
-        let bounded = || timeout(TIMEOUT, server.chat_completion(&request));
-        let tokio = flights.add("tokio::time::timeout", bare, size, bounded);
+    let [small, middle, large] = sizes.each_ref().map(|(size, ways)| {
+        let bare = flights.add("bare", None, *size, || ways.bare());
+        let ours = flights.add("ours", bare, *size, || ways.ours());
+        let tokio = flights.add("tokio::time::timeout", bare, *size, || ways.tokio());
         (ours, tokio)
     });
     let measured = flights.group.measure(rounds);
     report.section(&measured, small.0);
-    report.ratio(
-        "inflight_100k_vs_tokio",
-        measured.overhead_ratio(middle.0, middle.1),
-    );
-    report.ratio(
-        "inflight_1m_vs_1k",
-        measured.overhead_ratio(large.0, small.0),
-    );
+    report.overhead_ratio("inflight_100k_vs_tokio", &measured, middle.0, middle.1);
+    report.overhead_ratio("inflight_1m_vs_1k", &measured, large.0, small.0);
 }
 
-/// The same cost while calls with a longer timeout wait: every deadline is
-/// earlier than those, though it is set later.
+/// Measures the same cost while calls with a longer timeout wait. Every measured deadline
+/// is earlier than theirs, though it is set later.
 pub fn cost_among_longer(rounds: usize, report: &mut Report) {
     const SIZE: usize = 1_000;
     let executor = Executor::tokio();
-    let (server, request) = (Server(Never), request());
+    let (server, request) = (Server(server::never), request());
     let slow = ChatCompletionRequest {
         model: "slow".into(),
         ..request.clone()
     };
     let [alone, mixed] = [(); 2].map(|()| {
         let policy = Policy::default().timeout(10 * TIMEOUT);
-        Retrying::new(Server(Never)).policy_for("slow", policy)
+        Retrying::new(server).policy_for("slow", policy)
     });
     let mut waiting = Flock::new(WAITING, || mixed.chat_completion(&slow));
     within(&executor, |cx| waiting.arm(cx));
@@ -170,8 +161,5 @@ pub fn cost_among_longer(rounds: usize, report: &mut Report) {
     });
     let measured = flights.group.measure(rounds);
     report.section(&measured, alone);
-    report.ratio(
-        "inflight_mixed_vs_alone",
-        measured.overhead_ratio(mixed, alone),
-    );
+    report.overhead_ratio("inflight_mixed_vs_alone", &measured, mixed, alone);
 }

@@ -7,32 +7,29 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The fewest rounds that count.
 const LEAST_ROUNDS: usize = 9;
 
 const USUAL_ROUNDS: usize = 15;
 
-/// About how long a slice runs, unless the side takes longer to run once. A busy
-/// machine takes the processor away for milliseconds at a time: that spoils some
-/// slices of a round, not all.
+/// The rough length of a slice, unless one run of the side takes longer. A busy machine
+/// takes the processor away for milliseconds at a time: that spoils some slices of a round,
+/// not all.
 const SLICE: Duration = Duration::from_millis(2);
 
-/// How many places in the stack the slices of a side run at, each once a round.
-/// Where an answer of some hundred bytes comes to lie there decides over
-/// nanoseconds, and the system begins the stack elsewhere in each process.
+/// The number of places in the stack at which the slices of a side run, each once a round.
+/// The place of an answer of some hundred bytes decides over nanoseconds, and the system
+/// begins the stack elsewhere in each process.
 const DEPTHS: u32 = 13;
 
-/// About how long one side of a round runs, all its slices together, and how
-/// long a slice is that needs no others.
+/// The rough length of all slices of a side in a round, and of a side that needs only one.
 const LEAST: Duration = SLICE.saturating_mul(DEPTHS);
 
-/// The pause after each slice, in which the helper threads of timer crates
-/// finish what it left to them. Nobody is charged for that, neither the slice,
-/// whose time is taken by then, nor the next one: it flatters whoever leaves
-/// them much.
+/// The pause after each slice, in which the helper threads of timer crates finish the work
+/// it left to them. Nobody is charged for it, neither the slice, whose time is taken by
+/// then, nor the next one: it flatters contenders that leave them much.
 const SETTLE: Duration = Duration::from_micros(300);
 
-/// How many rounds to run.
+/// The number of rounds to run.
 pub fn rounds() -> usize {
     env::var("OVERHEAD_ROUNDS")
         .map_or(USUAL_ROUNDS, |asked| {
@@ -57,13 +54,15 @@ pub fn median(mut samples: Vec<f64>) -> f64 {
 pub struct Side(usize);
 
 struct Contender<'a> {
-    name: String,
-    bare: Option<Side>,
+    row: Row,
     calls: usize,
     run: Box<dyn FnMut() + 'a>,
 
-    /// How deep in the stack the last slice was.
+    /// The place in the stack of the last slice.
     depth: u32,
+
+    slices: u32,
+    runs_of_a_slice: u32,
 }
 
 /// Calls `f` from further down the stack.
@@ -77,38 +76,30 @@ fn deeper(depth: u32, f: &mut dyn FnMut()) {
     black_box(&room);
 }
 
-/// How a side's share of a round is divided.
-struct Slices {
-    number: u32,
-
-    /// How often the side is run in each.
-    runs: u32,
-}
-
 impl Contender<'_> {
-    /// Finds out what makes slices that are long enough: one for each depth, or
-    /// one alone where it is as long as all of them would be.
-    fn calibrate(&mut self) -> Slices {
+    /// Finds the number of runs that makes a slice long enough. There is one slice for each
+    /// depth, or a single one if that is as long as all of them would be.
+    fn calibrate(&mut self) {
         (self.run)();
-        let mut runs = 1;
+        self.runs_of_a_slice = 1;
         loop {
-            let times = [(); 3].map(|()| self.time(runs));
+            let times = [(); 3].map(|()| self.time());
             let elapsed = times.into_iter().min().unwrap_or_default();
             if elapsed >= SLICE {
-                let number = if elapsed < LEAST { DEPTHS } else { 1 };
-                let runs = f64::from(runs) * SLICE.div_duration_f64(elapsed);
-                let runs = runs.ceil() as u32;
-                return Slices { number, runs };
+                self.slices = if elapsed < LEAST { DEPTHS } else { 1 };
+                let runs = f64::from(self.runs_of_a_slice) * SLICE.div_duration_f64(elapsed);
+                self.runs_of_a_slice = runs.ceil() as u32;
+                return;
             }
-            runs *= 2;
+            self.runs_of_a_slice *= 2;
         }
     }
 
-    fn time(&mut self, runs: u32) -> Duration {
+    fn time(&mut self) -> Duration {
         self.depth = (self.depth + 1) % DEPTHS;
         let start = Instant::now();
         deeper(self.depth, &mut || {
-            for _ in 0..runs {
+            for _ in 0..self.runs_of_a_slice {
                 (self.run)();
             }
         });
@@ -117,9 +108,9 @@ impl Contender<'_> {
         elapsed
     }
 
-    fn nanos_per_call(&mut self, runs: u32) -> f64 {
-        let elapsed = self.time(runs);
-        elapsed.as_nanos() as f64 / (f64::from(runs) * self.calls as f64)
+    fn nanos_per_call(&mut self) -> f64 {
+        let elapsed = self.time().as_nanos() as f64;
+        elapsed / (f64::from(self.runs_of_a_slice) * self.calls as f64)
     }
 }
 
@@ -137,8 +128,8 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// Adds a side that makes so many calls each time it is run; `bare` is the
-    /// side that makes the same calls without a wrapper.
+    /// Adds a side that makes so many calls in each run. `bare` is the side that makes the
+    /// same calls without a wrapper.
     pub fn add<R>(
         &mut self,
         name: impl Into<String>,
@@ -147,51 +138,47 @@ impl<'a> Group<'a> {
         mut run: impl FnMut() -> R + 'a,
     ) -> Side {
         self.contenders.push(Contender {
-            name: name.into(),
-            bare: bare.into(),
+            row: Row {
+                name: name.into(),
+                bare: bare.into(),
+                samples: Vec::new(),
+            },
             calls,
-            depth: 0,
             run: Box::new(move || {
                 black_box(run());
             }),
+            depth: 0,
+            slices: 0,
+            runs_of_a_slice: 0,
         });
         Side(self.contenders.len() - 1)
     }
 
-    /// Runs slices of one side after the other, and that for so many rounds.
+    /// Runs slices of one side after the other, for so many rounds.
     pub fn measure(mut self, rounds: usize) -> Measured {
-        let slices: Vec<Slices> = self
-            .contenders
-            .iter_mut()
-            .map(Contender::calibrate)
-            .collect();
-        let rounds: Vec<Vec<f64>> = (0..rounds).map(|_| self.round(&slices)).collect();
-        let samples = |side: usize| rounds.iter().map(|round| round[side]).collect();
-        let rows = self.contenders.into_iter().enumerate();
+        self.contenders.iter_mut().for_each(Contender::calibrate);
+        for _ in 0..rounds {
+            self.round();
+        }
         Measured {
             title: self.title,
-            rows: rows
-                .map(|(side, contender)| Row {
-                    name: contender.name,
-                    bare: contender.bare,
-                    samples: samples(side),
-                })
-                .collect(),
+            rows: self.contenders.into_iter().map(|side| side.row).collect(),
         }
     }
 
-    /// The nanoseconds of a call of each side, as the median of its slices.
-    fn round(&mut self, slices: &[Slices]) -> Vec<f64> {
-        let most = slices.iter().map(|slices| slices.number).max();
-        let mut samples = vec![Vec::new(); slices.len()];
-        for turn in 0..most.unwrap_or(0) {
-            for (side, contender) in self.contenders.iter_mut().enumerate() {
-                if turn < slices[side].number {
-                    samples[side].push(contender.nanos_per_call(slices[side].runs));
+    /// Adds to each side the nanoseconds of a call, as the median of its slices.
+    fn round(&mut self) {
+        let mut samples = vec![Vec::new(); self.contenders.len()];
+        for turn in 0..DEPTHS {
+            for (side, samples) in self.contenders.iter_mut().zip(&mut samples) {
+                if turn < side.slices {
+                    samples.push(side.nanos_per_call());
                 }
             }
         }
-        samples.into_iter().map(median).collect()
+        for (side, samples) in self.contenders.iter_mut().zip(samples) {
+            side.row.samples.push(median(samples));
+        }
     }
 }
 
@@ -242,12 +229,9 @@ impl Measured {
     }
 
     fn overheads(&self, side: Side) -> Option<Vec<f64>> {
-        Some(self.differences(side, self.rows[side.0].bare?))
-    }
-
-    fn differences(&self, side: Side, from: Side) -> Vec<f64> {
-        let [more, less] = [side, from].map(|Side(side)| &self.rows[side].samples);
-        more.iter().zip(less).map(|(a, b)| a - b).collect()
+        let row = &self.rows[side.0];
+        let bare = &self.rows[row.bare?.0].samples;
+        Some(row.samples.iter().zip(bare).map(|(a, b)| a - b).collect())
     }
 }
 

@@ -1,10 +1,10 @@
-//! The threads of the process and the dependencies of the package.
+//! The threads of the process and the dependencies of the library.
 
 use crate::report::Report;
 use std::{collections::BTreeSet, fs, io, process::Command};
 
-/// The thread of `async-io`'s reactor: the executor's own where smol or
-/// async-std is that executor, and brought here by the peers as well.
+/// The thread of `async-io`'s reactor. On smol and async-std it is the executor's own, and
+/// here the peers start it as well.
 const REACTOR: &str = "async-io";
 
 /// Panics where threads cannot be counted.
@@ -12,14 +12,14 @@ pub fn expect_threads() {
     thread_names().expect("the threads in /proc");
 }
 
-/// Counts the threads that are left at the end, when every executor but the
-/// one of the main thread is gone, beyond that thread and the reactor's.
+/// Counts the threads left at the end beyond the main thread and the reactor's. All
+/// executors with threads of their own are gone by then.
 pub fn threads(report: &mut Report) {
     let mut names = thread_names().expect("the threads in /proc");
     names.sort();
     let beyond = names.iter().filter(|name| *name != REACTOR).count() - 1;
-    report.note(format!("threads at the end: {}", names.join(", ")));
-    report.count("threads", Some(beyond as f64));
+    println!("\nthreads at the end: {}", names.join(", "));
+    report.count("threads", beyond as f64);
 }
 
 fn thread_names() -> io::Result<Vec<String>> {
@@ -31,8 +31,7 @@ fn thread_names() -> io::Result<Vec<String>> {
         .collect()
 }
 
-/// Counts the packages that users compile with default features, this one
-/// among them.
+/// Counts the packages that users compile with default features, including this one.
 pub fn crates(report: &mut Report) {
     let tree = Command::new(env!("CARGO"))
         .args([
@@ -46,10 +45,10 @@ pub fn crates(report: &mut Report) {
     assert!(tree.status.success(), "cargo tree: {stderr}");
     let stdout = String::from_utf8_lossy(&tree.stdout);
     let packages: BTreeSet<_> = stdout.lines().map(package).collect();
-    report.count("crates", Some(packages.len() as f64));
+    report.count("crates", packages.len() as f64);
 }
 
-/// The name and the version of a package, without its path and other remarks.
+/// The name and the version of a package, without its path.
 fn package(line: &str) -> &str {
     line.split_once(" (").map_or(line, |(package, _)| package)
 }

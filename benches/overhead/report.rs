@@ -1,4 +1,4 @@
-//! The table, and the lines that end it.
+//! The tables, and the figures at the end.
 
 use crate::paired::{Measured, Side};
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ const FIGURES: [&str; 19] = [
     "count crates",
 ];
 
-/// Prints what is measured as it comes, and keeps the figures for the end.
+/// Prints tables at once and keeps the figures for the end.
 pub struct Report {
     figures: BTreeMap<String, String>,
 }
@@ -40,7 +40,7 @@ impl Report {
         }
     }
 
-    /// Prints what a group has come to, compared with one of its sides.
+    /// Prints the results of a group, compared with one of its sides.
     pub fn section(&self, measured: &Measured, ours: Side) {
         println!("\n{}", measured.title);
         let divisor = format!("÷ {}", measured.name(ours));
@@ -56,7 +56,7 @@ impl Report {
         }
     }
 
-    /// Prints one value for each thing that is measured.
+    /// Prints one value for each contender.
     pub fn values<'a>(&self, title: &str, rows: impl IntoIterator<Item = (&'a str, f64)>) {
         println!("\n{title}");
         for (name, value) in rows {
@@ -64,27 +64,20 @@ impl Report {
         }
     }
 
-    /// Prints a remark.
-    pub fn note(&self, remark: String) {
-        println!("\n{remark}");
+    /// Keeps a quotient of overheads for the end.
+    pub fn overhead_ratio(&mut self, name: &str, measured: &Measured, side: Side, to: Side) {
+        let ratio = measured.overhead_ratio(side, to);
+        self.ratio(name, ratio.expect("sides that are not bare"));
     }
 
     /// Keeps a ratio for the end.
-    pub fn ratio(&mut self, name: &str, value: Option<f64>) {
-        let value = value.expect("sides that are not bare");
+    pub fn ratio(&mut self, name: &str, value: f64) {
         self.keep(format!("ratio {name}"), format!("{value:.3}"));
     }
 
-    /// Keeps an integer for the end.
-    pub fn count(&mut self, name: &str, value: Option<f64>) {
-        let value = value.expect("a side that is not bare");
+    /// Keeps a number, rounded to an integer, for the end.
+    pub fn count(&mut self, name: &str, value: f64) {
         self.keep(format!("count {name}"), format!("{}", value.round() as i64));
-    }
-
-    /// Keeps a number of something for each of many, of which none is too few to
-    /// be told.
-    pub fn count_up(&mut self, name: &str, value: f64) {
-        self.count(name, Some(value.ceil()));
     }
 
     fn keep(&mut self, figure: String, value: String) {

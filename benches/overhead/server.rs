@@ -1,6 +1,5 @@
 //! The inner provider, for both releases of the trait.
 
-use bytes::Bytes;
 use crabllm_retry::crabllm_core_0_0_19 as core;
 use crabllm_retry::crabllm_core_0_0_25 as upstream;
 use futures::{Stream, stream};
@@ -11,64 +10,56 @@ use std::{
     task::Poll,
 };
 
-/// The items of every stream.
+/// The length of every stream.
 pub const ITEMS: usize = 10_000;
 
-/// How long an answer takes.
-pub trait Pace: Send + Sync + 'static {
-    fn pace(&self) -> impl Future<Output = ()> + Send;
+/// The time that an answer takes.
+pub trait Pace: Copy + Send + Sync + 'static {
+    fn pace(self) -> impl Future<Output = ()> + Send;
+}
+
+impl<F, R> Pace for F
+where
+    F: Fn() -> R + Copy + Send + Sync + 'static,
+    R: Future<Output = ()> + Send,
+{
+    fn pace(self) -> impl Future<Output = ()> + Send {
+        self()
+    }
 }
 
 /// An answer that is ready at once.
-#[derive(Clone, Copy)]
-pub struct Ready;
+pub async fn ready() {}
 
-impl Pace for Ready {
-    async fn pace(&self) {}
-}
-
-/// An answer that pends once and is ready when it is polled again, which it
-/// asks for at once.
-#[derive(Clone, Copy)]
-pub struct Once;
-
-impl Pace for Once {
-    async fn pace(&self) {
-        let mut pended = false;
-        poll_fn(|cx| {
-            if pended {
-                return Poll::Ready(());
-            }
-            pended = true;
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        })
-        .await;
-    }
+/// An answer that pends once, asks to be polled again at once, and is then ready.
+pub async fn once() {
+    let mut pended = false;
+    poll_fn(|cx| {
+        if pended {
+            return Poll::Ready(());
+        }
+        pended = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// An answer that never comes.
-pub struct Never;
-
-impl Pace for Never {
-    async fn pace(&self) {
-        pending().await
-    }
+pub async fn never() {
+    pending().await
 }
 
-/// An answer that never comes, to a call that keeps 4 KiB until then.
-pub struct Large;
-
-impl Pace for Large {
-    async fn pace(&self) {
-        let kept = black_box([0_u8; 4096]);
-        pending::<()>().await;
-        black_box(&kept);
-    }
+/// An answer that never comes, to a call that holds 4 KiB.
+pub async fn large() {
+    let kept = black_box([0_u8; 4096]);
+    pending::<()>().await;
+    black_box(&kept);
 }
 
-/// A provider that gives empty answers at its pace, without an allocation, and
-/// streams of [`ITEMS`] items that are all ready.
+/// A provider of empty answers, without an allocation, and of streams of [`ITEMS`] items
+/// that are all ready.
+#[derive(Clone, Copy)]
 pub struct Server<P>(pub P);
 
 impl<P: Pace> core::Provider for Server<P> {
@@ -87,11 +78,6 @@ impl<P: Pace> core::Provider for Server<P> {
     {
         self.0.pace().await;
         Ok(items())
-    }
-
-    async fn chat_completion_raw(&self, _: &str, _: Bytes) -> Result<Bytes, core::Error> {
-        self.0.pace().await;
-        Ok(Bytes::new())
     }
 }
 

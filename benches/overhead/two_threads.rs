@@ -1,12 +1,6 @@
 //! One wrapper, shared by two threads.
 
-use crate::{
-    TIMEOUT,
-    paired::Group,
-    report::Report,
-    server::{Once, Server, request},
-};
-use crabllm_retry::{Retrying, crabllm_core_0_0_19::Provider};
+use crate::{contenders::Contenders, paired::Group, report::Report, server};
 use futures::executor::block_on;
 use std::{
     hint::black_box,
@@ -16,40 +10,45 @@ use std::{
 use tokio::{
     runtime::{Builder, Runtime},
     task::yield_now,
-    time::timeout,
 };
 
-/// How many calls each of the two makes.
+/// The calls of each thread.
 const CALLS: usize = 20_000;
 
-/// How many calls a second two threads get out of one wrapper.
+/// Measures how many calls a second two threads get out of one wrapper.
 pub fn throughput(rounds: usize, report: &mut Report) {
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
         .enable_time()
         .build()
         .expect("a runtime without I/O");
-    let server = Arc::new(Server(Once));
-    let ours = Arc::new(Retrying::new(Server(Once)));
+    // Tasks of the runtime cannot borrow.
+    let ways: &'static _ = Box::leak(Box::new(Contenders::new(server::once)));
     let mut group = Group::new("pends once, two threads at it, on a two-worker tokio runtime");
     let bare = group.add("bare", None, 2 * CALLS, || {
-        on_workers(&runtime, || calls(server.clone()))
+        on_workers(&runtime, || calls(|| ways.bare()))
     });
-    let wrapped = group.add("ours, FuturesTimer", bare, 2 * CALLS, || {
-        on_workers(&runtime, || calls(ours.clone()))
+    let ours = group.add("ours, FuturesTimer", bare, 2 * CALLS, || {
+        on_workers(&runtime, || calls(|| ways.ours()))
     });
     let tokio = group.add("tokio::time::timeout", bare, 2 * CALLS, || {
-        on_workers(&runtime, || bounded_calls(server.clone()))
+        on_workers(&runtime, || calls(|| ways.tokio()))
     });
     let bare_threads = group.add("bare, two plain threads", None, 2 * CALLS, || {
-        on_threads(|| calls(server.clone()))
+        on_threads(|| calls(|| ways.bare()))
     });
     group.add("ours, two plain threads", bare_threads, 2 * CALLS, || {
-        on_threads(|| calls(ours.clone()))
+        on_threads(|| calls(|| ways.ours()))
     });
     let measured = group.measure(rounds);
-    report.section(&measured, wrapped);
-    report.ratio("two_threads_vs_tokio", Some(measured.ratio(tokio, wrapped)));
+    report.section(&measured, ours);
+    report.ratio("two_threads_vs_tokio", measured.ratio(tokio, ours));
+}
+
+async fn calls<F: Future>(call: impl Fn() -> F) {
+    for _ in 0..CALLS {
+        black_box(call().await);
+    }
 }
 
 /// Runs two tasks at the same time, each on a worker of its own.
@@ -67,8 +66,8 @@ fn on_workers<F: Future<Output = ()> + Send + 'static>(runtime: &Runtime, task: 
     }
 }
 
-/// Ends when the other task has begun on another worker. It gives way while it
-/// waits: a worker that is blocked may keep the other task in its queue.
+/// Returns when the other task runs on another worker. Yields until then: a blocked worker
+/// may keep the other task in its queue.
 async fn apart(workers: &Mutex<[Option<ThreadId>; 2]>, side: usize) {
     loop {
         let here = thread::current().id();
@@ -91,20 +90,4 @@ fn on_threads<F: Future<Output = ()>>(task: impl Fn() -> F + Sync) {
             scope.spawn(|| block_on(task()));
         }
     });
-}
-
-async fn calls(provider: Arc<impl Provider>) {
-    let request = request();
-    for _ in 0..CALLS {
-        black_box(provider.chat_completion(&request).await).expect("an answer");
-    }
-}
-
-async fn bounded_calls(provider: Arc<impl Provider>) {
-    let request = request();
-    for _ in 0..CALLS {
-        black_box(timeout(TIMEOUT, provider.chat_completion(&request)).await)
-            .expect("in time")
-            .expect("an answer");
-    }
 }

@@ -1,5 +1,5 @@
-//! The executors under test. Each runs the script to its end, and beside it
-//! the tasks that the script spawns.
+//! The executors under test. Each runs the script to its end, and the tasks that the
+//! script spawns beside it.
 
 use futures::{
     FutureExt, StreamExt,
@@ -8,51 +8,31 @@ use futures::{
     future::{BoxFuture, join},
     task::{LocalSpawnExt, SpawnExt},
 };
-use std::{
-    convert::identity,
-    future::poll_fn,
-    rc::Rc,
-    sync::Arc,
-    task::{Context, Poll},
-    thread,
-};
+use std::{convert::identity, future::poll_fn, rc::Rc, sync::Arc, task::Poll, thread};
 
 /// A task of an executor.
 pub type Task = BoxFuture<'static, ()>;
 pub type Tasks = UnboundedReceiver<Task>;
 pub type Run = fn(Task, Tasks);
 
-pub fn smol_global(script: Task, mut tasks: Tasks) {
-    smol::spawn(async move {
-        while let Some(task) = tasks.next().await {
-            smol::spawn(task).detach();
-        }
-    })
-    .detach();
+pub fn smol_global(script: Task, tasks: Tasks) {
+    smol::spawn(spawn_each(tasks, |task| smol::spawn(task).detach())).detach();
     smol::block_on(smol::spawn(script));
 }
 
-pub fn smol_local(script: Task, mut tasks: Tasks) {
+pub fn smol_local(script: Task, tasks: Tasks) {
     let executor = Rc::new(smol::LocalExecutor::new());
     let spawner = executor.clone();
-    let spawning = executor.spawn(async move {
-        while let Some(task) = tasks.next().await {
-            spawner.spawn(task).detach();
-        }
-    });
+    let spawning = executor.spawn(spawn_each(tasks, move |task| spawner.spawn(task).detach()));
     smol::block_on(executor.run(async {
         executor.spawn(script).await;
-        // The task has the executor, which has the task.
+        // This task holds the executor, which holds the task.
         spawning.cancel().await;
     }));
 }
 
-pub fn async_std(script: Task, mut tasks: Tasks) {
-    async_std::task::spawn(async move {
-        while let Some(task) = tasks.next().await {
-            async_std::task::spawn(task);
-        }
-    });
+pub fn async_std(script: Task, tasks: Tasks) {
+    async_std::task::spawn(spawn_each(tasks, |task| drop(async_std::task::spawn(task))));
     async_std::task::block_on(async_std::task::spawn(script));
 }
 
@@ -66,14 +46,10 @@ pub fn tokio_multi_thread(script: Task, tasks: Tasks) {
     tokio(builder, script, tasks);
 }
 
-/// A runtime whose timers and sockets are off.
-fn tokio(mut builder: tokio::runtime::Builder, script: Task, mut tasks: Tasks) {
+/// A runtime with neither timers nor sockets.
+fn tokio(mut builder: tokio::runtime::Builder, script: Task, tasks: Tasks) {
     let runtime = builder.build().unwrap();
-    runtime.spawn(async move {
-        while let Some(task) = tasks.next().await {
-            tokio::spawn(task);
-        }
-    });
+    runtime.spawn(spawn_each(tasks, |task| drop(tokio::spawn(task))));
     runtime.block_on(runtime.spawn(script)).unwrap();
 }
 
@@ -81,29 +57,19 @@ pub fn futures_block_on(script: Task, tasks: Tasks) {
     futures::executor::block_on(together(script, tasks));
 }
 
-pub fn futures_local_pool(script: Task, mut tasks: Tasks) {
+pub fn futures_local_pool(script: Task, tasks: Tasks) {
     let mut pool = LocalPool::new();
     let spawner = pool.spawner();
-    let spawning = spawner.clone();
-    spawner
-        .spawn_local(async move {
-            while let Some(task) = tasks.next().await {
-                spawning.spawn_local(task).unwrap();
-            }
-        })
-        .unwrap();
-    let script = spawner.spawn_local_with_handle(script).unwrap();
+    let spawning = spawn_each(tasks, move |task| spawner.spawn_local(task).unwrap());
+    pool.spawner().spawn_local(spawning).unwrap();
+    let script = pool.spawner().spawn_local_with_handle(script).unwrap();
     pool.run_until(script);
 }
 
-pub fn futures_thread_pool(script: Task, mut tasks: Tasks) {
+pub fn futures_thread_pool(script: Task, tasks: Tasks) {
     let pool = ThreadPool::builder().pool_size(2).create().unwrap();
-    let spawning = pool.clone();
-    pool.spawn_ok(async move {
-        while let Some(task) = tasks.next().await {
-            spawning.spawn_ok(task);
-        }
-    });
+    let spawner = pool.clone();
+    pool.spawn_ok(spawn_each(tasks, move |task| spawner.spawn_ok(task)));
     futures::executor::block_on(pool.spawn_with_handle(script).unwrap());
 }
 
@@ -111,7 +77,7 @@ pub fn pollster(script: Task, tasks: Tasks) {
     pollster::block_on(together(script, tasks));
 }
 
-pub fn async_executor_on_own_threads(script: Task, mut tasks: Tasks) {
+pub fn async_executor_on_own_threads(script: Task, tasks: Tasks) {
     let executor = Arc::new(async_executor::Executor::new());
     let spawner = executor.clone();
     let (stop, stopped) = smol::channel::bounded::<()>(1);
@@ -119,14 +85,10 @@ pub fn async_executor_on_own_threads(script: Task, mut tasks: Tasks) {
         for _ in 0..2 {
             scope.spawn(|| futures::executor::block_on(executor.run(stopped.recv())));
         }
-        let spawning = executor.spawn(async move {
-            while let Some(task) = tasks.next().await {
-                spawner.spawn(task).detach();
-            }
-        });
+        let spawning = executor.spawn(spawn_each(tasks, move |task| spawner.spawn(task).detach()));
         futures::executor::block_on(async {
             executor.spawn(script).await;
-            // The task has the executor, which has the task.
+            // This task holds the executor, which holds the task.
             spawning.cancel().await;
         });
         drop(stop);
@@ -157,10 +119,18 @@ pub fn another_executor_at_every_wake(script: Task, tasks: Tasks) {
     }
 }
 
-/// Polls once, and ends when the future is done or wants to be polled again.
-async fn until_woken(future: &mut BoxFuture<'static, ()>) -> bool {
+/// Spawns the tasks until the script can send no more.
+async fn spawn_each(mut tasks: Tasks, spawn: impl Fn(Task)) {
+    while let Some(task) = tasks.next().await {
+        spawn(task);
+    }
+}
+
+/// Polls once and ends when the future is done or wakes this task. Returns whether it is
+/// done.
+async fn until_woken(future: &mut Task) -> bool {
     let mut polled = false;
-    poll_fn(|cx: &mut Context<'_>| {
+    poll_fn(|cx| {
         if polled {
             return Poll::Ready(false);
         }
@@ -170,8 +140,8 @@ async fn until_woken(future: &mut BoxFuture<'static, ()>) -> bool {
     .await
 }
 
-/// Script and tasks as one future, for executors that take only one.
-fn together(script: Task, tasks: Tasks) -> BoxFuture<'static, ()> {
+/// Joins script and tasks, for executors that run a single future.
+fn together(script: Task, tasks: Tasks) -> Task {
     let tasks = tasks.for_each_concurrent(None, identity::<Task>);
     join(script, tasks).map(drop).boxed()
 }

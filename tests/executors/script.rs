@@ -1,9 +1,9 @@
-//! The script of behaviour, and what it comes to.
+//! The script of behavior and its expected trace.
 
 use crabllm_retry::{
     Backoff, Event, Failure, Instant, Jitter, Policy, Retrying, Timer,
     crabllm_core_0_0_19::{ChatCompletionRequest, Provider, json},
-    test_util::{Scripted, Step, VirtualTimer},
+    test_util::{Scripted, Step, VirtualSleep, VirtualTimer},
 };
 use futures::{
     FutureExt, SinkExt, StreamExt,
@@ -17,14 +17,7 @@ use std::{
     time::Duration,
 };
 
-/// An event, and how many units after the script began.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Line {
-    at: f64,
-    what: String,
-}
-
-/// The script in virtual time: each case begins where the one before ended.
+/// Each event and when it happens in virtual time, in units since the script began.
 const EXPECTED: &[(f64, &str)] = &[
     (0.0, "-- success after two failures"),
     (0.0, "retry after attempt 1 in 1: HTTP 503"),
@@ -63,36 +56,23 @@ const EXPECTED: &[(f64, &str)] = &[
     (49.0, "1000 answered, of 2000 attempts 1000 cancelled"),
 ];
 
-pub fn assert_in_virtual_time(trace: &[Line]) {
-    let expected = EXPECTED.iter().map(|&(at, what)| Line {
-        at,
-        what: what.into(),
-    });
-    for (i, expected) in expected.enumerate() {
-        assert_eq!(trace.get(i), Some(&expected), "line {i} of {trace:#?}");
-    }
-    assert_eq!(trace.len(), EXPECTED.len());
-}
-
-pub fn assert_in_real_time(trace: &[Line]) {
-    let whats = |lines: &[Line]| {
-        lines
-            .iter()
-            .map(|line| line.what.clone())
-            .collect::<Vec<_>>()
-    };
-    let expected: Vec<_> = EXPECTED.iter().map(|(_, what)| what.to_string()).collect();
-    assert_eq!(whats(trace), expected);
-    for (line, (earliest, what)) in trace.iter().zip(EXPECTED) {
-        assert!(
-            line.at >= *earliest,
-            "{what} at {}, before {earliest}",
-            line.at
-        );
+pub fn assert_in_virtual_time(trace: &[(f64, String)]) {
+    assert_in_real_time(trace);
+    for ((at, event), (expected, _)) in trace.iter().zip(EXPECTED) {
+        assert_eq!(at, expected, "{event}");
     }
 }
 
-/// The clock by which the trace is written.
+pub fn assert_in_real_time(trace: &[(f64, String)]) {
+    let events: Vec<_> = trace.iter().map(|(_, event)| &**event).collect();
+    let expected: Vec<_> = EXPECTED.iter().map(|(_, event)| *event).collect();
+    assert_eq!(events, expected);
+    for ((at, event), (earliest, _)) in trace.iter().zip(EXPECTED) {
+        assert!(at >= earliest, "{event} at {at}, before {earliest}");
+    }
+}
+
+/// The clock of the trace.
 pub trait Clock: Clone + Send + Sync + 'static {
     /// The length of the script's unit.
     const UNIT: Duration;
@@ -100,7 +80,7 @@ pub trait Clock: Clone + Send + Sync + 'static {
     /// The time since the script began.
     fn elapsed(&self) -> Duration;
 
-    /// Lets the clock know of a task.
+    /// Registers a task with the clock.
     fn watch(&self, task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
         task
     }
@@ -115,6 +95,26 @@ impl Clock for VirtualTimer {
 
     fn watch(&self, task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
         self.task(task).boxed()
+    }
+}
+
+/// A virtual clock whose sleeps may be shared, as those of the real timers are.
+#[derive(Clone)]
+pub struct Shareable(pub VirtualTimer);
+
+impl Timer for Shareable {
+    type Sleep = VirtualSleep;
+
+    fn sleep(&self, duration: Duration) -> VirtualSleep {
+        self.0.sleep(duration)
+    }
+
+    fn now(&self) -> Instant {
+        self.0.now()
+    }
+
+    fn is_shareable(&self) -> bool {
+        true
     }
 }
 
@@ -136,11 +136,11 @@ impl Clock for Real {
     }
 }
 
-/// The script, to be run to its end.
+/// The script, ready to run.
 pub struct Play {
     pub script: BoxFuture<'static, ()>,
 
-    /// The tasks that it spawns, to be run beside it.
+    /// The tasks that the script spawns, to run beside it.
     pub tasks: UnboundedReceiver<BoxFuture<'static, ()>>,
 
     pub trace: Trace,
@@ -166,10 +166,10 @@ impl Play {
 
 /// The events so far.
 #[derive(Clone, Default)]
-pub struct Trace(Arc<Mutex<Vec<Line>>>);
+pub struct Trace(Arc<Mutex<Vec<(f64, String)>>>);
 
 impl Trace {
-    pub fn take(&self) -> Vec<Line> {
+    pub fn take(&self) -> Vec<(f64, String)> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 }
@@ -258,16 +258,11 @@ impl<C: Clock, T: Timer + Clone> Stage<C, T> {
                 () = enough => {}
             }
         }
-        let attempts = scripted.attempts();
-        self.write(format!(
-            "cancelled, of {} attempts {} cancelled",
-            attempts.len(),
-            attempts.iter().filter(|attempt| attempt.cancelled).count(),
-        ));
+        self.write(format!("cancelled, {}", attempts(&scripted)));
     }
 
-    /// Makes a thousand calls to one wrapper, each in a task of its own. The
-    /// first thousand attempts hang, whosever they are.
+    /// Makes a thousand calls to one wrapper, each in a task of its own. The first
+    /// thousand attempts hang, whichever calls they belong to.
     async fn thousand(&self) {
         const CALLS: usize = 1000;
         let scripted = self.scripted(std::iter::repeat_with(Step::hang).take(CALLS));
@@ -279,7 +274,7 @@ impl<C: Clock, T: Timer + Clone> Stage<C, T> {
                 let (provider, mut answered) = (provider.clone(), answered.clone());
                 let call = async move {
                     let answer = provider.chat_completion(&request()).await;
-                    // Nobody listens any more if the script has failed.
+                    // Fails only if the script has panicked.
                     let _ = answered.send(answer.is_ok()).await;
                 };
                 self.clock.watch(call.boxed())
@@ -290,12 +285,7 @@ impl<C: Clock, T: Timer + Clone> Stage<C, T> {
             self.spawner.unbounded_send(call).unwrap();
         }
         let ok = answers.filter(|&ok| async move { ok }).count().await;
-        let attempts = scripted.attempts();
-        self.write(format!(
-            "{ok} answered, of {} attempts {} cancelled",
-            attempts.len(),
-            attempts.iter().filter(|attempt| attempt.cancelled).count(),
-        ));
+        self.write(format!("{ok} answered, {}", attempts(&scripted)));
     }
 
     fn scripted(&self, steps: impl IntoIterator<Item = Step>) -> Scripted<T> {
@@ -321,11 +311,9 @@ impl<C: Clock, T: Timer + Clone> Stage<C, T> {
             })
     }
 
-    fn write(&self, what: impl Into<String>) {
-        self.trace.0.lock().unwrap().push(Line {
-            at: self.clock.elapsed().as_secs_f64() / C::UNIT.as_secs_f64(),
-            what: what.into(),
-        });
+    fn write(&self, event: impl Into<String>) {
+        let at = self.clock.elapsed().div_duration_f64(C::UNIT);
+        self.trace.0.lock().unwrap().push((at, event.into()));
     }
 }
 
@@ -333,16 +321,21 @@ fn request() -> ChatCompletionRequest {
     json::from_str(r#"{"model": "m", "messages": []}"#).unwrap()
 }
 
+fn attempts(scripted: &Scripted<impl Timer>) -> String {
+    let attempts = scripted.attempts();
+    let cancelled = attempts.iter().filter(|attempt| attempt.cancelled).count();
+    format!("of {} attempts {cancelled} cancelled", attempts.len())
+}
+
 fn describe_event(event: &Event<'_>, unit: Duration) -> String {
-    let units = |duration: Duration| duration.as_secs_f64() / unit.as_secs_f64();
-    match *event {
+    match event {
         Event::Retry {
             attempt,
             delay,
             error,
             ..
         } => {
-            let (delay, error) = (units(delay), describe(error));
+            let (delay, error) = (delay.div_duration_f64(unit), describe(*error));
             format!("retry after attempt {attempt} in {delay}: {error}")
         }
         Event::Success { attempt, .. } => format!("success at attempt {attempt}"),
@@ -352,12 +345,12 @@ fn describe_event(event: &Event<'_>, unit: Duration) -> String {
             reason,
             ..
         } => {
-            format!(
-                "gave up after attempt {attempt}, {reason:?}: {}",
-                describe(error)
-            )
+            let error = describe(*error);
+            format!("gave up after attempt {attempt}, {reason:?}: {error}")
         }
-        Event::StreamStalled { idle, .. } => format!("stalled after {}", units(idle)),
+        Event::StreamStalled { idle, .. } => {
+            format!("stalled after {}", idle.div_duration_f64(unit))
+        }
         _ => format!("{event:?}"),
     }
 }

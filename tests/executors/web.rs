@@ -1,9 +1,6 @@
 //! The executor of a web page, with all timers. It runs in Node as well.
 
-use crate::{
-    common::Sleeps,
-    script::{Clock, Line, Play, Real, assert_in_real_time, assert_in_virtual_time},
-};
+use crate::script::{Clock, Play, Real, Shareable, assert_in_real_time, assert_in_virtual_time};
 use crabllm_retry::{FuturesTimer, Timer, test_util::VirtualTimer};
 use futures::{FutureExt, StreamExt, future::ready};
 use send_wrapper::SendWrapper;
@@ -11,8 +8,7 @@ use std::time::Duration;
 use wasm_bindgen_futures::spawn_local;
 use wasm_bindgen_test::wasm_bindgen_test;
 
-/// Plays the script and returns what happened.
-async fn play<C: Clock, T: Timer + Clone>(clock: C, timer: T) -> Vec<Line> {
+async fn played<C: Clock, T: Timer + Clone>(clock: C, timer: T) -> Vec<(f64, String)> {
     let play = Play::new(clock, timer);
     let (script, end) = play.script.remote_handle();
     spawn_local(script);
@@ -24,32 +20,23 @@ async fn play<C: Clock, T: Timer + Clone>(clock: C, timer: T) -> Vec<Line> {
     play.trace.take()
 }
 
-/// Plays the script in virtual time, with a timer that is made from its clock.
-async fn in_virtual_time_with<T: Timer + Clone>(timer: impl FnOnce(VirtualTimer) -> T) {
+async fn played_in_virtual_time<T: Timer + Clone>(timer: impl FnOnce(VirtualTimer) -> T) {
     let clock = VirtualTimer::new();
     let timer = timer(clock.clone());
-    assert_in_virtual_time(&play(clock.clone(), timer).await);
+    assert_in_virtual_time(&played(clock.clone(), timer).await);
     assert_eq!(clock.sleeping(), 0, "a sleep is left behind");
 }
 
 #[wasm_bindgen_test]
 async fn in_virtual_time() {
-    in_virtual_time_with(|clock| clock).await;
-}
-
-#[wasm_bindgen_test]
-async fn in_virtual_time_that_is_shared() {
-    in_virtual_time_with(|clock| Sleeps::by(&clock).shareable()).await;
-}
-
-#[wasm_bindgen_test]
-async fn in_virtual_time_by_closure() {
-    in_virtual_time_with(|clock| move |duration| clock.sleep(duration)).await;
+    played_in_virtual_time(|clock| clock).await;
+    played_in_virtual_time(Shareable).await;
+    played_in_virtual_time(|clock| move |duration| clock.sleep(duration)).await;
 }
 
 #[wasm_bindgen_test]
 async fn with_futures_timer() {
-    assert_in_real_time(&play(Real::start(), FuturesTimer).await);
+    assert_in_real_time(&played(Real::start(), FuturesTimer).await);
 }
 
 #[wasm_bindgen_test]
@@ -59,5 +46,5 @@ async fn with_a_closure() {
         let late = duration + Duration::from_millis(1);
         SendWrapper::new(gloo_timers::future::sleep(late))
     };
-    assert_in_real_time(&play(Real::start(), timer).await);
+    assert_in_real_time(&played(Real::start(), timer).await);
 }
