@@ -1,4 +1,4 @@
-//! A call that is ready at once allocates nothing.
+//! The allocations of calls that are ready at once.
 
 #![cfg(all(feature = "crabllm-core-0_0_19", feature = "futures-timer"))]
 
@@ -13,8 +13,8 @@ use futures::{FutureExt, StreamExt, stream};
 
 type Items = BoxStream<'static, Result<ChatCompletionChunk, Error>>;
 
-/// Answers at once, without an allocation but for the box of a stream, which it
-/// opens if it has items.
+/// Answers at once. Its only allocation is the box of a stream, which opens if it has
+/// items.
 struct Ready {
     items: usize,
 }

@@ -1,5 +1,5 @@
-//! Faults that only a browser's clock, timers and entropy could cause. It runs in
-//! Node as well, whose are much the same.
+//! The clock, the timers and the entropy of a browser. It runs in Node as well, whose are
+//! much the same.
 
 #![cfg(all(target_family = "wasm", target_os = "unknown"))]
 #![cfg(all(
@@ -31,7 +31,7 @@ fn js(expression: &str) -> JsValue {
         .unwrap()
 }
 
-/// The calls of a function of the page while `f` runs, each as its arguments.
+/// The arguments of each call of a function of the page while `f` runs.
 fn calls<R>(object: &str, function: &str, f: impl FnOnce() -> R) -> (Vec<Array>, R) {
     let object = js(object);
     let original = Reflect::get(&object, &function.into()).unwrap();
@@ -48,7 +48,7 @@ fn calls<R>(object: &str, function: &str, f: impl FnOnce() -> R) -> (Vec<Array>,
     (log.iter().map(|args| Array::from(&args)).collect(), result)
 }
 
-/// The timer, in milliseconds, that a sleep asks the page for when it is made.
+/// The milliseconds of the timer that a new sleep asks the page for.
 fn asked_for(duration: Duration) -> f64 {
     let (calls, _sleep) = calls("globalThis", "setTimeout", || FuturesTimer.sleep(duration));
     assert_eq!(calls.len(), 1, "{duration:?}");
@@ -93,7 +93,7 @@ async fn no_sleep_ends_early() {
     .await;
 }
 
-/// The page would take 2³¹ ms for none.
+/// The page takes 2³¹ ms and more as zero.
 #[wasm_bindgen_test]
 async fn a_timeout_of_months_does_not_end_at_once() {
     for timeout in [25 * DAY, 50 * DAY, 10_000 * DAY] {
@@ -109,8 +109,8 @@ async fn a_timeout_of_months_does_not_end_at_once() {
     }
 }
 
-/// Without it, every visitor of a page would draw the same delays. No other test
-/// of this file draws any.
+/// Otherwise all visitors of a page would draw the same delays. No other test of this file
+/// draws any.
 #[wasm_bindgen_test]
 fn jitter_is_seeded_by_the_page() {
     let draw = || Backoff::default().delays().next();

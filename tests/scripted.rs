@@ -1,4 +1,4 @@
-//! The provider that follows a script.
+//! The scripted provider.
 
 #![cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))]
 
@@ -47,7 +47,7 @@ fn attempts_are_recorded_from_beginning_to_end() {
 }
 
 #[test]
-fn what_is_left_of_the_script_is_shown() {
+fn debug_output_shows_the_steps_that_are_left() {
     let provider = Scripted::new(VirtualTimer::new(), [Step::status(503), Step::hang()]);
     assert!(block_on(provider.chat_completion(&request())).is_err());
     let shown = format!("{provider:?}");
@@ -57,14 +57,14 @@ fn what_is_left_of_the_script_is_shown() {
 }
 
 #[test]
-fn it_says_yes_where_the_traits_defaults_say_no() {
+fn it_is_compatible_where_the_traits_defaults_are_not() {
     let provider = Scripted::new(VirtualTimer::new(), []);
     assert!(provider.is_openai_compat() && provider.is_anthropic_compat());
 }
 
 #[test]
 #[cfg(feature = "crabllm-core-0_0_25")]
-fn it_says_yes_for_the_newest_release_too() {
+fn it_is_compatible_in_the_newest_release_too() {
     use crabllm_retry::crabllm_core_0_0_25::Provider as Newest;
     let provider = Scripted::new(VirtualTimer::new(), []);
     assert!(Newest::is_openai_compat(&provider) && Newest::is_anthropic_compat(&provider));
@@ -72,7 +72,7 @@ fn it_says_yes_for_the_newest_release_too() {
 }
 
 #[test]
-fn an_attempt_under_way_has_no_end() {
+fn a_running_attempt_has_no_end() {
     let provider = Scripted::new(VirtualTimer::manual(), [Step::hang()]);
     let request = request();
     let mut call = Box::pin(provider.chat_completion(&request));

@@ -1,4 +1,4 @@
-//! Which threads there are.
+//! The threads of the process.
 
 #![cfg(target_os = "linux")]
 #![cfg(all(
@@ -42,7 +42,7 @@ fn threads() -> io::Result<Threads> {
 fn the_only_threads_are_one_of_each_timer_crate() {
     const MS: Duration = Duration::from_millis(1);
 
-    /// Times out, waits, tries again, opens a stream and loses it.
+    /// Makes a call with a timeout, a retry after a delay, and a stream that stalls.
     async fn wait(timer: impl Timer + Clone, seen: Arc<Mutex<Threads>>) {
         let script = [Step::hang(), Step::stream([Step::ok(), Step::hang()])];
         let policy = Policy::default()

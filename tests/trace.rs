@@ -8,121 +8,93 @@
 
 mod common;
 
-use common::{SECOND, Scene, block_on, given_up, request};
+use common::{SECOND, Scene, Wrapper, block_on, given_up, request};
 use crabllm_retry::{GiveUpReason, crabllm_core_0_0_19::Provider, test_util::Step, trace};
 use futures::StreamExt;
 use std::{
     fmt,
     sync::{Arc, Mutex},
 };
-use tracing::Level;
 use tracing::field::{Field, Visit};
 use tracing_subscriber::{
     layer::{Context, Layer, SubscriberExt},
     registry,
 };
 
-/// Writes down each event: a line for its level, target and message, and one
-/// for each of its fields.
-#[derive(Clone)]
-struct Lines {
-    lines: Arc<Mutex<Vec<String>>>,
-    most_verbose: Level,
-}
+/// An event: a line for its level, target and message, and one for each of its fields.
+type Lines = Vec<String>;
 
-impl<S: tracing::Subscriber> Layer<S> for Lines {
+#[derive(Clone, Default)]
+struct Events(Arc<Mutex<Vec<Lines>>>);
+
+impl<S: tracing::Subscriber> Layer<S> for Events {
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        let mut fields = Fields::default();
-        event.record(&mut fields);
         let metadata = event.metadata();
-        if *metadata.level() > self.most_verbose {
-            return;
-        }
-        let mut lines = self.lines.lock().unwrap();
-        lines.push(format!(
-            "{} {}: {}",
-            metadata.level(),
-            metadata.target(),
-            fields.message
-        ));
-        lines.append(&mut fields.lines);
+        let mut fields = Fields(vec![format!("{} {}", metadata.level(), metadata.target())]);
+        event.record(&mut fields);
+        self.0.lock().unwrap().push(fields.0);
     }
 }
 
-#[derive(Default)]
-struct Fields {
-    message: String,
-    lines: Vec<String>,
-}
+struct Fields(Lines);
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
-            self.message = format!("{value:?}");
+            self.0[0] += &format!(": {value:?}");
         } else {
-            self.lines.push(format!("  {field} = {value:?}"));
+            self.0.push(format!("{field} = {value:?}"));
         }
     }
 }
 
-/// The traces of the calls that are made within, up to a level.
-fn traced_up_to(
-    most_verbose: Level,
-    scene: Scene,
-    calls: impl FnOnce(&common::Wrapper),
-) -> Vec<String> {
-    let lines = Lines {
-        lines: Arc::default(),
-        most_verbose,
-    };
+/// The events of the calls that are made within.
+fn traced(scene: Scene, calls: impl FnOnce(&Wrapper)) -> Vec<Lines> {
+    let events = Events::default();
     let scene = scene.set(|r| r.observe(trace));
-    tracing::subscriber::with_default(registry().with(lines.clone()), || calls(&scene.retrying));
-    let lines = lines.lines.lock().unwrap();
-    lines.clone()
+    tracing::subscriber::with_default(registry().with(events.clone()), || calls(&scene.retrying));
+    events.0.lock().unwrap().clone()
 }
 
-/// The traces of calls, but for the starts of attempts.
-fn traced(scene: Scene, calls: impl FnOnce(&common::Wrapper)) -> Vec<String> {
-    traced_up_to(Level::DEBUG, scene, calls)
+fn chat(retrying: &Wrapper) {
+    let _ = block_on(retrying.chat_completion(&request()));
 }
 
-/// The traces of one call, but for the starts of attempts.
-fn traced_chat(scene: Scene) -> Vec<String> {
-    traced(scene, |retrying| {
-        let _ = block_on(retrying.chat_completion(&request()));
-    })
+/// The events of a chat without the starts of attempts and the fields that all of them
+/// have.
+fn traced_chat(scene: Scene) -> Vec<Lines> {
+    let mut events = traced(scene, chat);
+    events.retain(|lines| !lines[0].starts_with("TRACE"));
+    for lines in &mut events {
+        for field in [
+            r#"gen_ai.operation.name = "chat""#,
+            r#"gen_ai.request.model = "m""#,
+            r#"crabllm_retry.method = "chat_completion""#,
+        ] {
+            let position = lines.iter().position(|line| line == field);
+            lines.remove(position.unwrap_or_else(|| panic!("no {field} in {lines:?}")));
+        }
+    }
+    events
 }
 
 #[test]
-fn the_start_of_an_attempt_is_traced() {
-    let traced = traced_up_to(Level::TRACE, Scene::new([]), |retrying| {
-        let _ = block_on(retrying.chat_completion(&request()));
-    });
+fn attempts_and_a_success_at_once_are_for_debugging() {
     assert_eq!(
-        traced[..6],
+        traced(Scene::new([Step::ok().after(SECOND / 4)]), chat).concat(),
         [
             "TRACE crabllm_retry: attempt starts",
-            r#"  gen_ai.operation.name = "chat""#,
-            r#"  gen_ai.request.model = "m""#,
-            r#"  crabllm_retry.method = "chat_completion""#,
-            "  crabllm_retry.attempt = 1",
-            "  crabllm_retry.elapsed = 0.0",
-        ]
-    );
-    assert_eq!(traced[6], "DEBUG crabllm_retry: call succeeded");
-}
-
-#[test]
-fn a_success_at_once_is_for_debugging() {
-    assert_eq!(
-        traced_chat(Scene::new([Step::ok().after(SECOND / 4)])),
-        [
+            r#"gen_ai.operation.name = "chat""#,
+            r#"gen_ai.request.model = "m""#,
+            r#"crabllm_retry.method = "chat_completion""#,
+            "crabllm_retry.attempt = 1",
+            "crabllm_retry.elapsed = 0.0",
             "DEBUG crabllm_retry: call succeeded",
-            r#"  gen_ai.operation.name = "chat""#,
-            r#"  gen_ai.request.model = "m""#,
-            r#"  crabllm_retry.method = "chat_completion""#,
-            "  crabllm_retry.attempt = 1",
-            "  crabllm_retry.elapsed = 0.25",
+            r#"gen_ai.operation.name = "chat""#,
+            r#"gen_ai.request.model = "m""#,
+            r#"crabllm_retry.method = "chat_completion""#,
+            "crabllm_retry.attempt = 1",
+            "crabllm_retry.elapsed = 0.25",
         ]
     );
 }
@@ -136,38 +108,29 @@ fn each_retry_is_a_warning_and_the_success_after_it_is_news() {
     let scene = Scene::new(script)
         .set(|r| r.retry_after(|error| error.is_throttled().then_some(5 * SECOND)));
     assert_eq!(
-        traced_chat(scene),
+        traced_chat(scene).concat(),
         [
             "WARN crabllm_retry: attempt failed, another one follows",
-            r#"  gen_ai.operation.name = "chat""#,
-            r#"  gen_ai.request.model = "m""#,
-            r#"  error.type = "503""#,
-            "  exception.message = provider error (HTTP 503): busy",
-            "  http.response.status_code = 503",
-            r#"  crabllm_retry.method = "chat_completion""#,
-            "  crabllm_retry.attempt = 1",
-            "  crabllm_retry.elapsed = 0.5",
-            "  crabllm_retry.delay = 1.0",
-            "  crabllm_retry.source = backoff",
+            r#"error.type = "503""#,
+            "exception.message = provider error (HTTP 503): busy",
+            "http.response.status_code = 503",
+            "crabllm_retry.attempt = 1",
+            "crabllm_retry.elapsed = 0.5",
+            "crabllm_retry.delay = 1.0",
+            "crabllm_retry.source = backoff",
             "WARN crabllm_retry: attempt failed, another one follows",
-            r#"  gen_ai.operation.name = "chat""#,
-            r#"  gen_ai.request.model = "m""#,
-            r#"  error.type = "429""#,
-            "  exception.message = provider error (HTTP 429): too fast",
-            "  http.response.status_code = 429",
-            "  http.request.resend_count = 1",
-            r#"  crabllm_retry.method = "chat_completion""#,
-            "  crabllm_retry.attempt = 2",
-            "  crabllm_retry.elapsed = 1.5",
-            "  crabllm_retry.delay = 5.0",
-            "  crabllm_retry.source = requested by the server",
+            r#"error.type = "429""#,
+            "exception.message = provider error (HTTP 429): too fast",
+            "http.response.status_code = 429",
+            "http.request.resend_count = 1",
+            "crabllm_retry.attempt = 2",
+            "crabllm_retry.elapsed = 1.5",
+            "crabllm_retry.delay = 5.0",
+            "crabllm_retry.source = requested by the server",
             "INFO crabllm_retry: call succeeded after retries",
-            r#"  gen_ai.operation.name = "chat""#,
-            r#"  gen_ai.request.model = "m""#,
-            "  http.request.resend_count = 2",
-            r#"  crabllm_retry.method = "chat_completion""#,
-            "  crabllm_retry.attempt = 3",
-            "  crabllm_retry.elapsed = 6.5",
+            "http.request.resend_count = 2",
+            "crabllm_retry.attempt = 3",
+            "crabllm_retry.elapsed = 6.5",
         ]
     );
 }
@@ -175,17 +138,14 @@ fn each_retry_is_a_warning_and_the_success_after_it_is_news() {
 #[test]
 fn an_error_that_is_not_transient_is_a_warning() {
     assert_eq!(
-        traced_chat(Scene::new([Step::invalid()])),
+        traced_chat(Scene::new([Step::invalid()])).concat(),
         [
             "WARN crabllm_retry: call failed",
-            r#"  gen_ai.operation.name = "chat""#,
-            r#"  gen_ai.request.model = "m""#,
-            r#"  error.type = "_OTHER""#,
-            "  exception.message = config error: no such thing",
-            r#"  crabllm_retry.method = "chat_completion""#,
-            "  crabllm_retry.attempt = 1",
-            "  crabllm_retry.elapsed = 0.0",
-            "  crabllm_retry.reason = not transient",
+            r#"error.type = "_OTHER""#,
+            "exception.message = config error: no such thing",
+            "crabllm_retry.attempt = 1",
+            "crabllm_retry.elapsed = 0.0",
+            "crabllm_retry.reason = not transient",
         ]
     );
 }
@@ -194,61 +154,55 @@ fn an_error_that_is_not_transient_is_a_warning() {
 fn a_call_that_runs_out_of_retries_is_an_error() {
     let scene = Scene::new([Step::status(503), Step::hang()]).set(|r| r.max_retries(1));
     assert_eq!(
-        traced_chat(scene)[11..],
+        traced_chat(scene)[1],
         [
             "ERROR crabllm_retry: call failed",
-            r#"  gen_ai.operation.name = "chat""#,
-            r#"  gen_ai.request.model = "m""#,
-            r#"  error.type = "timeout""#,
-            "  exception.message = request timed out",
-            "  http.request.resend_count = 1",
-            r#"  crabllm_retry.method = "chat_completion""#,
-            "  crabllm_retry.attempt = 2",
-            "  crabllm_retry.elapsed = 31.0",
-            "  crabllm_retry.reason = no retry left",
+            r#"error.type = "timeout""#,
+            "exception.message = request timed out",
+            "http.request.resend_count = 1",
+            "crabllm_retry.attempt = 2",
+            "crabllm_retry.elapsed = 31.0",
+            "crabllm_retry.reason = no retry left",
         ]
     );
 }
 
 #[test]
-fn giving_up_is_an_error_but_on_what_is_not_transient() {
+fn giving_up_is_an_error_unless_the_failure_is_not_transient() {
     for (scene, reason) in given_up() {
-        let traced = traced_chat(scene);
         let level = match reason {
             GiveUpReason::NotTransient => "WARN",
             _ => "ERROR",
         };
-        assert_eq!(traced[0], format!("{level} crabllm_retry: call failed"));
-        assert_eq!(traced[9..], [format!("  crabllm_retry.reason = {reason}")]);
+        let [lines] = &traced_chat(scene)[..] else {
+            panic!("one event");
+        };
+        assert_eq!(lines[0], format!("{level} crabllm_retry: call failed"));
+        let last = lines.last().unwrap();
+        assert_eq!(*last, format!("crabllm_retry.reason = {reason}"));
     }
 }
 
 #[test]
 fn a_stalled_stream_is_a_warning() {
     let scene = Scene::new([Step::stream([Step::ok(), Step::hang()])]);
-    let traced = traced(scene, |retrying| {
+    let events = traced(scene, |retrying| {
         block_on(async {
             let stream = retrying.chat_completion_stream(&request()).await.unwrap();
             assert_eq!(stream.count().await, 2);
         });
     });
     assert_eq!(
-        traced,
+        events.last().unwrap()[..],
         [
-            "DEBUG crabllm_retry: call succeeded",
-            r#"  gen_ai.operation.name = "chat""#,
-            r#"  gen_ai.request.model = "m""#,
-            r#"  crabllm_retry.method = "chat_completion_stream""#,
-            "  crabllm_retry.attempt = 1",
-            "  crabllm_retry.elapsed = 0.0",
             "WARN crabllm_retry: stream went silent and was ended",
-            r#"  gen_ai.operation.name = "chat""#,
-            r#"  gen_ai.request.model = "m""#,
-            r#"  error.type = "timeout""#,
-            r#"  crabllm_retry.method = "chat_completion_stream""#,
-            "  crabllm_retry.attempt = 1",
-            "  crabllm_retry.elapsed = 90.0",
-            "  crabllm_retry.idle = 90.0",
+            r#"gen_ai.operation.name = "chat""#,
+            r#"gen_ai.request.model = "m""#,
+            r#"error.type = "timeout""#,
+            r#"crabllm_retry.method = "chat_completion_stream""#,
+            "crabllm_retry.attempt = 1",
+            "crabllm_retry.elapsed = 90.0",
+            "crabllm_retry.idle = 90.0",
         ]
     );
 }
@@ -258,46 +212,36 @@ fn a_stalled_stream_is_a_warning() {
 fn a_call_without_a_model_has_no_field_for_it() {
     use crabllm_retry::crabllm_core_0_0_25::Provider;
 
-    let traced = traced(Scene::new([]), |retrying| {
+    let events = traced(Scene::new([]), |retrying| {
         block_on(Provider::models(retrying)).unwrap();
     });
     assert_eq!(
-        traced,
+        events.last().unwrap()[..],
         [
             "DEBUG crabllm_retry: call succeeded",
-            r#"  gen_ai.operation.name = "models""#,
-            r#"  crabllm_retry.method = "models""#,
-            "  crabllm_retry.attempt = 1",
-            "  crabllm_retry.elapsed = 0.0",
+            r#"gen_ai.operation.name = "models""#,
+            r#"crabllm_retry.method = "models""#,
+            "crabllm_retry.attempt = 1",
+            "crabllm_retry.elapsed = 0.0",
         ]
     );
 }
 
 #[test]
 fn a_long_error_is_cut_at_a_character() {
-    let page = |length: usize| "\u{1f980}".repeat(length / 4);
-    for (body, more) in [(page(900), None), (page(180_000), Some(179_000))] {
-        let length = body.len();
-        let lines = traced_chat(Scene::new([Step::status_with_body(400, body)]));
-        let message = lines
-            .iter()
-            .find(|line| line.contains("exception.message"))
-            .unwrap();
-        let (text, rest) = match message.rsplit_once("\u{1f980}… and ") {
-            Some((text, rest)) => (text, rest.strip_suffix(" bytes more")),
-            None => (&**message, None),
-        };
-        let rest: Option<usize> = rest.map(|rest| rest.parse().unwrap());
-        assert!(
-            rest.is_none_or(|rest| rest.abs_diff(more.unwrap()) < 100),
-            "{rest:?}"
-        );
-        assert_eq!(rest.is_some(), more.is_some());
-        let shown = length - rest.unwrap_or_default();
-        assert!(
-            text.len() < 1100 && text.len() + 100 > shown,
-            "{}",
-            text.len()
-        );
-    }
+    let message = |crabs: usize| {
+        let body = "\u{1f980}".repeat(crabs);
+        let events = traced_chat(Scene::new([Step::status_with_body(400, body)]));
+        let message = |line: &&String| line.starts_with("exception.message");
+        events[0].iter().find(message).unwrap().clone()
+    };
+    let short = message(225);
+    assert!(short.ends_with("\u{1f980}"), "{short}");
+
+    let long = message(45_000);
+    let (text, rest) = long.rsplit_once("… and ").unwrap();
+    let rest: usize = rest.strip_suffix(" bytes more").unwrap().parse().unwrap();
+    let crabs = text.matches('\u{1f980}').count();
+    assert_eq!(4 * crabs + rest, 180_000);
+    assert!((950..1100).contains(&text.len()), "{}", text.len());
 }

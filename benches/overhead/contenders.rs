@@ -9,7 +9,10 @@ use backon::{ExponentialBuilder, FuturesTimerSleeper, Retryable};
 use crabllm_retry::crabllm_core_0_0_25 as upstream;
 use crabllm_retry::{
     AsyncIoTimer, Policy, RetryBudget, Retrying,
-    crabllm_core_0_0_19::{ChatCompletionRequest, ChatCompletionResponse, Error, Provider},
+    crabllm_core_0_0_19::{
+        BoxStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, Error,
+        Provider,
+    },
 };
 use futures::future::{Either, Ready, ready, select};
 use futures_timer::Delay;
@@ -24,15 +27,16 @@ use tokio::time::{Timeout, timeout};
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt, retry, service_fn};
 
 type Answer = Result<ChatCompletionResponse, Error>;
+type Stream = Result<BoxStream<'static, Result<ChatCompletionChunk, Error>>, Error>;
 
 /// The same call to the same server, in every way.
 pub struct Contenders<P: Pace> {
     timeout: Duration,
-    pub request: ChatCompletionRequest,
-    pub upstream_request: upstream::ChatCompletionRequest,
-    pub server: Server<P>,
-    pub ours: Retrying<Server<P>>,
-    pub original: upstream::Retrying<Server<P>>,
+    request: ChatCompletionRequest,
+    upstream_request: upstream::ChatCompletionRequest,
+    server: Server<P>,
+    ours: Retrying<Server<P>>,
+    original: upstream::Retrying<Server<P>>,
     ours_async_io: Retrying<Server<P>, AsyncIoTimer>,
 
     /// With an observer, a budget and a deadline: all that costs something while calls
@@ -77,6 +81,14 @@ impl<P: Pace> Contenders<P> {
 
     pub fn ours(&self) -> impl Future<Output = Answer> + Send {
         self.ours.chat_completion(&self.request)
+    }
+
+    pub fn bare_stream(&self) -> impl Future<Output = Stream> {
+        self.server.chat_completion_stream(&self.request)
+    }
+
+    pub fn ours_stream(&self) -> impl Future<Output = Stream> {
+        self.ours.chat_completion_stream(&self.request)
     }
 
     pub fn ours_async_io(&self) -> impl Future<Output = Answer> {

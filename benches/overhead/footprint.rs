@@ -12,32 +12,40 @@ use crate::{
 /// The number of calls in flight.
 const IN_FLIGHT: usize = 100_000;
 
-/// Measures the heap that calls in flight need beyond the futures themselves: what is
-/// allocated while they are armed, by a wrapper that has armed none before.
-///
-/// The first user of a timer crate pays for what the crate keeps for all. This crate goes
-/// first.
-pub fn in_flight_heap(report: &mut Report) {
-    let ways = Contenders::new(server::never);
-    let ours = live_heap(|| ways.ours());
-    report.values(
-        "heap bytes for each of 100,000 calls in flight, beyond the futures",
+/// Measures every way to make a call. This crate goes first, because the first user of a
+/// timer crate pays for what the crate keeps for all.
+macro_rules! measure_all {
+    ($ways:ident, $measure:ident) => {
         [
-            ("bare", live_heap(|| ways.bare())),
-            ("ours, FuturesTimer", ours),
-            ("ours, AsyncIoTimer", live_heap(|| ways.ours_async_io())),
-            ("tokio::time::timeout", live_heap(|| ways.tokio())),
+            ("ours, FuturesTimer", $measure(|| $ways.ours())),
+            ("ours, AsyncIoTimer", $measure(|| $ways.ours_async_io())),
+            ("bare", $measure(|| $ways.bare())),
+            ("tokio::time::timeout", $measure(|| $ways.tokio())),
+            ("bare, 0.0.25", $measure(|| $ways.bare_upstream())),
+            (
+                "crabllm_core::Retrying 0.0.25",
+                $measure(|| $ways.original()),
+            ),
             (
                 "race, fresh futures_timer::Delay",
-                live_heap(|| ways.naive_futures_timer()),
+                $measure(|| $ways.naive_futures_timer()),
             ),
             (
                 "race, fresh async_io::Timer",
-                live_heap(|| ways.naive_async_io()),
+                $measure(|| $ways.naive_async_io()),
             ),
-        ],
-    );
-    report.count("inflight_heap_bytes", ours);
+        ]
+    };
+}
+
+/// Measures the heap that calls in flight need beyond the futures themselves: what is
+/// allocated while they are armed, by a wrapper that has armed none before.
+pub fn in_flight_heap(report: &mut Report) {
+    let ways = Contenders::new(server::never);
+    let measured = measure_all!(ways, live_heap);
+    let title = "heap bytes for each of 100,000 calls in flight, beyond the futures";
+    report.values(title, measured);
+    report.count("inflight_heap_bytes", measured[0].1);
 }
 
 fn live_heap<F: Future>(start: impl Fn() -> F) -> f64 {
@@ -51,37 +59,14 @@ fn live_heap<F: Future>(start: impl Fn() -> F) -> f64 {
 /// Counts the allocations of calls that pend once, in steady state.
 pub fn allocations(report: &mut Report) {
     let ways = Contenders::new(server::once);
-    let bare = allocations_of_one(|| ways.bare());
-    let ours = allocations_of_one(|| ways.ours()) - bare;
+    let measured = measure_all!(ways, allocations_of_one);
     report.values(
-        "allocations for each of 10,000 calls that pend once, beyond bare",
-        [
-            ("bare", bare),
-            ("ours, FuturesTimer", ours),
-            (
-                "ours, AsyncIoTimer",
-                allocations_of_one(|| ways.ours_async_io()) - bare,
-            ),
-            (
-                "tokio::time::timeout",
-                allocations_of_one(|| ways.tokio()) - bare,
-            ),
-            (
-                "crabllm_core::Retrying 0.0.25",
-                allocations_of_one(|| ways.original()) - bare,
-            ),
-            (
-                "race, fresh futures_timer::Delay",
-                allocations_of_one(|| ways.naive_futures_timer()) - bare,
-            ),
-            (
-                "race, fresh async_io::Timer",
-                allocations_of_one(|| ways.naive_async_io()) - bare,
-            ),
-        ],
+        "allocations for each of 10,000 calls that pend once",
+        measured,
     );
+    let [(_, ours), _, (_, bare), ..] = measured;
     // Rounded up: a rare allocation must not disappear.
-    report.count("allocations_per_call", ours.ceil());
+    report.count("allocations_per_call", (ours - bare).ceil());
 }
 
 /// The allocations of a call after as many others, which have made the shared sleep.
@@ -93,28 +78,15 @@ fn allocations_of_one<R>(mut call: impl AsyncFnMut() -> R) -> f64 {
     heap(many).allocations as f64 / 10_000.0
 }
 
-/// Measures how much the wrapper adds to the size of a future.
+/// Measures the size of the future of a call that holds about 4 KiB.
 pub fn future_sizes(report: &mut Report) {
     let ways = Contenders::new(server::large);
-    let bare = size(&ways.bare());
-    let ours = size(&ways.ours()) - bare;
-    let tokio = Executor::tokio().block_on(async { size(&ways.tokio()) });
-    report.values(
-        "bytes of a future around one of about 4 KiB, beyond that",
-        [
-            ("the inner future", bare),
-            ("ours, FuturesTimer", ours),
-            ("ours, AsyncIoTimer", size(&ways.ours_async_io()) - bare),
-            ("tokio::time::timeout", tokio - bare),
-            (
-                "crabllm_core::Retrying 0.0.25",
-                size(&ways.original()) - size(&ways.bare_upstream()),
-            ),
-        ],
-    );
-    report.count("future_bytes_over_4k_inner", ours);
+    let measured = Executor::tokio().block_on(async { measure_all!(ways, size) });
+    report.values("bytes of a future around one of about 4 KiB", measured);
+    let [(_, ours), _, (_, bare), ..] = measured;
+    report.count("future_bytes_over_4k_inner", ours - bare);
 }
 
-fn size<T>(value: &T) -> f64 {
-    size_of_val(value) as f64
+fn size<F: Future>(call: impl Fn() -> F) -> f64 {
+    size_of_val(&call()) as f64
 }

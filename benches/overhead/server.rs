@@ -2,11 +2,10 @@
 
 use crabllm_retry::crabllm_core_0_0_19 as core;
 use crabllm_retry::crabllm_core_0_0_25 as upstream;
-use futures::{Stream, stream};
+use futures::stream::{self, BoxStream};
 use std::{
     future::{pending, poll_fn},
     hint::black_box,
-    pin::Pin,
     task::Poll,
 };
 
@@ -62,6 +61,8 @@ pub async fn large() {
 #[derive(Clone, Copy)]
 pub struct Server<P>(pub P);
 
+type Streamed<I, E> = Result<BoxStream<'static, Result<I, E>>, E>;
+
 impl<P: Pace> core::Provider for Server<P> {
     async fn chat_completion(
         &self,
@@ -74,8 +75,7 @@ impl<P: Pace> core::Provider for Server<P> {
     async fn chat_completion_stream(
         &self,
         _: &core::ChatCompletionRequest,
-    ) -> Result<core::BoxStream<'static, Result<core::ChatCompletionChunk, core::Error>>, core::Error>
-    {
+    ) -> Streamed<core::ChatCompletionChunk, core::Error> {
         self.0.pace().await;
         Ok(items())
     }
@@ -93,10 +93,7 @@ impl<P: Pace> upstream::Provider for Server<P> {
     async fn chat_completion_stream(
         &self,
         _: &upstream::ChatCompletionRequest,
-    ) -> Result<
-        upstream::BoxStream<'static, Result<upstream::ChatCompletionChunk, upstream::Error>>,
-        upstream::Error,
-    > {
+    ) -> Streamed<upstream::ChatCompletionChunk, upstream::Error> {
         self.0.pace().await;
         Ok(items())
     }
@@ -111,10 +108,7 @@ impl<P: Pace> upstream::Provider for Server<P> {
     async fn anthropic_messages_stream(
         &self,
         _: &upstream::anthropic::Request,
-    ) -> Result<
-        upstream::BoxStream<'static, Result<upstream::anthropic::StreamEvent, upstream::Error>>,
-        upstream::Error,
-    > {
+    ) -> Streamed<upstream::anthropic::StreamEvent, upstream::Error> {
         Err(upstream::Error::not_implemented(
             "anthropic_messages_stream",
         ))
@@ -124,18 +118,14 @@ impl<P: Pace> upstream::Provider for Server<P> {
         &self,
         _: &str,
         _: &upstream::gemini::Request,
-    ) -> Result<
-        upstream::BoxStream<'static, Result<upstream::gemini::Response, upstream::Error>>,
-        upstream::Error,
-    > {
+    ) -> Streamed<upstream::gemini::Response, upstream::Error> {
         Err(upstream::Error::not_implemented(
             "gemini_generate_content_stream",
         ))
     }
 }
 
-fn items<I: Default + 'static, E: Send + 'static>()
--> Pin<Box<dyn Stream<Item = Result<I, E>> + Send>> {
+fn items<I: Default + Send + 'static, E: Send + 'static>() -> BoxStream<'static, Result<I, E>> {
     Box::pin(stream::iter((0..ITEMS).map(|_| Ok(I::default()))))
 }
 

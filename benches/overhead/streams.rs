@@ -1,7 +1,6 @@
 //! Streams whose silence is bounded.
 
 use crate::{
-    TIMEOUT,
     allocator::heap,
     contenders::Contenders,
     executor::Executor,
@@ -9,11 +8,8 @@ use crate::{
     report::Report,
     server::{self, ITEMS},
 };
-use crabllm_retry::crabllm_core_0_0_19::Provider;
-use crabllm_retry::crabllm_core_0_0_25 as upstream;
 use futures::{Stream, StreamExt};
 use std::{fmt::Debug, hint::black_box};
-use tokio::time::timeout;
 
 /// Measures the cost of the limit for each item that is ready.
 pub fn cost(rounds: usize, report: &mut Report) {
@@ -21,25 +17,10 @@ pub fn cost(rounds: usize, report: &mut Report) {
     let ways = Contenders::new(server::ready);
     let mut group = Group::new("a stream's item that is ready, on a tokio current-thread runtime");
     let bare = group.add("bare", None, ITEMS, || {
-        executor.block_on(drain(ways.server.chat_completion_stream(&ways.request)))
+        executor.block_on(drain(ways.bare_stream()))
     });
     let ours = group.add("ours, FuturesTimer", bare, ITEMS, || {
-        executor.block_on(drain(ways.ours.chat_completion_stream(&ways.request)))
-    });
-    group.add("tokio::time::timeout", bare, ITEMS, || {
-        executor.block_on(drain_in_time(
-            ways.server.chat_completion_stream(&ways.request),
-        ))
-    });
-    let upstream = group.add("bare, 0.0.25", None, ITEMS, || {
-        let stream =
-            upstream::Provider::chat_completion_stream(&ways.server, &ways.upstream_request);
-        executor.block_on(drain(stream))
-    });
-    group.add("crabllm_core::Retrying 0.0.25", upstream, ITEMS, || {
-        let stream =
-            upstream::Provider::chat_completion_stream(&ways.original, &ways.upstream_request);
-        executor.block_on(drain(stream))
+        executor.block_on(drain(ways.ours_stream()))
     });
     let measured = group.measure(rounds);
     report.section(&measured, ours);
@@ -50,8 +31,8 @@ pub fn cost(rounds: usize, report: &mut Report) {
 /// Counts the allocations of the limit for each item that is ready.
 pub fn allocations(report: &mut Report) {
     let ways = Contenders::new(server::ready);
-    let bare = allocations_per_item(|| ways.server.chat_completion_stream(&ways.request));
-    let ours = allocations_per_item(|| ways.ours.chat_completion_stream(&ways.request));
+    let bare = allocations_per_item(|| ways.bare_stream());
+    let ours = allocations_per_item(|| ways.ours_stream());
     report.values(
         "allocations for each of a stream's 10,000 items, without its opening",
         [("bare", bare), ("ours, FuturesTimer", ours)],
@@ -76,13 +57,6 @@ where
 async fn drain<S: Stream + Unpin, E: Debug>(open: impl Future<Output = Result<S, E>>) {
     let mut items = open.await.expect("a stream");
     while let Some(item) = items.next().await {
-        black_box(item);
-    }
-}
-
-async fn drain_in_time<S: Stream + Unpin, E: Debug>(open: impl Future<Output = Result<S, E>>) {
-    let mut items = open.await.expect("a stream");
-    while let Some(item) = timeout(TIMEOUT, items.next()).await.expect("in time") {
         black_box(item);
     }
 }

@@ -34,12 +34,6 @@ pub fn throughput(rounds: usize, report: &mut Report) {
     let tokio = group.add("tokio::time::timeout", bare, 2 * CALLS, || {
         on_workers(&runtime, || calls(|| ways.tokio()))
     });
-    let bare_threads = group.add("bare, two plain threads", None, 2 * CALLS, || {
-        on_threads(|| calls(|| ways.bare()))
-    });
-    group.add("ours, two plain threads", bare_threads, 2 * CALLS, || {
-        on_threads(|| calls(|| ways.ours()))
-    });
     let measured = group.measure(rounds);
     report.section(&measured, ours);
     report.ratio("two_threads_vs_tokio", measured.ratio(tokio, ours));
@@ -81,13 +75,4 @@ async fn apart(workers: &Mutex<[Option<ThreadId>; 2]>, side: usize) {
         }
         yield_now().await;
     }
-}
-
-/// Runs two threads at the same time, each with an executor of its own.
-fn on_threads<F: Future<Output = ()>>(task: impl Fn() -> F + Sync) {
-    thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| block_on(task()));
-        }
-    });
 }

@@ -2,26 +2,14 @@
 
 use crate::{
     executors::{self, Run},
-    script::{Clock, Play, Real, Shareable, assert_in_real_time, assert_in_virtual_time},
+    script::{Play, Shareable},
 };
 use crabllm_retry::{AsyncIoTimer, FuturesTimer, Timer, test_util::VirtualTimer};
 use futures::future::FutureExt;
 
-fn in_virtual_time<T: Timer + Clone>(run: Run, timer: impl FnOnce(VirtualTimer) -> T) {
-    let clock = VirtualTimer::new();
-    let timer = timer(clock.clone());
-    assert_in_virtual_time(&played(run, clock.clone(), timer));
-    assert_eq!(clock.sleeping(), 0, "a sleep is left behind");
-}
-
-fn in_real_time(run: Run, timer: impl Timer + Clone) {
-    assert_in_real_time(&played(run, Real::start(), timer));
-}
-
-fn played<C: Clock, T: Timer + Clone>(run: Run, clock: C, timer: T) -> Vec<(f64, String)> {
-    let play = Play::new(clock, timer);
+fn assert_plays(run: Run, play: Play) {
     run(play.script, play.tasks);
-    play.trace.take()
+    play.trace.assert_expected();
 }
 
 macro_rules! matrix {
@@ -33,24 +21,26 @@ macro_rules! matrix {
 
             #[test]
             fn in_virtual_time() {
-                super::in_virtual_time(RUN, |clock| clock);
-                super::in_virtual_time(RUN, Shareable);
-                super::in_virtual_time(RUN, |clock| move |duration| clock.sleep(duration));
+                assert_plays(RUN, Play::in_virtual_time(|clock| clock));
+                assert_plays(RUN, Play::in_virtual_time(Shareable));
+                let closure = |clock: VirtualTimer| move |duration| clock.sleep(duration);
+                assert_plays(RUN, Play::in_virtual_time(closure));
             }
 
             #[test]
             fn with_futures_timer() {
-                in_real_time(RUN, FuturesTimer);
+                assert_plays(RUN, Play::in_real_time(FuturesTimer));
             }
 
             #[test]
             fn with_async_io_timer() {
-                in_real_time(RUN, AsyncIoTimer);
+                assert_plays(RUN, Play::in_real_time(AsyncIoTimer));
             }
 
             #[test]
             fn with_a_closure() {
-                in_real_time(RUN, |duration| smol::Timer::after(duration).map(drop));
+                let timer = |duration| smol::Timer::after(duration).map(drop);
+                assert_plays(RUN, Play::in_real_time(timer));
             }
         })*
     };

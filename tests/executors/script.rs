@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-/// Each event and when it happens in virtual time, in units since the script began.
+/// Each event and its virtual time, in units since the script began.
 const EXPECTED: &[(f64, &str)] = &[
     (0.0, "-- success after two failures"),
     (0.0, "retry after attempt 1 in 1: HTTP 503"),
@@ -56,45 +56,103 @@ const EXPECTED: &[(f64, &str)] = &[
     (49.0, "1000 answered, of 2000 attempts 1000 cancelled"),
 ];
 
-pub fn assert_in_virtual_time(trace: &[(f64, String)]) {
-    assert_in_real_time(trace);
-    for ((at, event), (expected, _)) in trace.iter().zip(EXPECTED) {
-        assert_eq!(at, expected, "{event}");
+/// The script, ready to run.
+pub struct Play {
+    pub script: BoxFuture<'static, ()>,
+
+    /// The tasks that the script spawns, to run beside it.
+    pub tasks: UnboundedReceiver<BoxFuture<'static, ()>>,
+
+    pub trace: Trace,
+}
+
+impl Play {
+    pub fn in_virtual_time<T: Timer + Clone>(timer: impl FnOnce(VirtualTimer) -> T) -> Self {
+        let clock = VirtualTimer::new();
+        Self::new(Clock::Virtual(clock.clone()), timer(clock))
+    }
+
+    pub fn in_real_time(timer: impl Timer + Clone) -> Self {
+        Self::new(Clock::Real(Instant::now()), timer)
+    }
+
+    fn new(clock: Clock, timer: impl Timer + Clone) -> Self {
+        let (spawner, tasks) = unbounded();
+        let trace = Trace {
+            clock,
+            events: Arc::default(),
+        };
+        let stage = Stage {
+            timer,
+            spawner,
+            trace: trace.clone(),
+        };
+        Self {
+            script: trace.clock.watch(stage.play().boxed()),
+            tasks,
+            trace,
+        }
     }
 }
 
-pub fn assert_in_real_time(trace: &[(f64, String)]) {
-    let events: Vec<_> = trace.iter().map(|(_, event)| &**event).collect();
-    let expected: Vec<_> = EXPECTED.iter().map(|(_, event)| *event).collect();
-    assert_eq!(events, expected);
-    for ((at, event), (earliest, _)) in trace.iter().zip(EXPECTED) {
-        assert!(at >= earliest, "{event} at {at}, before {earliest}");
-    }
+/// The clock of a trace.
+#[derive(Clone)]
+enum Clock {
+    Virtual(VirtualTimer),
+    Real(Instant),
 }
 
-/// The clock of the trace.
-pub trait Clock: Clone + Send + Sync + 'static {
-    /// The length of the script's unit.
-    const UNIT: Duration;
-
-    /// The time since the script began.
-    fn elapsed(&self) -> Duration;
-
-    /// Registers a task with the clock.
-    fn watch(&self, task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
-        task
+impl Clock {
+    /// The script's unit of time.
+    fn unit(&self) -> Duration {
+        match self {
+            Self::Virtual(_) => Duration::from_secs(1),
+            Self::Real(_) => Duration::from_millis(5),
+        }
     }
-}
-
-impl Clock for VirtualTimer {
-    const UNIT: Duration = Duration::from_secs(1);
 
     fn elapsed(&self) -> Duration {
-        self.elapsed()
+        match self {
+            Self::Virtual(clock) => clock.elapsed(),
+            Self::Real(begin) => begin.elapsed(),
+        }
     }
 
     fn watch(&self, task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
-        self.task(task).boxed()
+        match self {
+            Self::Virtual(clock) => clock.task(task).boxed(),
+            Self::Real(_) => task,
+        }
+    }
+}
+
+/// The events so far, each with its time in units.
+#[derive(Clone)]
+pub struct Trace {
+    clock: Clock,
+    events: Arc<Mutex<Vec<(f64, String)>>>,
+}
+
+impl Trace {
+    fn write(&self, event: impl Into<String>) {
+        let at = self.clock.elapsed().div_duration_f64(self.clock.unit());
+        self.events.lock().unwrap().push((at, event.into()));
+    }
+
+    pub fn assert_expected(&self) {
+        let trace = self.events.lock().unwrap();
+        let events: Vec<_> = trace.iter().map(|(_, event)| &**event).collect();
+        let expected: Vec<_> = EXPECTED.iter().map(|(_, event)| *event).collect();
+        assert_eq!(events, expected);
+        for ((at, event), (expected, _)) in trace.iter().zip(EXPECTED) {
+            match &self.clock {
+                Clock::Virtual(_) => assert_eq!(at, expected, "{event}"),
+                Clock::Real(_) => assert!(at >= expected, "{event} at {at}, before {expected}"),
+            }
+        }
+        if let Clock::Virtual(clock) = &self.clock {
+            assert_eq!(clock.sleeping(), 0, "a sleep is left behind");
+        }
     }
 }
 
@@ -118,72 +176,14 @@ impl Timer for Shareable {
     }
 }
 
-/// The system's clock.
 #[derive(Clone)]
-pub struct Real(Instant);
-
-impl Real {
-    pub fn start() -> Self {
-        Self(Instant::now())
-    }
-}
-
-impl Clock for Real {
-    const UNIT: Duration = Duration::from_millis(5);
-
-    fn elapsed(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
-
-/// The script, ready to run.
-pub struct Play {
-    pub script: BoxFuture<'static, ()>,
-
-    /// The tasks that the script spawns, to run beside it.
-    pub tasks: UnboundedReceiver<BoxFuture<'static, ()>>,
-
-    pub trace: Trace,
-}
-
-impl Play {
-    pub fn new<C: Clock, T: Timer + Clone>(clock: C, timer: T) -> Self {
-        let (spawner, tasks) = unbounded();
-        let trace = Trace::default();
-        let stage = Stage {
-            clock: clock.clone(),
-            timer,
-            spawner,
-            trace: trace.clone(),
-        };
-        Self {
-            script: clock.watch(stage.play().boxed()),
-            tasks,
-            trace,
-        }
-    }
-}
-
-/// The events so far.
-#[derive(Clone, Default)]
-pub struct Trace(Arc<Mutex<Vec<(f64, String)>>>);
-
-impl Trace {
-    pub fn take(&self) -> Vec<(f64, String)> {
-        std::mem::take(&mut self.0.lock().unwrap())
-    }
-}
-
-/// The timer and the clock of the script.
-#[derive(Clone)]
-struct Stage<C, T> {
-    clock: C,
+struct Stage<T> {
     timer: T,
     spawner: UnboundedSender<BoxFuture<'static, ()>>,
     trace: Trace,
 }
 
-impl<C: Clock, T: Timer + Clone> Stage<C, T> {
+impl<T: Timer + Clone> Stage<T> {
     async fn play(self) {
         self.write("-- success after two failures");
         self.call([Step::status(503), Step::disconnect()]).await;
@@ -202,7 +202,7 @@ impl<C: Clock, T: Timer + Clone> Stage<C, T> {
         self.stream(Step::hang()).await;
 
         self.write("-- stall of an open stream");
-        let items = [Step::ok(), Step::ok().after(2 * C::UNIT), Step::hang()];
+        let items = [Step::ok(), Step::ok().after(self.units(2)), Step::hang()];
         self.stream(Step::stream(items)).await;
 
         self.write("-- cancel in an attempt");
@@ -243,16 +243,15 @@ impl<C: Clock, T: Timer + Clone> Stage<C, T> {
 
     /// Drops a call two units after its first step.
     async fn cancel(&self, step: Step) {
-        let far = 1000 * C::UNIT;
-        let policy = self.policy().timeout(far);
+        let far = self.units(1000);
+        let backoff = Backoff::exponential(far, far).jitter(Jitter::None);
         let scripted = self.scripted([step]);
-        let provider = self
-            .retrying(scripted.clone())
-            .policy(policy.backoff(Backoff::exponential(far, far).jitter(Jitter::None)));
+        let retrying = self.retrying(scripted.clone());
+        let retrying = retrying.timeout(far).backoff(backoff);
         let request = request();
         {
-            let mut call = pin!(provider.chat_completion(&request).fuse());
-            let mut enough = pin!(self.timer.sleep(2 * C::UNIT).fuse());
+            let mut call = pin!(retrying.chat_completion(&request).fuse());
+            let mut enough = pin!(self.timer.sleep(self.units(2)).fuse());
             select_biased! {
                 _ = call => self.write("answered"),
                 () = enough => {}
@@ -266,20 +265,19 @@ impl<C: Clock, T: Timer + Clone> Stage<C, T> {
     async fn thousand(&self) {
         const CALLS: usize = 1000;
         let scripted = self.scripted(std::iter::repeat_with(Step::hang).take(CALLS));
-        let provider = Retrying::with_timer(scripted.clone(), self.timer.clone())
+        let retrying = Retrying::with_timer(scripted.clone(), self.timer.clone())
             .policy(self.policy().max_retries(u32::MAX));
         let (answered, answers) = channel(0);
-        let calls: Vec<_> = (0..CALLS)
-            .map(|_| {
-                let (provider, mut answered) = (provider.clone(), answered.clone());
-                let call = async move {
-                    let answer = provider.chat_completion(&request()).await;
-                    // Fails only if the script has panicked.
-                    let _ = answered.send(answer.is_ok()).await;
-                };
-                self.clock.watch(call.boxed())
-            })
-            .collect();
+        // All are watched before the first runs.
+        let calls = [(); CALLS].map(|()| {
+            let (retrying, mut answered) = (retrying.clone(), answered.clone());
+            let call = async move {
+                let answer = retrying.chat_completion(&request()).await;
+                // Fails only if the script has panicked.
+                let _ = answered.send(answer.is_ok()).await;
+            };
+            self.trace.clock.watch(call.boxed())
+        });
         drop(answered);
         for call in calls {
             self.spawner.unbounded_send(call).unwrap();
@@ -293,27 +291,30 @@ impl<C: Clock, T: Timer + Clone> Stage<C, T> {
     }
 
     fn policy(&self) -> Policy {
-        let backoff = Backoff::exponential(C::UNIT, 20 * C::UNIT).jitter(Jitter::None);
+        let backoff = Backoff::exponential(self.units(1), self.units(20)).jitter(Jitter::None);
         Policy::default()
-            .timeout(10 * C::UNIT)
-            .stream_idle(5 * C::UNIT)
+            .timeout(self.units(10))
+            .stream_idle(self.units(5))
             .backoff(backoff)
     }
 
     fn retrying(&self, provider: Scripted<T>) -> Retrying<Scripted<T>, T> {
-        let stage = self.clone();
+        let trace = self.trace.clone();
         Retrying::with_timer(provider, self.timer.clone())
             .policy(self.policy())
             .observe(move |event| {
                 if !matches!(event, Event::Attempt { .. }) {
-                    stage.write(describe_event(event, C::UNIT));
+                    trace.write(describe_event(event, trace.clock.unit()));
                 }
             })
     }
 
+    fn units(&self, n: u32) -> Duration {
+        n * self.trace.clock.unit()
+    }
+
     fn write(&self, event: impl Into<String>) {
-        let at = self.clock.elapsed().div_duration_f64(C::UNIT);
-        self.trace.0.lock().unwrap().push((at, event.into()));
+        self.trace.write(event);
     }
 }
 

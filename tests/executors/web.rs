@@ -1,6 +1,6 @@
 //! The executor of a web page, with all timers. It runs in Node as well.
 
-use crate::script::{Clock, Play, Real, Shareable, assert_in_real_time, assert_in_virtual_time};
+use crate::script::{Play, Shareable};
 use crabllm_retry::{FuturesTimer, Timer, test_util::VirtualTimer};
 use futures::{FutureExt, StreamExt, future::ready};
 use send_wrapper::SendWrapper;
@@ -8,8 +8,7 @@ use std::time::Duration;
 use wasm_bindgen_futures::spawn_local;
 use wasm_bindgen_test::wasm_bindgen_test;
 
-async fn played<C: Clock, T: Timer + Clone>(clock: C, timer: T) -> Vec<(f64, String)> {
-    let play = Play::new(clock, timer);
+async fn assert_plays(play: Play) {
     let (script, end) = play.script.remote_handle();
     spawn_local(script);
     spawn_local(play.tasks.for_each(|task| {
@@ -17,26 +16,20 @@ async fn played<C: Clock, T: Timer + Clone>(clock: C, timer: T) -> Vec<(f64, Str
         ready(())
     }));
     end.await;
-    play.trace.take()
-}
-
-async fn played_in_virtual_time<T: Timer + Clone>(timer: impl FnOnce(VirtualTimer) -> T) {
-    let clock = VirtualTimer::new();
-    let timer = timer(clock.clone());
-    assert_in_virtual_time(&played(clock.clone(), timer).await);
-    assert_eq!(clock.sleeping(), 0, "a sleep is left behind");
+    play.trace.assert_expected();
 }
 
 #[wasm_bindgen_test]
 async fn in_virtual_time() {
-    played_in_virtual_time(|clock| clock).await;
-    played_in_virtual_time(Shareable).await;
-    played_in_virtual_time(|clock| move |duration| clock.sleep(duration)).await;
+    assert_plays(Play::in_virtual_time(|clock| clock)).await;
+    assert_plays(Play::in_virtual_time(Shareable)).await;
+    let closure = |clock: VirtualTimer| move |duration| clock.sleep(duration);
+    assert_plays(Play::in_virtual_time(closure)).await;
 }
 
 #[wasm_bindgen_test]
 async fn with_futures_timer() {
-    assert_in_real_time(&played(Real::start(), FuturesTimer).await);
+    assert_plays(Play::in_real_time(FuturesTimer)).await;
 }
 
 #[wasm_bindgen_test]
@@ -46,5 +39,5 @@ async fn with_a_closure() {
         let late = duration + Duration::from_millis(1);
         SendWrapper::new(gloo_timers::future::sleep(late))
     };
-    assert_in_real_time(&played(Real::start(), timer).await);
+    assert_plays(Play::in_real_time(timer)).await;
 }
