@@ -87,6 +87,13 @@ fn nanos(nanoseconds: u64) -> Option<Duration> {
     Some(Duration::from_nanos(nanoseconds))
 }
 
+/// Asserts that no body states a delay. Bodies on one line are separated by ` | `.
+fn assert_no_hints(lines: &[&str]) {
+    for body in lines.iter().flat_map(|line| line.split(" | ")) {
+        assert_eq!(asked(body), None, "{body}");
+    }
+}
+
 /// Text as a string of JSON.
 fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap()
@@ -161,23 +168,17 @@ fn fields_are_read_by_their_names() {
         (r#"{"details":[{"retryDelay":"2h7m23s"}]}"#, secs(7643)),
         ("HTTP/1.1 429\r\nRetry-After: 20\r\n\r\n", secs(20)),
         ("Retry-After: 20 seconds", secs(20)),
-        // Other names.
-        (r#"{"max_retry_after": 3600}"#, None),
-        (r#"{"x.retry_after": 5}"#, None),
-        (r#"{"max retry_after": 5}"#, None),
-        (r#"{"$retry_after": 5}"#, None),
-        ("{\"\u{e9}retry_after\": 5}", None),
-        // The value ends at another quote.
-        (r#"{"retry_after": "20' long"}"#, None),
-        (r#"{"retry_after": "20\" long"}"#, None),
-        (r#"{"retry_after_all": 3600}"#, None),
-        (r#"{"x-retry-after": 3600}"#, None),
-        (r#"{"retry after": 20}"#, None),
-        (r#"{"retry_after", 20}"#, None),
-        ("retry_after 20", None),
     ] {
         assert_eq!(asked(body), expected, "{body}");
     }
+    // Other names, then other marks.
+    assert_no_hints(&[
+        r#"{"max_retry_after": 3600} | {"x-retry-after": 3600} | {"retry_after_all": 3600}"#,
+        r#"{"x.retry_after": 5} | {"max retry_after": 5} | {"$retry_after": 5}"#,
+        "{\"\u{e9}retry_after\": 5} | {\"retry after\": 20}",
+        r#"{"retry_after": "20' long"} | {"retry_after": "20\" long"} | {"retry_after", 20}"#,
+        "retry_after 20",
+    ]);
 }
 
 #[test]
@@ -200,33 +201,22 @@ fn a_field_is_understood_whole_or_not_at_all() {
         ("1e999999999999999999999", ENDLESS),
         ("1e-999999999999999999999", nanos(1)),
         ("0e999999999999999999999", secs(0)),
-        ("-5", None),
-        ("-0", None),
-        ("\"-5s\"", None),
-        ("026", None),
-        ("26.", None),
-        (".5", None),
-        ("0x10", None),
         ("1,000", secs(1)),
-        ("\"1,000\"", None),
-        ("\"1e\"", None),
-        ("\"26", None),
-        ("\"26 lightyears\"", None),
-        ("\"soon\"", None),
-        ("\"\"", None),
-        ("NaN", None),
-        ("true", None),
-        ("null", None),
-        ("[5]", None),
-        ("{}", None),
     ] {
         let body = format!(r#"{{"error": {{"retry_after": {value}}}}}"#);
         assert_eq!(asked(&*body), expected, "{body}");
     }
-    for value in ["34", "\"34\"", "\"34s or so\"", "{\"seconds\": 34}"] {
-        let body = format!(r#"{{"retryDelay": {value}}}"#);
-        assert_eq!(asked(&*body), None, "{body}");
+    let numbers = "-5 -0 026 26. .5 0x10 NaN";
+    let strings = r#""-5s" "1,000" "1e" "26 "26_lightyears" "soon" """#;
+    let others = "true null [5] {}";
+    for value in [numbers, strings, others].join(" ").split(' ') {
+        let value = value.replace('_', " ");
+        assert_no_hints(&[&format!(r#"{{"error": {{"retry_after": {value}}}}}"#)]);
     }
+    assert_no_hints(&[
+        r#"{"retryDelay": 34} | {"retryDelay": "34"} | {"retryDelay": "34s or so"}"#,
+        r#"{"retryDelay": {"seconds": 34}}"#,
+    ]);
 }
 
 #[test]
@@ -285,40 +275,24 @@ fn sentences_are_read() {
         ("\u{ab}try again in 20 seconds\u{bb}", secs(20)),
         ("try again in 7\u{3bc}s", nanos(7000)),
         (r#""x\fretry in 5s""#, secs(5)),
-        // No word, no unit, no duration.
-        ("await 90s and", None),
-        ("wait 90s", None),
-        ("try again in ", None),
-        ("try again in s", None),
-        ("try again in -5s", None),
-        ("try again in NaNs", None),
-        ("try again in 5", None),
-        ("try again in 5.", None),
-        ("try again in 5 lightyears", None),
-        ("try again in 1m2", None),
-        ("try again in 1m and 3 lightyears", None),
-        ("try again in 1,000 seconds", None),
-        ("try again in 5\u{1f980}s", None),
-        ("try again later", None),
-        ("retry after a while", None),
-        ("resets in 10:61:00", None),
-        // A time of day.
-        ("resets after 10:30:00 PM", None),
-        ("retry after 10:30:00 UTC", None),
-        ("retry after 10:30:00+02:00", None),
-        ("retry after 10:30:00-05:00", None),
-        ("resets after 10:30:00am", None),
-        ("resets after 10:30:00 p.m.", None),
-        ("resets after 10:30:00\u{202f}PM", None),
-        ("resets after 10:30:00 EST", None),
-        ("retry in 0:09:48:10", None),
-        ("\u{e9}retry in 5s", None),
-        ("r\u{e9}try again in 5s", None),
-        ("wait 20s beforehand", None),
-        ("wait 2 hours Andrew", None),
     ] {
         assert_eq!(asked(body), expected, "{body}");
     }
+    assert_no_hints(&[
+        // Not these words.
+        "await 90s and | wait 90s | wait 20s beforehand | wait 2 hours Andrew",
+        "\u{e9}retry in 5s | r\u{e9}try again in 5s",
+        // No number or no unit.
+        "try again in  | try again in s | try again in 5 | try again in 5. | try again in 1m2",
+        "try again in -5s | try again in NaNs | try again in 1,000 seconds",
+        "try again in 5 lightyears | try again in 1m and 3 lightyears",
+        "try again in 5\u{1f980}s | try again later | retry after a while",
+        // A time of day.
+        "resets after 10:30:00 PM | resets after 10:30:00am | resets after 10:30:00 p.m.",
+        "retry after 10:30:00 UTC | resets after 10:30:00 EST | resets after 10:30:00\u{202f}PM",
+        "retry after 10:30:00+02:00 | retry after 10:30:00-05:00",
+        "resets in 10:61:00 | retry in 0:09:48:10",
+    ]);
 }
 
 #[test]
@@ -326,13 +300,6 @@ fn sentences_are_read_for_four_statuses_only() {
     let read = (0..1000)
         .filter(|&status| retry_after(&failure(status, "please wait 2 hours and stir")).is_some());
     assert_eq!(read.collect::<Vec<_>>(), [429, 498, 503, 529]);
-    for body in [
-        "connection reset after 5m0s",
-        "wait 2 hours and stir",
-        "at poll (await 90s and 3 others)",
-    ] {
-        assert_eq!(retry_after(&failure(502, body)), None, "{body}");
-    }
 }
 
 #[test]
@@ -383,25 +350,16 @@ fn a_point_in_time_is_the_delay_until_then() {
 
 #[test]
 fn the_past_and_half_a_date_are_no_hints() {
-    for value in [
-        "1445412480",
-        "1445412479999",
-        "\"2015-10-21T07:27:59Z\"",
-        "30",
-        "\"30s\"",
-        "\"2099-10-21T07:28:30\"",
-        "\"2099-10-21T07:28:30.Z\"",
-        "\"2099-10-21T07:28:30ZZ\"",
-        "\"2099-10-21T07:28:30Z or so\"",
-        "\"2099-10-21T07:28:30+99:99\"",
-        "\"2099-10-21T07:28:30+0:200\"",
-        "\"2099-10-21T07:28:30+1:00\"",
-        "\"2099-13-21T07:28:30Z\"",
-        "\"tomorrow\"",
-    ] {
-        let body = format!(r#"{{"resets_at":{value}}}"#);
-        assert_eq!(asked(&*body), None, "{body}");
+    let dates = "2015-10-21T07:27:59Z | 2099-10-21T07:28:30 | 2099-10-21T07:28:30.Z | \
+        2099-10-21T07:28:30ZZ | 2099-10-21T07:28:30Z or so | 2099-10-21T07:28:30+99:99 | \
+        2099-10-21T07:28:30+0:200 | 2099-10-21T07:28:30+1:00 | 2099-13-21T07:28:30Z | \
+        tomorrow | 30s";
+    for date in dates.split(" | ") {
+        assert_no_hints(&[&format!(r#"{{"resets_at":"{date}"}}"#)]);
     }
+    assert_no_hints(&[
+        r#"{"resets_at":1445412480} | {"resets_at":1445412479999} | {"resets_at":30}"#,
+    ]);
 }
 
 #[test]

@@ -28,12 +28,11 @@ fn attempts_are_recorded_from_beginning_to_end() {
     let provider = Scripted::new(timer.clone(), [Step::ok().after(SECOND), Step::hang()]);
     let begin = timer.now();
     block_on(provider.chat_completion(&request())).unwrap();
-    assert!(
-        provider
-            .chat_completion_raw("m", "{}".into())
-            .now_or_never()
-            .is_none()
-    );
+    let mut call = Box::pin(provider.chat_completion_raw("m", "{}".into()));
+    assert!((&mut call).now_or_never().is_none());
+    let running = provider.attempts()[1].clone();
+    assert_eq!((running.ended, running.cancelled), (None, false));
+    drop(call);
 
     let [first, second] = &provider.clone().attempts()[..] else {
         panic!("two attempts");
@@ -69,15 +68,6 @@ fn it_is_compatible_in_the_newest_release_too() {
     let provider = Scripted::new(VirtualTimer::new(), []);
     assert!(Newest::is_openai_compat(&provider) && Newest::is_anthropic_compat(&provider));
     assert!(Newest::is_gemini_compat(&provider));
-}
-
-#[test]
-fn a_running_attempt_has_no_end() {
-    let provider = Scripted::new(VirtualTimer::manual(), [Step::hang()]);
-    let request = request();
-    let mut call = Box::pin(provider.chat_completion(&request));
-    assert!((&mut call).now_or_never().is_none());
-    assert_eq!(provider.attempts()[0].ended, None);
 }
 
 #[test]

@@ -42,22 +42,26 @@ pub fn ready(rounds: usize, report: &mut Report) {
         "ready at once, on a tokio current-thread runtime",
         &executor,
     );
-    let bare = calls.add("bare", None, || ways.bare());
-    let ours = calls.add("ours, FuturesTimer", bare, || ways.ours());
-    calls.add("ours, watched", bare, || ways.watched());
-    calls.add("ours, AsyncIoTimer", bare, || ways.ours_async_io());
-    let tokio = calls.add("tokio::time::timeout", bare, || ways.tokio());
-    let upstream = calls.add("bare, 0.0.25", None, || ways.bare_upstream());
-    calls.add("crabllm_core::Retrying 0.0.25", upstream, || {
-        ways.original()
+    let bare = calls.add("bare", None, async || ways.bare().await);
+    let ours = calls.add("ours, FuturesTimer", bare, async || ways.ours().await);
+    calls.add("ours, watched", bare, async || ways.watched().await);
+    calls.add("ours, AsyncIoTimer", bare, async || {
+        ways.ours_async_io().await
+    });
+    let tokio = calls.add("tokio::time::timeout", bare, async || ways.tokio().await);
+    let upstream = calls.add("bare, 0.0.25", None, async || ways.bare_upstream().await);
+    calls.add("crabllm_core::Retrying 0.0.25", upstream, async || {
+        ways.original().await
     });
     calls.add("tower, retry and timeout", bare, ways.tower());
-    calls.add("race, fresh futures_timer::Delay", bare, || {
-        ways.naive_futures_timer()
+    calls.add("race, fresh futures_timer::Delay", bare, async || {
+        ways.naive_futures_timer().await
     });
-    calls.add("backon around that race", bare, || ways.backon());
-    calls.add("race, fresh async_io::Timer", bare, || {
-        ways.naive_async_io()
+    calls.add("backon around that race", bare, async || {
+        ways.backon().await
+    });
+    calls.add("race, fresh async_io::Timer", bare, async || {
+        ways.naive_async_io().await
     });
     let measured = calls.group.measure(rounds);
     report.section(&measured, ours);
@@ -69,15 +73,17 @@ pub fn armed_on_tokio(rounds: usize, report: &mut Report) {
     let executor = Executor::tokio();
     let ways = Contenders::new(server::once);
     let mut calls = Calls::new("pends once, on a tokio current-thread runtime", &executor);
-    let bare = calls.add("bare", None, || ways.bare());
-    let ours = calls.add("ours, FuturesTimer", bare, || ways.ours());
-    let tokio = calls.add("tokio::time::timeout", bare, || ways.tokio());
-    let upstream = calls.add("bare, 0.0.25", None, || ways.bare_upstream());
-    let original = calls.add("crabllm_core::Retrying 0.0.25", upstream, || {
-        ways.original()
+    let bare = calls.add("bare", None, async || ways.bare().await);
+    let ours = calls.add("ours, FuturesTimer", bare, async || ways.ours().await);
+    let tokio = calls.add("tokio::time::timeout", bare, async || ways.tokio().await);
+    let upstream = calls.add("bare, 0.0.25", None, async || ways.bare_upstream().await);
+    let original = calls.add("crabllm_core::Retrying 0.0.25", upstream, async || {
+        ways.original().await
     });
     calls.add("tower, retry and timeout", bare, ways.tower());
-    let floor = calls.add("floor: clock, two locks, waker", bare, || ways.floor());
+    let floor = calls.add("floor: clock, two locks, waker", bare, async || {
+        ways.floor().await
+    });
     let measured = calls.group.measure(rounds);
     report.section(&measured, ours);
     report.overhead_ratio("armed_vs_tokio_timeout", &measured, ours, tokio);
@@ -90,13 +96,15 @@ pub fn armed_with_futures_timer(rounds: usize, report: &mut Report) {
     let executor = Executor::Futures;
     let ways = Contenders::new(server::once);
     let mut calls = Calls::new("pends once, on futures::executor::block_on", &executor);
-    let bare = calls.add("bare", None, || ways.bare());
-    let ours = calls.add("ours, FuturesTimer", bare, || ways.ours());
-    calls.add("ours, watched", bare, || ways.watched());
-    let naive = calls.add("race, fresh futures_timer::Delay", bare, || {
-        ways.naive_futures_timer()
+    let bare = calls.add("bare", None, async || ways.bare().await);
+    let ours = calls.add("ours, FuturesTimer", bare, async || ways.ours().await);
+    calls.add("ours, watched", bare, async || ways.watched().await);
+    let naive = calls.add("race, fresh futures_timer::Delay", bare, async || {
+        ways.naive_futures_timer().await
     });
-    calls.add("backon around that race", bare, || ways.backon());
+    calls.add("backon around that race", bare, async || {
+        ways.backon().await
+    });
     let measured = calls.group.measure(rounds);
     report.section(&measured, ours);
     report.overhead_ratio("armed_vs_naive_futures_timer", &measured, ours, naive);
@@ -110,10 +118,12 @@ pub fn armed_with_async_io(rounds: usize, report: &mut Report) {
         "pends once, on futures::executor::block_on, timed by async-io",
         &executor,
     );
-    let bare = calls.add("bare", None, || ways.bare());
-    let ours = calls.add("ours, AsyncIoTimer", bare, || ways.ours_async_io());
-    let naive = calls.add("race, fresh async_io::Timer", bare, || {
-        ways.naive_async_io()
+    let bare = calls.add("bare", None, async || ways.bare().await);
+    let ours = calls.add("ours, AsyncIoTimer", bare, async || {
+        ways.ours_async_io().await
+    });
+    let naive = calls.add("race, fresh async_io::Timer", bare, async || {
+        ways.naive_async_io().await
     });
     let measured = calls.group.measure(rounds);
     report.section(&measured, ours);

@@ -1,6 +1,6 @@
 //! The executors of a comparison.
 
-use std::hint::black_box;
+use std::{hint::black_box, pin::pin};
 use tokio::runtime::{Builder, Runtime};
 
 /// The calls of one entry into an executor.
@@ -32,7 +32,8 @@ impl Executor {
     pub fn repeat<R>(&self, mut call: impl AsyncFnMut() -> R) {
         self.block_on(async {
             for _ in 0..CALLS {
-                black_box(call().await);
+                let call = pin!(call());
+                black_box(call.await);
             }
         });
     }
