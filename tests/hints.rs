@@ -189,6 +189,8 @@ fn a_field_is_understood_whole_or_not_at_all() {
         // Rounded up.
         ("0.0000000000000000001", nanos(1)),
         ("0.1000000000000000000000", millis(100)),
+        ("1.0000000000000000000000000000000000", secs(1)),
+        ("1.0000000000000000000000000000000001", nanos(1_000_000_001)),
         ("0", secs(0)),
         ("1e2", secs(100)),
         ("1E-10", nanos(1)),
@@ -259,12 +261,14 @@ fn sentences_are_read() {
         ("Your quota will reset after 2h7m23s.", secs(7643)),
         ("It resets in 1d2h", secs(93_600)),
         ("retry in 0:09:48.", secs(588)),
+        ("retry in 0:09:48 or later", secs(588)),
         ("retry in 1 day, 0:00:10.5.", secs(86_411)),
         ("try again in 1 minute and 30 seconds", secs(90)),
         ("try again in 1 hour, 5 minutes", secs(3900)),
         ("try again in 2 weeks, 1 day, and 5 hrs", secs(1_314_000)),
         ("try again in 5 mins", secs(300)),
         ("try again in 250ms", millis(250)),
+        ("try again in 7us", nanos(7000)),
         ("try again in 7\u{b5}s", nanos(7000)),
         ("try again in 25s, resets at Wed", secs(25)),
         ("try again in 18446744073709551616s", ENDLESS),
@@ -352,7 +356,7 @@ fn a_point_in_time_is_the_delay_until_then() {
 fn the_past_and_half_a_date_are_no_hints() {
     let dates = "2015-10-21T07:27:59Z | 2099-10-21T07:28:30 | 2099-10-21T07:28:30.Z | \
         2099-10-21T07:28:30ZZ | 2099-10-21T07:28:30Z or so | 2099-10-21T07:28:30+99:99 | \
-        2099-10-21T07:28:30+0:200 | 2099-10-21T07:28:30+1:00 | 2099-13-21T07:28:30Z | \
+        2099-10-21T07:28:30+0:200 | 2099-10-21T07:28:30+01:000 | 2099-10-21T07:28:30+1:00 | 2099-13-21T07:28:30Z | \
         tomorrow | 30s";
     for date in dates.split(" | ") {
         assert_no_hints(&[&format!(r#"{{"resets_at":"{date}"}}"#)]);
@@ -388,6 +392,12 @@ fn a_hint_that_touches_the_64_kib_limit_is_ignored() {
         assert_eq!(asked(padded(LONGEST_BODY)), secs(5));
         assert_eq!(asked(padded(LONGEST_BODY + 1)), None);
         assert_eq!(asked(padded(1000) + &" ".repeat(LONGEST_BODY)), secs(5));
+    }
+    // " and 30" may follow.
+    for (blanks, expected) in [(6, None), (7, secs(5))] {
+        let end = "try again in 5s".to_owned() + &" ".repeat(blanks);
+        let blanks = " ".repeat(LONGEST_BODY - end.len());
+        assert_eq!(asked(blanks + &end + "x"), expected);
     }
     for (read, beyond) in [
         ("try again in 5s", "0m"),
