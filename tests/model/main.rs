@@ -1,9 +1,8 @@
 //! Random calls go as a model of the contract says, to the nanosecond.
 //!
-//! The model is told the delays that jitter drew, and that they lie within
-//! their bounds is all that it asks of them. Everything else it knows: the
-//! attempts, the result, the items of a stream, the events, the sleeps, and
-//! what is left of the budget.
+//! The model is told the delays that jitter drew, and asks only that they lie within
+//! their bounds. Everything else it predicts: the attempts, the result, the items of a
+//! stream, the events, the sleeps, and what is left of the budget.
 //!
 //! `MODEL_SEED` and `MODEL_CASES` choose other cases and more.
 
@@ -18,10 +17,8 @@ mod random;
 mod case;
 mod coverage;
 mod model;
-mod model_tests;
-mod run;
-
 mod releases;
+mod run;
 
 use case::{Case, cases};
 use crabllm_retry::{DelaySource, GiveUpReason};
@@ -32,85 +29,62 @@ use run::{Manner, Subject, run};
 use std::{ops::RangeInclusive, time::Duration};
 
 /// The model's prediction for a case, in which jitter drew as it did in `seen`.
+///
+/// The delay of a retry is told; one that would have reached past the deadline was
+/// long; for other failures it does not matter. A delay beyond the bounds of the
+/// jitter is brought within them, so that the prediction differs from it.
 fn predict(case: &Case, seen: &[Account]) -> Vec<Account> {
     let mut model = Model::new(case);
-    let calls = case.calls.iter().zip(seen);
-    let accounts = calls.map(|(call, seen)| {
-        let mut failures = seen.events.iter().filter_map(|(_, told)| drawn(&told.what));
-        let mut told = None;
-        let mut draw = |source, range: RangeInclusive<Duration>| {
-            if source == DelaySource::Backoff {
-                told = failures.next();
+    let predict = |(call, seen): (_, &Account)| {
+        let told = seen.events.iter().map(|told| &told.what);
+        let mut failures =
+            told.filter(|what| matches!(what, What::Retry { .. } | What::GaveUp { .. }));
+        let mut failure = None;
+        let mut draw = |drawer, range: RangeInclusive<Duration>| {
+            if drawer == DelaySource::Backoff {
+                failure = failures.next();
             }
-            let delay = match told {
-                Some(Drawn::Any(delay)) => delay,
-                Some(Drawn::By(drawer, delay)) if drawer == source => delay,
+            let delay = match failure {
+                Some(What::Retry { source, delay, .. }) if *source == drawer => *delay,
+                Some(What::GaveUp {
+                    reason: GiveUpReason::Deadline,
+                    ..
+                }) => Duration::MAX,
                 _ => Duration::ZERO,
             };
             delay.clamp(*range.start(), *range.end())
         };
         model.call(call, &mut draw)
-    });
-    accounts.collect()
+    };
+    case.calls.iter().zip(seen).map(predict).collect()
 }
 
-/// The delay that jitter has drawn, as far as an event shows it.
-#[derive(Clone, Copy)]
-enum Drawn {
-    By(DelaySource, Duration),
-    Any(Duration),
-}
-
-/// The delay of a retry is told; one that would have reached past the deadline was
-/// long; for any other failure it does not matter, and a success has none.
-///
-/// [`predict`] brings it within the bounds of the jitter. So where the library
-/// has drawn beyond them, the model tells of another delay, and the case fails.
-fn drawn(told: &What) -> Option<Drawn> {
-    match told {
-        What::Retry { source, delay, .. } => Some(Drawn::By(*source, *delay)),
-        What::GaveUp {
-            reason: GiveUpReason::Deadline,
-            ..
-        } => Some(Drawn::Any(Duration::MAX)),
-        What::GaveUp { .. } => Some(Drawn::Any(Duration::ZERO)),
-        What::Attempt { .. } | What::Success { .. } | What::StreamStalled { .. } => None,
-    }
-}
-
-/// Whether a case goes as the model says, whoever listens, and however the
+/// Whether a case goes as the model says, with and without observers, and however the
 /// timer sleeps.
 fn agrees<R: Subject>(case: &Case) -> Result<(), TestCaseError> {
-    let alone = Manner {
-        shareable: false,
-        observed: true,
-        stays: true,
-    };
-    let mut seen = run::<R>(case, alone);
+    let seen = run::<R>(case, Manner::ALONE);
     prop_assert_eq!(&seen, &predict(case, &seen));
 
-    // With the same seed, jitter draws the same. Sleeps that are shared are
-    // asked for at other times.
-    let run = |manner| {
-        let mut calls = run::<R>(case, manner);
-        calls.iter_mut().for_each(|call| call.sleeps.clear());
-        calls
-    };
-    let shared = Manner {
-        shareable: true,
-        ..alone
-    };
-    seen.iter_mut().for_each(|call| call.sleeps.clear());
-    prop_assert_eq!(&run(shared), &seen);
-
-    let unheard = |manner| Manner {
-        observed: false,
-        stays: false,
-        ..manner
-    };
-    seen.iter_mut().for_each(|call| call.events.clear());
-    prop_assert_eq!(&run(unheard(alone)), &seen);
-    prop_assert_eq!(&run(unheard(shared)), &seen);
+    // With the same seed, jitter draws the same.
+    for (shareable, observed) in [(true, true), (false, false), (true, false)] {
+        let stays = observed;
+        let manner = Manner {
+            shareable,
+            observed,
+            stays,
+        };
+        let mut other = run::<R>(case, manner);
+        for (other, seen) in other.iter_mut().zip(&seen) {
+            if shareable {
+                // Shared sleeps are asked for at other times.
+                other.sleeps.clone_from(&seen.sleeps);
+            }
+            if !observed {
+                other.events.clone_from(&seen.events);
+            }
+        }
+        prop_assert_eq!(&other, &seen);
+    }
     Ok(())
 }
 

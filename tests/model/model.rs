@@ -1,16 +1,13 @@
 //! The contract as a function: slow, and plain to see.
 //!
-//! It knows nothing of the library's code. Where chance decides, which is the
-//! delay that jitter draws, it is told what was drawn.
+//! It knows nothing of the library's code. Where chance decides, which is the delay
+//! that jitter draws, it is told what was drawn.
 
-use crate::case::{
-    Behavior, Budget, Call, Case, CaseError, Delays, Kind, Retried, RetryIf, Rules, World,
-};
+use crate::case::{Behavior, Call, Case, CaseError, Delays, Kind, Retried, RetryIf, Rules, World};
 use crabllm_retry::{DelaySource, GiveUpReason, Jitter, Operation};
 use std::{mem, ops::RangeInclusive, slice, time::Duration};
 
-/// Longer than any program waits: a bound of this length is none, and no sleep is
-/// longer.
+/// A limit of this length is none, and no sleep is longer.
 pub const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// All that can be seen of a call. Times are counted from its first poll.
@@ -18,23 +15,30 @@ pub const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 pub struct Account {
     pub attempts: Vec<Try>,
 
-    /// How the call ends; it may hang, or be dropped.
+    /// `None` if the call hangs or is dropped.
     pub result: Option<Result<(), CaseError>>,
 
     /// The items of the stream, and when they came.
     pub items: Vec<(Duration, Result<(), CaseError>)>,
 
-    /// When it all was over or dropped, the stream too.
+    /// When all was over or dropped, the stream too. `None` if it hangs.
     pub ended: Option<Duration>,
 
-    /// The events, and their times.
-    pub events: Vec<(Duration, Told)>,
+    pub events: Vec<Told>,
 
-    /// The sleeps that the timer is asked for, each of a wait of its own.
+    /// The sleeps that the timer is asked for if calls do not share them.
     pub sleeps: Vec<Duration>,
 
     /// The tokens that are left in the budget.
     pub tokens: Option<u32>,
+}
+
+impl Account {
+    /// When the call succeeded.
+    pub fn success(&self) -> Option<Duration> {
+        let told = self.events.iter().find(|told| told.what == What::Success)?;
+        Some(told.elapsed)
+    }
 }
 
 /// An attempt.
@@ -42,45 +46,36 @@ pub struct Account {
 pub struct Try {
     pub operation: Operation,
     pub started: Duration,
-    /// Nothing if it hangs.
+    /// `None` if it hangs.
     pub ended: Option<Duration>,
     pub cancelled: bool,
 }
 
-/// An event of a call.
+/// An event. It is told at `elapsed`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Told {
+    pub call: u64,
     pub operation: Operation,
     pub model: Option<String>,
+    pub attempt: u32,
+    pub elapsed: Duration,
     pub what: What,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum What {
-    Attempt {
-        attempt: u32,
-        elapsed: Duration,
-    },
+    Attempt,
     Retry {
-        attempt: u32,
         delay: Duration,
-        elapsed: Duration,
         error: CaseError,
         source: DelaySource,
     },
-    Success {
-        attempt: u32,
-        elapsed: Duration,
-    },
+    Success,
     GaveUp {
-        attempt: u32,
-        elapsed: Duration,
         error: CaseError,
         reason: GiveUpReason,
     },
     StreamStalled {
-        attempt: u32,
-        elapsed: Duration,
         idle: Duration,
     },
 }
@@ -88,14 +83,8 @@ pub enum What {
 /// Draws a delay of this source from the range that jitter allows.
 pub type Draw<'a> = &'a mut dyn FnMut(DelaySource, RangeInclusive<Duration>) -> Duration;
 
-/// A wrapper, between its calls.
-pub struct Model<'a> {
-    case: &'a Case,
-    script: slice::Iter<'a, Behavior>,
-    tokens: Option<u32>,
-}
-
 /// The time of a call, as its task sees it.
+#[derive(Default)]
 struct Time {
     now: Duration,
     world: World,
@@ -128,7 +117,7 @@ impl Time {
         }
     }
 
-    /// The task sleeps, or yields where that is no time.
+    /// The task sleeps, or yields if that is no time.
     fn sleep(&mut self, duration: Duration) -> Result<(), Gone> {
         let end = self.now + duration;
         loop {
@@ -152,7 +141,7 @@ impl Time {
 
 /// An attempt or an item that is awaited.
 struct Awaited<'a> {
-    outcome: &'a Behavior,
+    behavior: &'a Behavior,
     /// When it can be handed out.
     due: Option<Duration>,
     second_poll: bool,
@@ -160,17 +149,17 @@ struct Awaited<'a> {
 
 impl<'a> Awaited<'a> {
     /// The first poll: `None` if it is ready at once.
-    fn pending(outcome: &'a Behavior, time: &mut Time) -> Option<Self> {
-        let latency = outcome.latency.min(CENTURY);
+    fn pending(behavior: &'a Behavior, time: &mut Time) -> Option<Self> {
+        let latency = behavior.latency.min(CENTURY);
         let at_once = latency.is_zero();
-        if at_once && !matches!(outcome.kind, Kind::Hang) {
+        if at_once && !matches!(behavior.kind, Kind::Hang) {
             return None;
         }
         if !at_once {
             time.now += time.world.blocking;
         }
         Some(Self {
-            outcome,
+            behavior,
             due: (!at_once).then(|| time.now + latency),
             second_poll: time.world.second_poll,
         })
@@ -186,48 +175,29 @@ impl<'a> Awaited<'a> {
             return false;
         }
         self.due = None;
-        !matches!(self.outcome.kind, Kind::Hang)
+        !matches!(self.behavior.kind, Kind::Hang)
     }
-}
-
-/// How an attempt ends.
-enum End<'a> {
-    Answer(&'a Kind),
-    CaseError {
-        fault: &'a CaseError,
-        /// Whether it was the deadline that ended it.
-        struck: bool,
-    },
 }
 
 /// A failed attempt.
 struct Failed<'a> {
-    operation: Operation,
-    fault: &'a CaseError,
-    retries: u32,
-    elapsed: Duration,
+    error: &'a CaseError,
+    /// Whether it was the deadline that ended it.
     struck: bool,
 }
 
-impl Failed<'_> {
-    fn retry(&self, delay: Duration, source: DelaySource) -> What {
-        What::Retry {
-            attempt: self.retries + 1,
-            delay,
-            elapsed: self.elapsed,
-            error: self.fault.clone(),
-            source,
-        }
-    }
+/// A wrapper and its current call.
+pub struct Model<'a> {
+    case: &'a Case,
+    script: slice::Iter<'a, Behavior>,
+    tokens: Option<u32>,
+    calls: u64,
 
-    fn gave_up(&self, reason: GiveUpReason) -> What {
-        What::GaveUp {
-            attempt: self.retries + 1,
-            elapsed: self.elapsed,
-            error: self.fault.clone(),
-            reason,
-        }
-    }
+    operation: Operation,
+    rules: &'a Rules,
+    attempt: u32,
+    time: Time,
+    account: Account,
 }
 
 impl<'a> Model<'a> {
@@ -235,63 +205,61 @@ impl<'a> Model<'a> {
         Self {
             case,
             script: case.script.iter(),
-            tokens: case.budget.map(Budget::capacity),
+            tokens: case.budget.map(|budget| budget.capacity),
+            calls: 0,
+            operation: case.calls[0].operation,
+            rules: &case.rules,
+            attempt: 0,
+            time: Time::default(),
+            account: Account::default(),
         }
     }
 
     /// Makes a call, whose jitter `draw` draws.
     pub fn call(&mut self, call: &Call, draw: Draw<'_>) -> Account {
-        let mut account = Account::default();
-        let mut time = Time {
-            now: Duration::ZERO,
+        self.calls += 1;
+        self.operation = call.operation;
+        self.rules = self.case.rules_for(call.operation);
+        self.time = Time {
             world: self.case.world,
             dropped: call.dropped,
-            awake: false,
+            ..Time::default()
         };
-        let gone = self.attempts(call, &mut time, draw, &mut account).err();
-        account.ended = Some(time.now).filter(|_| gone != Some(Gone::Hangs));
-        account.tokens = self.tokens;
-        account
+        let gone = self.run(call.pause, draw).err();
+        Account {
+            ended: Some(self.time.now).filter(|_| gone != Some(Gone::Hangs)),
+            tokens: self.tokens,
+            ..mem::take(&mut self.account)
+        }
     }
 
     /// All attempts, and the stream that the last one opens.
-    fn attempts(
-        &mut self,
-        call: &Call,
-        time: &mut Time,
-        draw: Draw<'_>,
-        account: &mut Account,
-    ) -> Result<(), Gone> {
+    fn run(&mut self, pause: Duration, draw: Draw<'_>) -> Result<(), Gone> {
         let mut refund = 1;
-        for retries in 0.. {
-            let attempt = retries + 1;
-            let elapsed = time.now;
-            account.tell(call, time.now, What::Attempt { attempt, elapsed });
-            let (fault, struck) = match self.attempt(call.operation, time, account)? {
-                End::CaseError { fault, struck } => (fault, struck),
-                End::Answer(answer) => {
+        for attempt in 1.. {
+            self.attempt = attempt;
+            self.tell(What::Attempt);
+            let failed = match self.attempt()? {
+                Err(failed) => failed,
+                Ok(answer) => {
                     self.give_back(refund);
-                    let elapsed = time.now;
-                    account.tell(call, time.now, What::Success { attempt, elapsed });
-                    account.result = Some(Ok(()));
-                    return self.read(call, attempt, answer, time, account);
+                    self.tell(What::Success);
+                    self.account.result = Some(Ok(()));
+                    return self.read(answer, pause);
                 }
             };
-            let mut failed = Failed {
-                operation: call.operation,
-                fault,
-                retries,
-                elapsed: time.now,
-                struck,
-            };
-            let decision = self.decide(&failed, draw);
-            let reason = match decision {
+            let error = failed.error.clone();
+            let reason = match self.decide(&failed, draw) {
                 Ok((delay, source, cost)) => {
-                    account.tell(call, time.now, failed.retry(delay, source));
-                    account.ask(delay);
-                    let slept = time.sleep(delay.min(CENTURY));
-                    failed.elapsed = time.now;
-                    if slept.is_ok() && !self.is_over(time.now) {
+                    let error = error.clone();
+                    self.tell(What::Retry {
+                        delay,
+                        error,
+                        source,
+                    });
+                    self.ask(delay);
+                    let slept = self.time.sleep(delay.min(CENTURY));
+                    if slept.is_ok() && self.left().is_none_or(|left| !left.is_zero()) {
                         refund = cost;
                         continue;
                     }
@@ -302,172 +270,152 @@ impl<'a> Model<'a> {
                 }
                 Err(reason) => reason,
             };
-            account.tell(call, time.now, failed.gave_up(reason));
-            account.result = Some(Err(fault.clone()));
+            self.account.result = Some(Err(error.clone()));
+            self.tell(What::GaveUp { error, reason });
             return Ok(());
         }
         unreachable!("each retry is an attempt")
     }
 
-    /// Whether the deadline has come.
-    fn is_over(&self, now: Duration) -> bool {
-        none_if_endless(self.case.rules.deadline).is_some_and(|deadline| now >= deadline)
-    }
-
     /// One attempt, from now to its end.
-    fn attempt(
-        &mut self,
-        operation: Operation,
-        time: &mut Time,
-        account: &mut Account,
-    ) -> Result<End<'a>, Gone> {
+    fn attempt(&mut self) -> Result<Result<&'a Kind, Failed<'a>>, Gone> {
         const EMPTY: &Behavior = &Behavior {
             latency: Duration::ZERO,
             kind: Kind::Answer(Vec::new()),
         };
-        let outcome = self.script.next().unwrap_or(EMPTY);
-        let started = time.now;
-        let raced = self.race(operation, outcome, time, account);
-        account.attempts.push(Try {
-            operation,
-            started,
-            ended: Some(time.now).filter(|_| raced != Err(Gone::Hangs)),
-            cancelled: raced != Ok(None),
+        let behavior = self.script.next().unwrap_or(EMPTY);
+        let started = self.time.now;
+        let mut struck = false;
+        let raced = self.race(behavior, |call| {
+            let (timeout, left) = (call.timeout(), call.left());
+            let limit = timeout.into_iter().chain(left).min();
+            struck = limit == left;
+            limit
         });
-        Ok(match (raced?, &outcome.kind) {
-            (Some(struck), _) => End::CaseError {
-                fault: &CaseError::Timeout,
-                struck,
-            },
-            (None, Kind::CaseError(fault)) => End::CaseError {
-                fault,
+        let raced = raced.map(|awaited| awaited.is_none());
+        self.account.attempts.push(Try {
+            operation: self.operation,
+            started,
+            ended: Some(self.time.now).filter(|_| raced != Err(Gone::Hangs)),
+            cancelled: raced != Ok(true),
+        });
+        Ok(match (raced?, &behavior.kind) {
+            (true, Kind::CaseError(error)) => Err(Failed {
+                error,
                 struck: false,
-            },
-            (None, answer) => End::Answer(answer),
+            }),
+            (true, answer) => Ok(answer),
+            (false, _) => Err(Failed {
+                error: &CaseError::Timeout,
+                struck,
+            }),
         })
     }
 
-    /// Races an attempt against its bound, which counts from the poll that found it
-    /// pending. If the bound wins, says whether it was the deadline's.
-    fn race(
-        &self,
-        operation: Operation,
-        outcome: &Behavior,
-        time: &mut Time,
-        account: &mut Account,
-    ) -> Result<Option<bool>, Gone> {
-        let Some(mut awaited) = Awaited::pending(outcome, time) else {
+    /// Awaits an attempt or an item up to a limit, which counts from the poll that
+    /// found it pending. Returns it if it is not ready by then.
+    fn race<'b>(
+        &mut self,
+        behavior: &'b Behavior,
+        limit: impl FnOnce(&Self) -> Option<Duration>,
+    ) -> Result<Option<Awaited<'b>>, Gone> {
+        let Some(mut awaited) = Awaited::pending(behavior, &mut self.time) else {
             return Ok(None);
         };
-        let deadline = none_if_endless(self.case.rules.deadline);
-        let left = deadline.map(|deadline| deadline.saturating_sub(time.now));
-        let bound = self.timeout(operation).into_iter().chain(left).min();
-        bound.into_iter().for_each(|bound| account.ask(bound));
-        let end = bound.map(|bound| time.now + bound);
-        while end.is_none_or(|end| end > time.now) {
-            time.wake_at_first([awaited.due, end])?;
-            if awaited.is_ready(time) {
+        let limit = limit(self);
+        self.ask(limit.unwrap_or(Duration::ZERO));
+        let end = limit.map(|limit| self.time.now + limit);
+        while end.is_none_or(|end| end > self.time.now) {
+            self.time.wake_at_first([awaited.due, end])?;
+            if awaited.is_ready(&mut self.time) {
                 return Ok(None);
             }
         }
-        Ok(Some(bound == left))
+        Ok(Some(awaited))
     }
 
-    /// The bound of each attempt.
-    fn timeout(&self, operation: Operation) -> Option<Duration> {
-        let timed = match class(operation) {
+    /// The limit of each attempt.
+    fn timeout(&self) -> Option<Duration> {
+        let timed = match class(self.operation) {
             Class::Chat | Class::Stream | Class::Passthrough => true,
-            Class::Other => self.is_retried(operation),
+            Class::Other => self.is_retried(),
         };
-        none_if_endless(self.case.rules.timeout).filter(|_| timed)
+        none_if_endless(self.rules.timeout).filter(|_| timed)
     }
 
-    fn is_retried(&self, operation: Operation) -> bool {
-        let class = class(operation);
+    /// The time before the deadline.
+    fn left(&self) -> Option<Duration> {
+        let deadline = none_if_endless(self.rules.deadline)?;
+        Some(deadline.saturating_sub(self.time.now))
+    }
+
+    fn is_retried(&self) -> bool {
+        let class = class(self.operation);
         class != Class::Passthrough
-            && match self.case.rules.retry {
+            && match self.rules.retry {
                 Retried::Nothing => false,
                 Retried::Chats => class == Class::Chat,
                 Retried::Streams => class == Class::Stream,
                 Retried::ChatsAndStreams => class == Class::Chat || class == Class::Stream,
                 Retried::Everything => true,
-                Retried::Only(one) => one == operation,
+                Retried::Only(one) => one == self.operation,
             }
     }
 
-    /// The delay before the next attempt, who chose it and what it costs; or
-    /// why there is no other attempt.
+    /// The delay before the next attempt, its source and its cost, or why there is
+    /// no other attempt.
     fn decide(
         &mut self,
         failed: &Failed<'_>,
         draw: Draw<'_>,
     ) -> Result<(Duration, DelaySource, u32), GiveUpReason> {
-        let rules = &self.case.rules;
-        if !self.is_transient(failed.fault) {
+        let (rules, error, retries) = (self.rules, failed.error, self.attempt - 1);
+        if !self.is_transient(error) {
             return Err(GiveUpReason::NotTransient);
         }
-        if !self.is_retried(failed.operation) {
+        if !self.is_retried() {
             return Err(GiveUpReason::NotRetried);
         }
-        if failed.retries == rules.max_retries {
+        if retries == rules.max_retries {
             return Err(GiveUpReason::Exhausted);
         }
-        let asked = self.asked(failed.fault);
-        if asked.is_some_and(|asked| asked > rules.max_retry_after) {
+        let requested = self.case.retry_after.or(error.retry_after());
+        if requested.is_some_and(|requested| requested > rules.max_retry_after) {
             return Err(GiveUpReason::RetryAfterTooLong);
         }
-        let delays = rules.delays(failed.fault);
-        let drawn = draw(DelaySource::Backoff, delays.range(failed.retries));
-        let (delay, source) = match asked {
-            Some(asked) if asked > drawn => {
-                let left = none_if_endless(rules.deadline)
-                    .map(|deadline| deadline.saturating_sub(failed.elapsed));
-                let spread = delays.spread(asked, left);
-                let delay = draw(DelaySource::RetryAfter, spread);
-                (delay, DelaySource::RetryAfter)
+        let delays = rules.delays(error);
+        let drawn = draw(DelaySource::Backoff, delays.range(retries));
+        let (delay, source) = match requested {
+            Some(requested) if requested > drawn => {
+                let source = DelaySource::RetryAfter;
+                (draw(source, delays.spread(requested, self.left())), source)
             }
             _ => (drawn, DelaySource::Backoff),
         };
-        let end = failed.elapsed.saturating_add(delay);
-        let past = none_if_endless(rules.deadline).is_some_and(|deadline| end >= deadline);
-        if failed.struck || past {
+        if failed.struck || self.left().is_some_and(|left| delay >= left) {
             return Err(GiveUpReason::Deadline);
         }
-        let cost = self.pay(failed.fault).ok_or(GiveUpReason::Budget)?;
+        let cost = self.pay(error).ok_or(GiveUpReason::Budget)?;
         Ok((delay, source, cost))
     }
 
-    fn is_transient(&self, fault: &CaseError) -> bool {
+    fn is_transient(&self, error: &CaseError) -> bool {
         match self.case.retry_if {
-            None => fault.is_transient(),
+            None => error.is_transient(),
             Some(RetryIf::Always) => true,
             Some(RetryIf::Never) => false,
-            Some(RetryIf::Otherwise) => !fault.is_transient(),
+            Some(RetryIf::Otherwise) => !error.is_transient(),
         }
     }
 
-    /// How long the server asked to wait: the user's word, else the error's.
-    fn asked(&self, fault: &CaseError) -> Option<Duration> {
-        let own = match fault {
-            CaseError::Status { retry_after, .. } => *retry_after,
-            _ => None,
-        };
-        match self.case.retry_after {
-            Some(hook) if fault.is_throttled() || !hook.throttled => hook.word.or(own),
-            _ => own,
-        }
-    }
-
-    /// Takes the cost of a retry from the budget and says how much it was, or
-    /// takes nothing.
-    fn pay(&mut self, fault: &CaseError) -> Option<u32> {
+    /// Takes the cost of a retry from the budget and returns it, or takes nothing.
+    fn pay(&mut self, error: &CaseError) -> Option<u32> {
         let (Some(budget), Some(tokens)) = (self.case.budget, &mut self.tokens) else {
             return Some(0);
         };
-        let cost = if fault.is_throttled() {
-            budget.throttle_cost.unwrap_or(5)
-        } else {
-            budget.cost.unwrap_or(14)
+        let cost = match error.is_throttled() {
+            true => budget.throttle_cost,
+            false => budget.cost,
         };
         *tokens = tokens.checked_sub(cost)?;
         Some(cost)
@@ -475,71 +423,68 @@ impl<'a> Model<'a> {
 
     fn give_back(&mut self, refund: u32) {
         if let (Some(budget), Some(tokens)) = (self.case.budget, &mut self.tokens) {
-            *tokens = tokens.saturating_add(refund).min(budget.capacity());
+            *tokens = tokens.saturating_add(refund).min(budget.capacity);
         }
     }
 
     /// Reads the stream to its end, if it is one.
-    fn read(
-        &self,
-        call: &Call,
-        attempt: u32,
-        answer: &Kind,
-        time: &mut Time,
-        account: &mut Account,
-    ) -> Result<(), Gone> {
+    fn read(&mut self, answer: &Kind, pause: Duration) -> Result<(), Gone> {
         let Kind::Answer(items) = answer else {
             return Ok(());
         };
-        if !opens_stream(call.operation) {
+        if !opens_stream(self.operation) {
             return Ok(());
         }
-        let pause = |time: &mut Time| match call.pause.is_zero() {
+        let pause = |time: &mut Time| match pause.is_zero() {
             true => Ok(()),
-            false => time.sleep(call.pause),
+            false => time.sleep(pause),
         };
         for item in items {
-            pause(time)?;
-            if self.is_in_time(item, time, account)? {
-                account.items.push((time.now, item.kind.result()));
-            } else {
-                let idle = self.case.rules.stream_idle;
-                account.items.push((time.now, Err(CaseError::Timeout)));
-                let stalled = What::StreamStalled {
-                    attempt,
-                    elapsed: time.now,
-                    idle,
-                };
-                account.tell(call, time.now, stalled);
+            pause(&mut self.time)?;
+            let in_time = self.is_in_time(item)?;
+            let result = match &item.kind {
+                _ if !in_time => Err(CaseError::Timeout),
+                Kind::CaseError(error) => Err(error.clone()),
+                _ => Ok(()),
+            };
+            self.account.items.push((self.time.now, result));
+            if !in_time {
+                let idle = self.rules.stream_idle;
+                self.tell(What::StreamStalled { idle });
                 break;
             }
         }
         // The consumer asks once more, to see the end.
-        pause(time)
+        pause(&mut self.time)
     }
 
     /// Awaits an item: whether it comes before its stream counts as stalled.
-    fn is_in_time(
-        &self,
-        item: &Behavior,
-        time: &mut Time,
-        account: &mut Account,
-    ) -> Result<bool, Gone> {
-        let Some(mut awaited) = Awaited::pending(item, time) else {
+    fn is_in_time(&mut self, item: &Behavior) -> Result<bool, Gone> {
+        let idle = none_if_endless(self.rules.stream_idle);
+        let Some(mut awaited) = self.race(item, |_| idle)? else {
             return Ok(true);
         };
-        let idle = none_if_endless(self.case.rules.stream_idle);
-        idle.into_iter().for_each(|idle| account.ask(idle));
-        let end = idle.map(|idle| time.now + idle);
-        while end.is_none_or(|end| end > time.now) {
-            time.wake_at_first([awaited.due, end])?;
-            if awaited.is_ready(time) {
-                return Ok(true);
-            }
-        }
         // One more turn of the executor.
-        time.wake(time.now)?;
-        Ok(awaited.is_ready(time))
+        self.time.wake(self.time.now)?;
+        Ok(awaited.is_ready(&mut self.time))
+    }
+
+    /// Asks for a timer, unless for no time at all.
+    fn ask(&mut self, duration: Duration) {
+        if !duration.is_zero() {
+            self.account.sleeps.push(duration.min(CENTURY));
+        }
+    }
+
+    fn tell(&mut self, what: What) {
+        self.account.events.push(Told {
+            call: self.calls,
+            operation: self.operation,
+            model: names_model(self.operation).then(|| "m".into()),
+            attempt: self.attempt,
+            elapsed: self.time.now,
+            what,
+        });
     }
 }
 
@@ -574,34 +519,27 @@ pub fn opens_stream(operation: Operation) -> bool {
     matches!(class(operation), Class::Stream | Class::Passthrough)
 }
 
-fn none_if_endless(bound: Duration) -> Option<Duration> {
-    (!bound.is_zero() && bound < CENTURY).then_some(bound)
+fn names_model(operation: Operation) -> bool {
+    operation != Operation::Models
 }
 
-impl Account {
-    /// A timer, unless for no time at all.
-    fn ask(&mut self, duration: Duration) {
-        if !duration.is_zero() {
-            self.sleeps.push(duration.min(CENTURY));
-        }
-    }
+pub fn none_if_endless(limit: Duration) -> Option<Duration> {
+    (!limit.is_zero() && limit < CENTURY).then_some(limit)
+}
 
-    fn tell(&mut self, call: &Call, now: Duration, what: What) {
-        let named = call.operation != Operation::Models;
-        let told = Told {
-            operation: call.operation,
-            model: named.then(|| "m".into()),
-            what,
-        };
-        self.events.push((now, told));
+impl Case {
+    pub fn rules_for(&self, operation: Operation) -> &Rules {
+        let own = self.own_rules.as_ref();
+        own.filter(|_| names_model(operation))
+            .unwrap_or(&self.rules)
     }
 }
 
 impl Rules {
     /// The delays after an attempt that failed so.
-    pub fn delays(&self, fault: &CaseError) -> Delays {
+    pub fn delays(&self, error: &CaseError) -> Delays {
         match self.throttle_backoff {
-            Some(delays) if fault.is_throttled() => delays,
+            Some(delays) if error.is_throttled() => delays,
             _ => self.backoff,
         }
     }
@@ -622,30 +560,14 @@ impl Delays {
     }
 
     /// The range of delays if the server asked to wait, with the time left.
-    fn spread(self, asked: Duration, left: Option<Duration>) -> RangeInclusive<Duration> {
+    fn spread(self, requested: Duration, left: Option<Duration>) -> RangeInclusive<Duration> {
         let most = match (self.jitter, left) {
             (Jitter::None, _) => Duration::ZERO,
-            (_, Some(left)) => left.saturating_sub(asked) / 2,
+            (_, Some(left)) => left.saturating_sub(requested) / 2,
             (_, None) => Duration::MAX,
         };
-        let more = (asked / 4).min(Duration::from_secs(5)).min(most);
-        asked..=asked.saturating_add(more)
-    }
-}
-
-impl Budget {
-    fn capacity(self) -> u32 {
-        self.capacity.unwrap_or(500)
-    }
-}
-
-impl Kind {
-    /// As the item of a stream.
-    fn result(&self) -> Result<(), CaseError> {
-        match self {
-            Self::CaseError(fault) => Err(fault.clone()),
-            _ => Ok(()),
-        }
+        let more = (requested / 4).min(Duration::from_secs(5)).min(most);
+        requested..=requested.saturating_add(more)
     }
 }
 
@@ -660,5 +582,12 @@ impl CaseError {
 
     pub fn is_throttled(&self) -> bool {
         matches!(self, Self::Status { status: 429, .. })
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
     }
 }

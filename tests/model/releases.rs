@@ -1,6 +1,6 @@
 //! The model against the oldest release, the default one and the newest.
 
-use crate::{case::CaseError, coverage, random_calls_go_as_the_contract_says, run::Subject};
+use crate::{case::CaseError, coverage, run::Subject};
 
 /// The tests of a release: its feature, whether its errors carry a retry-after, and
 /// its error of a lost connection.
@@ -15,7 +15,7 @@ macro_rules! release {
             impl Subject for ThisRelease {
                 const HINTS: bool = $hints;
 
-                fn fault($error: &Error) -> CaseError {
+                fn case_error($error: &Error) -> CaseError {
                     match $error {
                         Error::Provider { status, body, .. } => CaseError::Status {
                             status: *status,
@@ -31,13 +31,13 @@ macro_rules! release {
             }
 
             #[test]
-            fn random_calls_go_as_the_model_says() {
-                random_calls_go_as_the_contract_says::<ThisRelease>();
+            fn random_calls_go_as_the_contract_says() {
+                crate::random_calls_go_as_the_contract_says::<ThisRelease>();
             }
 
             #[test]
-            fn random_calls_come_to_all_that_can_happen() {
-                coverage::is_complete::<ThisRelease>();
+            fn random_cases_reach_every_situation() {
+                coverage::random_cases_reach_every_situation::<ThisRelease>();
             }
         }
     };

@@ -1,7 +1,7 @@
 //! A case on the library.
 
 use crate::{
-    case::{Call, Case, CaseError, RetryAfter, RetryIf, World},
+    case::{Call, Case, CaseError, RetryIf, World},
     methods::Calls,
     model::{Account, Told, Try, What},
 };
@@ -29,7 +29,7 @@ pub trait Subject: Calls<Wrapper> {
     /// Whether errors carry a retry-after.
     const HINTS: bool;
 
-    fn fault(error: &Self::Error) -> CaseError;
+    fn case_error(error: &Self::Error) -> CaseError;
 }
 
 pub type Wrapper = Retrying<Scripted<Work>, Clock>;
@@ -120,6 +120,15 @@ pub struct Manner {
     pub stays: bool,
 }
 
+impl Manner {
+    /// With all that there is to see.
+    pub const ALONE: Self = Self {
+        shareable: false,
+        observed: true,
+        stays: true,
+    };
+}
+
 /// The events, and their times.
 type Log = Arc<Mutex<Vec<(Duration, Told)>>>;
 
@@ -163,16 +172,19 @@ impl Scene {
         if let Some(budget) = budget.clone() {
             retrying = retrying.budget(budget);
         }
-        if let Some(hook) = case.retry_if {
-            retrying = retrying.retry_if(move |error| hook.ask(error));
+        if let Some(rules) = &case.own_rules {
+            retrying = retrying.policy_for("m", rules.policy());
         }
-        if let Some(hook) = case.retry_after {
-            retrying = retrying.retry_after(move |error| hook.ask(error));
+        if let Some(retry_if) = case.retry_if {
+            retrying = retrying.retry_if(move |error| retry_if.ask(error));
+        }
+        if let Some(requested) = case.retry_after {
+            retrying = retrying.retry_after(move |_| Some(requested));
         }
         if manner.observed {
             let (timer, told) = (clock.timer.clone(), Arc::clone(&told));
             retrying = retrying.observe(move |event| {
-                let event = (timer.elapsed(), told_by::<R>(event));
+                let event = (timer.elapsed(), self::told::<R>(event));
                 told.lock().unwrap().push(event);
             });
         }
@@ -218,12 +230,15 @@ impl Scene {
         if let (None, None, Some(hung)) = (over, &account.result, attempts.last_mut()) {
             hung.ended = None;
         }
-        let since = |(moment, told)| (moment - begin, told);
         let events = mem::take(&mut *self.told.lock().unwrap());
+        let events = events.into_iter().map(|(moment, told)| {
+            assert_eq!(told.elapsed, moment - begin);
+            told
+        });
         Account {
             attempts,
             ended: over.map(|()| timer.elapsed() - begin),
-            events: events.into_iter().map(since).collect(),
+            events: events.collect(),
             sleeps: mem::take(&mut *asked.lock().unwrap()),
             tokens: self.budget.as_ref().map(RetryBudget::available),
             ..account
@@ -245,7 +260,7 @@ impl Scene {
         let opened = R::call(&self.retrying, call.operation).await;
         account.result = Some(match &opened {
             Ok(_) => Ok(()),
-            Err(error) => Err(R::fault(error)),
+            Err(error) => Err(R::case_error(error)),
         });
         let Ok(Some(mut items)) = opened else { return };
         const MORE_THAN_SCRIPTED: usize = 10;
@@ -254,7 +269,7 @@ impl Scene {
             let Some(item) = items.next().await else {
                 break;
             };
-            let item = item.map_err(|error| R::fault(&error));
+            let item = item.map_err(|error| R::case_error(&error));
             account.items.push((timer.elapsed() - begin, item));
         }
         if !self.clock.shareable {
@@ -296,92 +311,38 @@ impl RetryIf {
     }
 }
 
-impl RetryAfter {
-    fn ask(self, error: &dyn Failure) -> Option<Duration> {
-        let about = !self.throttled || error.is_throttled();
-        self.word.filter(|_| about)
-    }
-}
-
-fn told_by<R: Subject>(event: &Event<'_>) -> Told {
-    let (operation, model, what) = match *event {
+fn told<R: Subject>(event: &Event<'_>) -> Told {
+    let what = match *event {
+        Event::Attempt { .. } => What::Attempt,
         Event::Retry {
-            operation,
-            model,
-            attempt,
             delay,
-            elapsed,
             error,
             source,
             ..
-        } => {
-            let error = fault::<R>(error);
-            let what = What::Retry {
-                attempt,
-                delay,
-                elapsed,
-                error,
-                source,
-            };
-            (operation, model, what)
-        }
-        Event::Success {
-            operation,
-            model,
-            attempt,
-            elapsed,
-            ..
-        } => (operation, model, What::Success { attempt, elapsed }),
-        Event::GaveUp {
-            operation,
-            model,
-            attempt,
-            elapsed,
-            error,
+        } => What::Retry {
+            delay,
+            error: case_error::<R>(error),
+            source,
+        },
+        Event::Success { .. } => What::Success,
+        Event::GaveUp { error, reason, .. } => What::GaveUp {
+            error: case_error::<R>(error),
             reason,
-            ..
-        } => {
-            let error = fault::<R>(error);
-            let what = What::GaveUp {
-                attempt,
-                elapsed,
-                error,
-                reason,
-            };
-            (operation, model, what)
-        }
-        Event::StreamStalled {
-            operation,
-            model,
-            attempt,
-            elapsed,
-            idle,
-            ..
-        } => {
-            let what = What::StreamStalled {
-                attempt,
-                elapsed,
-                idle,
-            };
-            (operation, model, what)
-        }
-        Event::Attempt {
-            operation,
-            model,
-            attempt,
-            elapsed,
-            ..
-        } => (operation, model, What::Attempt { attempt, elapsed }),
+        },
+        Event::StreamStalled { idle, .. } => What::StreamStalled { idle },
         _ => panic!("{event:?}"),
     };
     Told {
-        operation,
-        model: model.map(str::to_owned),
+        call: event.call(),
+        operation: event.operation(),
+        model: event.model().map(str::to_owned),
+        attempt: event.attempt(),
+        elapsed: event.elapsed(),
         what,
     }
 }
 
-fn fault<R: Subject>(error: &dyn Failure) -> CaseError {
+fn case_error<R: Subject>(error: &dyn Failure) -> CaseError {
     let error: &dyn Error = error;
-    R::fault(error.downcast_ref().expect("an error of the release"))
+    R::case_error(error.downcast_ref().expect("an error of the release"))
 }
