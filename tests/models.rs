@@ -4,13 +4,12 @@
 
 mod common;
 
-use common::{SECOND, Scene, Wrapper, block_on, exactly, plain, request};
+use common::{SECOND, Scene, block_on, request};
 use crabllm_retry::{
-    Event, Operations, Policy,
+    Event, Policy,
     crabllm_core_0_0_19::{Provider, ProviderConfig},
     test_util::Step,
 };
-use futures::StreamExt;
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
@@ -21,64 +20,14 @@ fn failing() -> Scene {
 }
 
 #[test]
-fn every_part_of_a_models_policy_counts() {
-    // A call that is throttled, hangs and succeeds, and a stream that stalls.
-    let sleeps = |change: &dyn Fn(Wrapper) -> Wrapper| {
-        let script = [
-            Step::status(429),
-            Step::hang(),
-            Step::ok(),
-            Step::stream([Step::hang()]),
-        ];
-        let scene = Scene::new(script)
-            .set(|r| change(r).retry_after(|error| error.is_throttled().then_some(2 * SECOND)));
-        let _ = block_on(scene.retrying.chat_completion(&request()));
-        if let Ok(items) = block_on(scene.retrying.chat_completion_stream(&request())) {
-            block_on(items.count());
-        }
-        scene.sleeps.asked()
-    };
-    for own in [
-        plain().max_retries(0),
-        plain().timeout(7 * SECOND),
-        plain().deadline(20 * SECOND),
-        plain().backoff(exactly(7 * SECOND)),
-        plain().throttle_backoff(exactly(7 * SECOND)),
-        plain().max_retry_after(SECOND),
-        plain().stream_idle(7 * SECOND),
-        plain().retry(Operations::NONE),
-    ] {
-        let expected = sleeps(&|r| r.policy(own.clone()));
-        assert_eq!(
-            sleeps(&|r| r.policy_for("m", own.clone())),
-            expected,
-            "{own:?}"
-        );
-        assert_ne!(sleeps(&|r| r), expected, "{own:?} makes a difference");
+fn the_later_policy_for_a_model_counts_and_a_clone_may_have_another() {
+    let [first, second, third] = [5, 1, 0].map(|retries| Policy::default().max_retries(retries));
+    let scene = failing().set(|r| r.policy_for("m", first).policy_for("m", second));
+    let clone = scene.retrying.clone().policy_for("m", third);
+    for (retrying, attempts) in [(&clone, 1), (&scene.retrying, 3)] {
+        assert!(block_on(retrying.chat_completion(&request())).is_err());
+        assert_eq!(scene.attempts(), attempts);
     }
-}
-
-#[test]
-fn the_later_policy_for_a_model_counts() {
-    let scene = failing().set(|r| {
-        r.policy_for("m", plain().max_retries(5))
-            .policy_for("m", plain().max_retries(0))
-    });
-    assert!(block_on(scene.retrying.chat_completion(&request())).is_err());
-    assert_eq!(scene.attempts(), 1);
-}
-
-#[test]
-fn a_clone_may_have_a_policy_more() {
-    let scene = failing();
-    let other = scene
-        .retrying
-        .clone()
-        .policy_for("m", plain().max_retries(0));
-    assert!(block_on(other.chat_completion(&request())).is_err());
-    assert_eq!(scene.attempts(), 1);
-    assert!(block_on(scene.retrying.chat_completion(&request())).is_err());
-    assert_eq!(scene.attempts(), 1 + 3);
 }
 
 #[test]
@@ -94,7 +43,7 @@ fn a_raw_body_that_names_no_model_has_the_general_policy() {
         let models = Arc::new(Mutex::new(Vec::new()));
         let log = models.clone();
         let scene = failing().set(|r| {
-            r.policy_for("m", plain().max_retries(0))
+            r.policy_for("m", Policy::default().max_retries(0))
                 .observe(move |event| {
                     if let Event::GaveUp { model, .. } = event {
                         log.lock().unwrap().push(model.map(str::to_owned));

@@ -8,23 +8,19 @@
 
 mod common;
 
-use common::{Bare, SECOND, Scene, block_on, exactly, plain, poll_once, request, status};
+use common::{SECOND, Scene, Wrapper, block_on, exactly, poll_once, request, status};
 use crabllm_retry::{
-    Backoff, Event, Failure, FuturesTimer, GiveUpReason, Operations, Policy, RetryBudget, Retrying,
-    Timer,
-    crabllm_core_0_0_19::{EmbeddingInput, EmbeddingRequest, Error, Provider},
-    hints,
+    Backoff, Failure, FuturesTimer, Operations, Policy, RetryBudget, Retrying, Timer,
+    crabllm_core_0_0_19::{Error, Provider},
     test_util::{Scripted, Step, VirtualTimer},
 };
-use futures::{FutureExt, StreamExt};
-use futures_test::task::new_count_waker;
+use futures::FutureExt;
 use std::{
     pin::pin,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::Context,
     time::Duration,
 };
 
@@ -32,24 +28,110 @@ fn failures(n: usize) -> impl Iterator<Item = Step> {
     (0..n).map(|_| Step::status(503))
 }
 
+fn after(seconds: u32, step: Step) -> Step {
+    step.after(seconds * SECOND)
+}
+
+/// The start and the end of each attempt of a call, in seconds, and its result.
+fn call<const N: usize>(script: [Step; N], change: impl FnOnce(Wrapper) -> Wrapper) -> String {
+    let scene = Scene::new(script).set(change);
+    let mut lines = vec![match block_on(scene.retrying.chat_completion(&request())) {
+        Ok(_) => "ok".into(),
+        Err(Error::Timeout) => "timeout".into(),
+        Err(error) => error.status().unwrap().to_string(),
+    }];
+    let attempts = scene.scripted.attempts();
+    let since = |moment| moment - attempts[0].started;
+    let spans = attempts
+        .iter()
+        .map(|attempt| [attempt.started, attempt.ended.unwrap()].map(since));
+    let end = spans.clone().last().unwrap()[1];
+    assert_eq!(
+        scene.clock.elapsed(),
+        end,
+        "no sleep after the last attempt"
+    );
+    let spans = spans.map(|[start, end]| format!("{}-{}", start.as_secs(), end.as_secs()));
+    lines.splice(0..0, spans);
+    lines.join(" ")
+}
+
+// The values of these tests were worked out by hand from the contract. The model of
+// `tests/model` says the same, for random calls.
+
 #[test]
-fn at_most_one_attempt_more_than_max_retries_is_made() {
-    for retries in 0..4 {
-        let scene = Scene::new(failures(10)).set(|r| r.max_retries(retries));
-        assert_eq!(
-            status(block_on(scene.retrying.chat_completion(&request()))),
-            Some(503)
-        );
-        assert_eq!(scene.attempts(), 1 + retries as usize);
-    }
+fn delays_double_and_each_attempt_has_the_whole_timeout() {
+    let script = [
+        Step::hang(),
+        after(5, Step::status(503)),
+        after(29, Step::ok()),
+    ];
+    assert_eq!(call(script, |r| r), "0-30 31-36 38-67 ok");
 }
 
 #[test]
 fn there_is_no_sleep_after_the_last_attempt() {
-    let scene = Scene::new(failures(10));
-    assert!(block_on(scene.retrying.chat_completion(&request())).is_err());
-    assert_eq!(scene.sleeps.asked(), [SECOND, 2 * SECOND]);
-    assert_eq!(scene.clock.elapsed(), 3 * SECOND);
+    let script = || [503, 500, 502, 504].map(Step::status);
+    assert_eq!(call(script(), |r| r), "0-0 1-1 3-3 502");
+    assert_eq!(call(script(), |r| r.max_retries(0)), "0-0 503");
+    assert_eq!(call(script(), |r| r.max_retries(3)), "0-0 1-1 3-3 7-7 504");
+}
+
+#[test]
+fn a_timeout_ends_an_attempt_unless_its_answer_is_ready_too() {
+    assert_eq!(call([after(30, Step::ok())], |r| r), "0-30 ok");
+    assert_eq!(call([after(31, Step::ok())], |r| r), "0-30 31-31 ok");
+    let unlimited = |r: Wrapper| r.timeout(Duration::ZERO);
+    assert_eq!(call([after(1000, Step::ok())], unlimited), "0-1000 ok");
+}
+
+#[test]
+fn an_error_that_is_not_transient_ends_the_call_and_retry_if_says_which_are() {
+    let script = || [529, 401].map(Step::status);
+    assert_eq!(call(script(), |r| r), "0-0 529");
+    let retry_529 = |r: Wrapper| r.retry_if(|error| error.status() == Some(529));
+    assert_eq!(call(script(), retry_529), "0-0 1-1 401");
+}
+
+#[test]
+fn throttling_may_have_a_backoff_of_its_own() {
+    let script = [429, 503].map(Step::status);
+    let own = |r: Wrapper| r.throttle_backoff(exactly(5 * SECOND));
+    assert_eq!(call(script, own), "0-0 5-5 7-7 ok");
+}
+
+#[test]
+fn a_retry_is_never_earlier_than_the_server_asks() {
+    for (requested, expected) in [
+        (0, "0-0 1-1 ok"),
+        (7, "0-0 7-7 ok"),
+        (60, "0-0 60-60 ok"),
+        (61, "0-0 429"),
+    ] {
+        let asked = |r: Wrapper| r.retry_after(move |_| Some(requested * SECOND));
+        assert_eq!(call([Step::status(429)], asked), expected);
+    }
+    let impatient = |r: Wrapper| r.retry_after(|_| Some(2 * SECOND)).max_retry_after(SECOND);
+    assert_eq!(call([Step::status(429)], impatient), "0-0 429");
+}
+
+#[test]
+fn a_deadline_limits_attempts_and_delays() {
+    for (deadline, expected) in [
+        (20, "0-20 timeout"),
+        (30, "0-30 timeout"),
+        // No delay ends at the deadline or after it.
+        (31, "0-30 timeout"),
+        (32, "0-30 31-32 timeout"),
+        (38, "0-30 31-36 503"),
+        (39, "0-30 31-36 38-39 timeout"),
+    ] {
+        let script = [Step::hang(), after(5, Step::status(503)), Step::hang()];
+        let limited = |r: Wrapper| r.deadline(deadline * SECOND).max_retries(u32::MAX);
+        assert_eq!(call(script, limited), expected);
+    }
+    let alone = |r: Wrapper| r.deadline(SECOND).timeout(Duration::ZERO);
+    assert_eq!(call([Step::hang()], alone), "0-1 timeout");
 }
 
 #[test]
@@ -98,79 +180,16 @@ fn recommended_settings_keep_what_they_do_not_set() {
     assert!(told.load(Ordering::Relaxed) > 0);
 }
 
-/// The documentation of `Retrying` warns of both.
 #[test]
-fn a_client_that_retries_by_itself_should_not_be_wrapped() {
-    let clock = VirtualTimer::new();
-    let provider = Scripted::new(clock.clone(), failures(20));
-    let inner = Retrying::with_timer(provider.clone(), clock.clone());
-    let outer = Retrying::with_timer(inner, clock.clone());
-    assert!(block_on(outer.chat_completion(&request())).is_err());
-    assert_eq!(provider.attempts().len(), 9);
-
-    let clock = VirtualTimer::new();
-    let asks_for_40_s = Step::status_with_body(429, r#"{"error": {"retry_after": 40}}"#);
-    let provider = Scripted::new(clock.clone(), [asks_for_40_s]);
-    let inner =
-        Retrying::with_timer(provider.clone(), clock.clone()).retry_after(hints::retry_after);
-    let outer = Retrying::with_timer(inner, clock.clone());
-    assert!(block_on(outer.chat_completion(&request())).is_ok());
-    let second = provider.attempts()[1].started - provider.attempts()[0].started;
-    assert!(second <= Duration::from_millis(30_100), "{second:?}");
-}
-
-#[test]
-fn an_error_that_is_not_transient_is_returned_at_once_and_unchanged() {
-    for step in [
-        Step::invalid(),
-        Step::status_with_body(400, "why"),
-        Step::status_with_body(529, "why not"),
-    ] {
-        let scene = Scene::new([step.clone(), step]);
+fn the_error_is_the_last_attempts_own_and_unchanged() {
+    for last in [Step::status_with_body(503, "busy"), Step::invalid()] {
+        let script = [Step::status(500), Step::status_with_body(502, "down"), last];
+        let scene = Scene::new(script.clone());
         let error = block_on(scene.retrying.chat_completion(&request())).unwrap_err();
-        assert_eq!(scene.attempts(), 1);
-        assert!(scene.sleeps.asked().is_empty());
-
-        let own = block_on(scene.scripted.chat_completion(&request())).unwrap_err();
+        let unwrapped = Scripted::new(scene.clock, script[2..].to_vec());
+        let own = block_on(unwrapped.chat_completion(&request())).unwrap_err();
         assert_eq!(format!("{error:?}"), format!("{own:?}"));
     }
-}
-
-#[test]
-fn the_error_is_the_last_attempts_own() {
-    let scene = Scene::new([
-        Step::status_with_body(500, "first"),
-        Step::status_with_body(502, "second"),
-        Step::status_with_body(503, "third"),
-    ]);
-    match block_on(scene.retrying.chat_completion(&request())) {
-        Err(Error::Provider { status, body }) => assert_eq!((status, &*body), (503, "third")),
-        other => panic!("{other:?}"),
-    }
-}
-
-#[test]
-fn a_later_error_that_is_not_transient_ends_the_call() {
-    let scene = Scene::new([Step::status(503), Step::status(401)]);
-    assert_eq!(
-        status(block_on(scene.retrying.chat_completion(&request()))),
-        Some(401)
-    );
-    assert_eq!(scene.attempts(), 2);
-}
-
-#[test]
-fn a_zero_delay_yields_once_and_makes_no_timer() {
-    let scene = Scene::new(failures(1)).set(|r| r.policy(plain().backoff(exactly(Duration::ZERO))));
-    let request = request();
-    let mut call = pin!(scene.retrying.chat_completion(&request));
-    let (waker, wakes) = new_count_waker();
-    let mut cx = Context::from_waker(&waker);
-    assert!(call.as_mut().poll(&mut cx).is_pending());
-    assert_eq!((scene.attempts(), wakes.get()), (1, 1));
-    assert!(call.as_mut().poll(&mut cx).is_ready());
-    assert_eq!((scene.attempts(), wakes.get()), (2, 1));
-    assert!(scene.sleeps.asked().is_empty());
 }
 
 #[test]
@@ -196,259 +215,6 @@ fn a_poll_makes_at_most_one_attempt_however_short_the_delay() {
     polls(FuturesTimer);
     #[cfg(feature = "async-io")]
     polls(crabllm_retry::AsyncIoTimer);
-}
-
-#[test]
-fn a_delay_without_end_is_asked_of_the_timer_as_a_century() {
-    let scene = Scene::new(failures(1)).set(|r| {
-        let endless = Backoff::exponential(Duration::MAX, Duration::MAX);
-        r.policy(Policy::default().backoff(endless))
-    });
-    assert!(block_on(scene.retrying.chat_completion(&request())).is_ok());
-    assert_eq!(scene.sleeps.asked(), [100 * 365 * 24 * 3600 * SECOND]);
-}
-
-#[test]
-fn retry_if_decides_in_place_of_the_errors_own_word() {
-    let retry_529 = |failure: &dyn Failure| failure.status() == Some(529);
-    let scene = Scene::new([Step::status(529), Step::status(503)]).set(|r| r.retry_if(retry_529));
-    assert_eq!(
-        status(block_on(scene.retrying.chat_completion(&request()))),
-        Some(503)
-    );
-    assert_eq!(scene.attempts(), 2);
-}
-
-#[test]
-fn what_is_not_implemented_is_never_retried() {
-    let retries = Arc::new(AtomicUsize::new(0));
-    let counted = retries.clone();
-    let retrying = Retrying::with_timer(Bare::default(), VirtualTimer::new())
-        .policy(Policy::default().retry(Operations::ALL))
-        .retry_if(|_| true)
-        .observe(move |event| {
-            if matches!(event, Event::Retry { .. }) {
-                counted.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-    let embedding = EmbeddingRequest {
-        model: "m".into(),
-        input: EmbeddingInput::Single("text".into()),
-    };
-    assert!(block_on(retrying.chat_completion(&request())).is_err());
-    assert!(block_on(retrying.chat_completion_stream(&request())).is_err());
-    assert!(block_on(retrying.embedding(&embedding)).is_err());
-    assert!(block_on(retrying.anthropic_messages_raw(Default::default())).is_err());
-    assert_eq!(retries.load(Ordering::Relaxed), 0);
-}
-
-mod retry_after {
-    use super::*;
-
-    /// Asks for so many seconds in the body of a 429.
-    fn asking(seconds: u64) -> Step {
-        Step::status_with_body(429, seconds.to_string())
-    }
-
-    fn scene(script: impl IntoIterator<Item = Step>) -> Scene {
-        Scene::new(script)
-            .set(|r| r.retry_after(|failure| failure.body()?.parse().ok().map(Duration::from_secs)))
-    }
-
-    #[test]
-    fn a_retry_is_never_earlier_than_asked() {
-        let scene = scene([asking(7), asking(0)]);
-        assert!(block_on(scene.retrying.chat_completion(&request())).is_ok());
-        assert_eq!(scene.sleeps.asked(), [7 * SECOND, 2 * SECOND]);
-    }
-
-    #[test]
-    fn who_asks_for_more_than_the_most_gets_no_retry() {
-        let patient = scene([asking(60)]);
-        assert!(block_on(patient.retrying.chat_completion(&request())).is_ok());
-
-        let asked_too_much = scene([asking(61)]);
-        let result = block_on(asked_too_much.retrying.chat_completion(&request()));
-        assert_eq!(status(result), Some(429));
-        assert!(asked_too_much.sleeps.asked().is_empty());
-    }
-
-    #[test]
-    fn the_most_can_be_set() {
-        let scene = scene([asking(2)]).set(|r| r.max_retry_after(SECOND));
-        assert_eq!(
-            status(block_on(scene.retrying.chat_completion(&request()))),
-            Some(429)
-        );
-    }
-}
-
-mod deadline {
-    use super::*;
-
-    fn scene(deadline: Duration, script: impl IntoIterator<Item = Step>) -> Scene {
-        Scene::new(script).set(|r| {
-            r.policy(
-                plain()
-                    .deadline(deadline)
-                    .timeout(10 * SECOND)
-                    .max_retries(u32::MAX),
-            )
-        })
-    }
-
-    #[test]
-    fn an_attempt_is_cut_to_what_is_left() {
-        let scene = scene(13 * SECOND, [Step::hang(), Step::hang()]);
-        let result = block_on(scene.retrying.chat_completion(&request()));
-        assert!(matches!(result, Err(Error::Timeout)));
-        assert_eq!(scene.sleeps.asked(), [10 * SECOND, SECOND, 2 * SECOND]);
-        assert_eq!(scene.clock.elapsed(), 13 * SECOND);
-    }
-
-    #[test]
-    fn no_delay_reaches_past_it() {
-        let scene = scene(3 * SECOND, failures(9));
-        assert_eq!(
-            status(block_on(scene.retrying.chat_completion(&request()))),
-            Some(503)
-        );
-        // At 0 and 1 seconds; the next would be at 3.
-        assert_eq!(scene.attempts(), 2);
-        assert_eq!(scene.clock.elapsed(), SECOND);
-    }
-
-    #[test]
-    fn no_attempt_starts_after_it_however_late_a_delay_ends() {
-        for late in [4, 100] {
-            for shareable in [false, true] {
-                let mut scene = Scene::by_hand(failures(9));
-                if shareable {
-                    scene = scene.shareable();
-                }
-                let budget = RetryBudget::new(14);
-                let end = Arc::new(Mutex::new(None));
-                let (paid, left, told) = (budget.clone(), budget.clone(), end.clone());
-                let scene = scene.set(|r| {
-                    r.deadline(5 * SECOND).budget(paid).observe(move |event| {
-                        if let Event::GaveUp {
-                            reason, attempt, ..
-                        } = event
-                        {
-                            *told.lock().unwrap() = Some((*reason, *attempt, left.available()));
-                        }
-                    })
-                });
-                let request = request();
-                let mut call = pin!(scene.retrying.chat_completion(&request));
-                assert!(poll_once(&mut call).is_pending());
-                assert_eq!(budget.available(), 0);
-                // The delay of one second ends, but the executor is busy.
-                scene.clock.advance(SECOND);
-                scene.clock.advance(late * SECOND);
-                assert_eq!(status(call.now_or_never().unwrap()), Some(503));
-                assert_eq!(scene.attempts(), 1);
-                let end = end.lock().unwrap().unwrap();
-                assert_eq!(end, (GiveUpReason::Deadline, 1, 14));
-            }
-        }
-    }
-
-    #[test]
-    fn no_attempt_starts_at_it() {
-        let scene = Scene::new([Step::hang(), Step::status(503).after(SECOND)]).set(|r| {
-            let policy = plain().backoff(exactly(Duration::ZERO));
-            r.policy(policy.max_retries(u32::MAX).deadline(31 * SECOND))
-        });
-        let result = block_on(scene.retrying.chat_completion(&request()));
-        assert_eq!(status(result), Some(503));
-        assert_eq!(scene.attempts(), 2);
-    }
-
-    #[test]
-    fn it_ends_a_call_whose_retries_have_no_delay() {
-        let scene = Scene::new([Step::hang(), Step::hang()]).set(|r| {
-            let policy = plain().deadline(SECOND).max_retries(u32::MAX);
-            r.policy(policy.backoff(exactly(Duration::ZERO)))
-        });
-        let result = block_on(scene.retrying.chat_completion(&request()));
-        assert!(matches!(result, Err(Error::Timeout)));
-        assert_eq!(scene.attempts(), 1);
-    }
-
-    #[test]
-    fn it_strikes_by_the_timer_even_where_the_clock_is_another() {
-        let scene = Scene::new([Step::hang(), Step::hang()]);
-        let sleeper = scene.clock.clone();
-        // A closure's clock is the system's, which hardly moves in this test.
-        let timer = move |duration| sleeper.sleep(duration);
-        let retrying = Retrying::with_timer(scene.scripted.clone(), timer)
-            .policy(plain().deadline(10 * SECOND));
-        let result = block_on(retrying.chat_completion(&request()));
-        assert!(matches!(result, Err(Error::Timeout)));
-        assert_eq!(scene.attempts(), 1);
-    }
-
-    #[test]
-    fn it_counts_from_the_first_poll_whatever_that_takes() {
-        let clock = VirtualTimer::new();
-        let thinking = clock.clone();
-        // Asked for a sleep in its first poll, it spends five seconds there.
-        let slow = move |_| {
-            thinking.advance(5 * SECOND);
-            std::future::pending::<()>()
-        };
-        let provider = Scripted::new(slow, [Step::ok().after(SECOND)]);
-        let retrying =
-            Retrying::with_timer(provider, clock.clone()).policy(plain().deadline(10 * SECOND));
-        let result = block_on(retrying.chat_completion(&request()));
-        assert!(matches!(result, Err(Error::Timeout)));
-        assert_eq!(clock.elapsed(), 10 * SECOND);
-    }
-
-    #[test]
-    fn it_bounds_the_opening_of_a_stream_and_no_item() {
-        let script =
-            |opening: u32| [Step::stream([Step::ok().after(60 * SECOND)]).after(opening * SECOND)];
-        let in_time = scene(5 * SECOND, script(4));
-        let items = block_on(in_time.retrying.chat_completion_stream(&request())).unwrap();
-        let items: Vec<_> = block_on(items.collect());
-        assert!(matches!(&items[..], [Ok(_)]));
-
-        let late = scene(5 * SECOND, script(6));
-        let result = block_on(late.retrying.chat_completion_stream(&request()));
-        assert!(matches!(result.map(drop), Err(Error::Timeout)));
-        assert_eq!(late.clock.elapsed(), 5 * SECOND);
-    }
-
-    #[test]
-    fn it_bounds_what_is_not_timed_otherwise() {
-        let scene = scene(5 * SECOND, [Step::hang()]);
-        let result = block_on(scene.retrying.audio_transcription("m", &[]));
-        assert!(matches!(result, Err(Error::Timeout)));
-        assert_eq!(scene.clock.elapsed(), 5 * SECOND);
-    }
-
-    #[test]
-    fn it_holds_without_a_timeout() {
-        let scene = Scene::new([Step::hang()])
-            .set(|r| r.policy(plain().deadline(SECOND).timeout(Duration::ZERO)));
-        let result = block_on(scene.retrying.chat_completion(&request()));
-        assert!(matches!(result, Err(Error::Timeout)));
-        assert_eq!(scene.clock.elapsed(), SECOND);
-    }
-}
-
-#[test]
-fn clones_of_a_wrapper_share_its_budget() {
-    let budget = RetryBudget::new(14);
-    let paid = budget.clone();
-    let scene = Scene::new(failures(2)).set(|r| r.budget(paid));
-    let clone = scene.retrying.clone();
-    assert!(block_on(scene.retrying.chat_completion(&request())).is_err());
-    assert_eq!(budget.available(), 0);
-    assert!(block_on(clone.chat_completion(&request())).is_ok());
-    assert_eq!(budget.available(), 1);
 }
 
 #[test]
@@ -479,10 +245,29 @@ fn each_setter_of_a_policy_is_one_of_the_wrapper_too() {
     assert!(shown.contains(&format!("{policy:?}")), "{shown}");
 }
 
+/// Such delays take a busy executor.
 #[test]
-fn throttling_may_have_a_backoff_of_its_own() {
-    let scene = Scene::new([Step::status(429), Step::status(503)])
-        .set(|r| r.policy(plain().throttle_backoff(exactly(5 * SECOND))));
-    assert!(block_on(scene.retrying.chat_completion(&request())).is_ok());
-    assert_eq!(scene.sleeps.asked(), [5 * SECOND, 2 * SECOND]);
+fn no_attempt_starts_after_the_deadline_however_late_a_delay_ends() {
+    let budget = RetryBudget::new(14);
+    let paid = budget.clone();
+    let scene = Scene::by_hand(failures(9)).set(|r| r.deadline(5 * SECOND).budget(paid));
+    let request = request();
+    let mut call = pin!(scene.retrying.chat_completion(&request));
+    assert!(poll_once(&mut call).is_pending());
+    assert_eq!(budget.available(), 0);
+    scene.clock.advance(5 * SECOND);
+    assert_eq!(status(call.now_or_never().unwrap()), Some(503));
+    assert_eq!((scene.attempts(), budget.available()), (1, 14));
+}
+
+#[test]
+fn a_deadline_strikes_by_the_timer_even_if_the_clock_is_another() {
+    let scene = Scene::new([Step::hang(), Step::hang()]);
+    let sleeper = scene.clock.clone();
+    // A closure's clock is the system's, which hardly moves in this test.
+    let timer = move |duration| sleeper.sleep(duration);
+    let retrying = scene.retrying.clone().timer(timer).deadline(10 * SECOND);
+    let result = block_on(retrying.chat_completion(&request()));
+    assert!(matches!(result, Err(Error::Timeout)));
+    assert_eq!(scene.attempts(), 1);
 }

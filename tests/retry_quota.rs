@@ -1,37 +1,35 @@
-//! The cases by which the AWS SDKs specify the retry quota of their standard
-//! mode, with the same names.
+//! The cases by which the AWS SDKs specify the retry quota of their standard mode, with
+//! the same names, and delays of 1, 2, 4, … seconds.
 
 #![cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))]
 
 mod common;
 
-use common::{Scene, block_on, exactly, request};
+use common::{Scene, block_on, request};
 use crabllm_retry::{
-    Event, Policy, RetryBudget,
+    Event, RetryBudget,
     crabllm_core_0_0_19::{Error, Provider},
     test_util::Step,
 };
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex};
 
-/// Follows the answers of the server.
+/// What follows from the answers of the server.
 #[derive(Debug, PartialEq)]
 enum Then {
     /// A retry after so many seconds, which leaves so many tokens.
     Retry(u64, u32),
 
-    /// The answer, and the tokens there are then.
+    /// The answer, and the tokens that are left.
     Success(u32),
 
-    /// The error with this status, and the tokens there are then.
+    /// The error with this status, and the tokens that are left.
     Fail(u16, u32),
 }
 use Then::{Fail, Retry, Success};
 
 /// Makes calls one after the other until the statuses are used up.
-fn outcomes(budget: &RetryBudget, policy: Policy, statuses: &[u16]) -> Vec<Then> {
+fn outcomes(capacity: u32, retries: u32, statuses: &[u16]) -> Vec<Then> {
+    let budget = RetryBudget::new(capacity);
     let log = Arc::new(Mutex::new(Vec::new()));
     let script = statuses.iter().map(|status| match status {
         200 => Step::ok(),
@@ -39,7 +37,7 @@ fn outcomes(budget: &RetryBudget, policy: Policy, statuses: &[u16]) -> Vec<Then>
     });
     let scene = Scene::new(script).set(|r| {
         let (log, left) = (log.clone(), budget.clone());
-        r.policy(policy)
+        r.max_retries(retries)
             .budget(budget.clone())
             .observe(move |event| {
                 if let Event::Retry { delay, .. } = event {
@@ -59,110 +57,31 @@ fn outcomes(budget: &RetryBudget, policy: Policy, statuses: &[u16]) -> Vec<Then>
     std::mem::take(&mut *log.lock().unwrap())
 }
 
-/// Three attempts, and delays of 1, 2, 4, … seconds.
-fn standard() -> Policy {
-    Policy::default().backoff(exactly(Duration::from_secs(1)))
-}
-
 #[test]
-fn retry_eventually_succeeds() {
-    assert_eq!(
-        outcomes(&RetryBudget::default(), standard(), &[500, 500, 200]),
-        [Retry(1, 486), Retry(2, 472), Success(486)]
-    );
-}
-
-#[test]
-fn fail_due_to_max_attempts_reached() {
-    assert_eq!(
-        outcomes(&RetryBudget::default(), standard(), &[502, 502, 502]),
-        [Retry(1, 486), Retry(2, 472), Fail(502, 472)]
-    );
-}
-
-#[test]
-fn retry_quota_reached_after_a_single_retry() {
-    assert_eq!(
-        outcomes(&RetryBudget::new(14), standard(), &[500, 502]),
-        [Retry(1, 0), Fail(502, 0)]
-    );
-}
-
-#[test]
-fn no_retries_at_all_if_the_retry_quota_is_zero() {
-    assert_eq!(
-        outcomes(&RetryBudget::new(0), standard(), &[500]),
-        [Fail(500, 0)]
-    );
-}
-
-#[test]
-fn verifying_exponential_backoff_timing() {
-    assert_eq!(
-        outcomes(
-            &RetryBudget::default(),
-            standard().max_retries(4),
-            &[500, 500, 500, 500, 500]
-        ),
-        [
-            Retry(1, 486),
-            Retry(2, 472),
-            Retry(4, 458),
-            Retry(8, 444),
-            Fail(500, 444)
-        ]
-    );
-}
-
-#[test]
-fn verify_max_backoff_time() {
-    let policy = standard().max_retries(7);
-    let retries = outcomes(&RetryBudget::default(), policy, &[500; 8]);
-    let delays: Vec<_> = retries
-        .iter()
-        .filter_map(|then| match then {
-            Retry(delay, _) => Some(*delay),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(delays, [1, 2, 4, 8, 16, 20, 20]);
-}
-
-#[test]
-fn retry_stops_after_retry_quota_exhaustion() {
-    assert_eq!(
-        outcomes(
-            &RetryBudget::new(28),
-            standard().max_retries(4),
-            &[500, 500, 502]
-        ),
-        [Retry(1, 14), Retry(2, 0), Fail(502, 0)]
-    );
-}
-
-#[test]
-fn retry_quota_recovery_after_successful_responses() {
-    assert_eq!(
-        outcomes(
-            &RetryBudget::new(30),
-            standard().max_retries(4),
-            &[500, 502, 200, 500, 200, 200]
-        ),
-        [
-            Retry(1, 16),
-            Retry(2, 2),
-            Success(16),
-            Retry(1, 2),
-            Success(16),
-            Success(17)
-        ]
-    );
-}
-
-#[test]
-fn throttling_error_token_bucket_drains_less() {
-    assert_eq!(
-        outcomes(&RetryBudget::default(), standard(), &[429, 200]),
-        [Retry(1, 495), Success(500)]
-    );
+#[rustfmt::skip]
+fn the_budget_behaves_as_specified() {
+    for (case, capacity, retries, statuses, expected) in [
+        ("retry eventually succeeds", 500, 2,
+            &[500, 500, 200][..], &[Retry(1, 486), Retry(2, 472), Success(486)][..]),
+        ("fail due to max attempts reached", 500, 2,
+            &[502, 502, 502], &[Retry(1, 486), Retry(2, 472), Fail(502, 472)]),
+        ("retry quota reached after a single retry", 14, 2,
+            &[500, 502], &[Retry(1, 0), Fail(502, 0)]),
+        ("no retries at all if retry quota is 0", 0, 2,
+            &[500], &[Fail(500, 0)]),
+        ("verifying exponential backoff timing", 500, 4,
+            &[500; 5], &[Retry(1, 486), Retry(2, 472), Retry(4, 458), Retry(8, 444), Fail(500, 444)]),
+        ("verify max backoff time", 500, 6,
+            &[500; 7], &[Retry(1, 486), Retry(2, 472), Retry(4, 458), Retry(8, 444), Retry(16, 430), Retry(20, 416), Fail(500, 416)]),
+        ("retry stops after retry quota exhaustion", 28, 4,
+            &[500, 500, 502], &[Retry(1, 14), Retry(2, 0), Fail(502, 0)]),
+        ("retry quota recovery after successful responses", 30, 4,
+            &[500, 502, 200, 500, 200, 200],
+            &[Retry(1, 16), Retry(2, 2), Success(16), Retry(1, 2), Success(16), Success(17)]),
+        ("throttling error token bucket drains less", 500, 2,
+            &[429, 200], &[Retry(1, 495), Success(500)]),
+    ] {
+        assert_eq!(outcomes(capacity, retries, statuses), expected, "{case}");
+    }
+    assert_eq!(RetryBudget::default().available(), 500);
 }

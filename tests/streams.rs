@@ -4,11 +4,11 @@
 
 mod common;
 
-use common::{SECOND, Scene, Sleeps, Wrapper, block_on, plain, poll_once, request, yield_now};
+use common::{SECOND, Scene, block_on, poll_once, request};
 use crabllm_retry::{
-    Event, Operations, Retrying, Timer,
+    Event, Operations,
     crabllm_core_0_0_19::{BoxStream, ChatCompletionChunk, Error, Provider},
-    test_util::{Scripted, Step, VirtualTimer},
+    test_util::Step,
 };
 use futures::{FutureExt, StreamExt, stream};
 use std::{
@@ -17,7 +17,6 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 type Items = BoxStream<'static, Result<ChatCompletionChunk, Error>>;
@@ -39,20 +38,40 @@ fn rest(items: Items) -> Vec<String> {
 
 #[test]
 fn items_and_errors_pass_through_in_order() {
-    let items = [
-        Step::ok(),
-        Step::status(503),
-        Step::ok(),
-        Step::invalid(),
-        Step::ok(),
-    ];
+    let items = [Step::ok(), Step::status(503), Step::ok(), Step::invalid()];
     let scene = Scene::new([Step::stream(items)]);
-    let passed = rest(open(&scene));
-    assert_eq!(
-        passed,
-        ["item", "503", "item", "config error: no such thing", "item"]
-    );
+    let invalid = "config error: no such thing";
+    assert_eq!(rest(open(&scene)), ["item", "503", "item", invalid]);
     assert_eq!(scene.attempts(), 1);
+}
+
+#[test]
+fn each_wait_for_an_item_is_limited_and_nothing_else() {
+    // The opening has a timeout of its own.
+    let slow = [60, 90, 91, 0].map(|seconds| Step::ok().after(seconds * SECOND));
+    let scene = Scene::new([Step::stream(slow).after(30 * SECOND)]);
+    let mut items = open(&scene);
+    // A slow consumer does not count.
+    scene.clock.advance(1000 * SECOND);
+    assert!(matches!(block_on(items.next()), Some(Ok(_))));
+    assert_eq!(rest(items), ["item", "timeout"]);
+    assert_eq!(scene.clock.elapsed(), (30 + 1000 + 60 + 90 + 90) * SECOND);
+}
+
+#[test]
+fn an_opening_is_retried_only_on_request() {
+    let script = [Step::status(503), Step::stream([Step::status(503)])];
+    let scene = Scene::new(script.clone());
+    assert!(block_on(scene.retrying.chat_completion_stream(&request())).is_err());
+    assert_eq!(scene.attempts(), 1);
+
+    let scene = Scene::new(script).set(|r| r.also_retry(Operations::STREAMS));
+    assert_eq!(
+        rest(open(&scene)),
+        ["503"],
+        "an open stream is not opened again"
+    );
+    assert_eq!(scene.attempts(), 2);
 }
 
 #[test]
@@ -65,117 +84,6 @@ fn streams_and_calls_wait_for_one_sleep_that_may_be_shared() {
     assert!(poll_once(&mut call).is_pending());
     assert_eq!(scene.sleeps.asked(), [90 * SECOND, 30 * SECOND]);
     assert_eq!(scene.clock.sleeping(), 1);
-}
-
-#[test]
-fn items_that_are_ready_make_no_timer() {
-    let scene = Scene::new([Step::stream([Step::ok(), Step::ok()])]);
-    assert_eq!(rest(open(&scene)), ["item", "item"]);
-    assert!(scene.sleeps.asked().is_empty());
-}
-
-#[test]
-fn a_silent_stream_ends_with_one_timeout() {
-    let scene = Scene::new([Step::stream([Step::ok(), Step::hang(), Step::ok()])]);
-    assert_eq!(rest(open(&scene)), ["item", "timeout"]);
-    assert_eq!(scene.clock.elapsed(), 90 * SECOND);
-}
-
-#[test]
-fn a_stream_that_has_ended_stays_ended() {
-    for items in [vec![Step::ok()], vec![Step::hang()]] {
-        let scene = Scene::new([Step::stream(items)]);
-        let mut items = open(&scene);
-        assert!(block_on(items.next()).is_some());
-        for _ in 0..3 {
-            assert!(block_on(items.next()).is_none());
-        }
-    }
-}
-
-#[test]
-fn every_wait_has_the_whole_bound() {
-    let items = [80, 80, 80, 91].map(|seconds| Step::ok().after(seconds * SECOND));
-    let scene = Scene::new([Step::stream(items)]);
-    assert_eq!(rest(open(&scene)), ["item", "item", "item", "timeout"]);
-    assert_eq!(scene.clock.elapsed(), (80 + 80 + 80 + 90) * SECOND);
-}
-
-#[test]
-fn a_slow_consumer_never_trips_the_bound() {
-    let scene = Scene::new([Step::stream([Step::ok(), Step::ok().after(89 * SECOND)])]);
-    let mut items = open(&scene);
-    scene.clock.advance(1000 * SECOND);
-    assert!(matches!(block_on(items.next()), Some(Ok(_))));
-    scene.clock.advance(1000 * SECOND);
-    assert_eq!(rest(items), ["item"]);
-}
-
-#[test]
-fn an_item_that_is_ready_wins_over_the_bound() {
-    let scene = Scene::by_hand([Step::stream([Step::ok().after(90 * SECOND)])]);
-    let mut items = open(&scene);
-    assert!(items.next().now_or_never().is_none());
-    scene.clock.advance(1000 * SECOND);
-    assert_eq!(rest(items), ["item"]);
-}
-
-#[test]
-fn a_consumer_that_was_away_gets_an_item_that_takes_two_polls() {
-    for shareable in [false, true] {
-        let clock = VirtualTimer::manual();
-        let inner = clock.clone();
-        let in_two_polls = move |duration| {
-            let sleep = inner.sleep(duration);
-            async move {
-                sleep.await;
-                yield_now().await;
-            }
-        };
-        let items = [SECOND, 90 * SECOND, SECOND].map(|latency| Step::ok().after(latency));
-        let provider = Scripted::new(in_two_polls, [Step::stream(items)]);
-        let sleeps = Sleeps::by(&clock);
-        let sleeps = if shareable {
-            sleeps.shareable()
-        } else {
-            sleeps
-        };
-        let retrying = Retrying::with_timer(provider, sleeps);
-        let mut items = block_on(retrying.chat_completion_stream(&request())).unwrap();
-        for _ in 0..3 {
-            assert!(items.next().now_or_never().is_none());
-            clock.advance(1000 * SECOND);
-            assert!(items.next().now_or_never().is_none(), "one more turn");
-            assert!(matches!(items.next().now_or_never(), Some(Some(Ok(_)))));
-        }
-    }
-}
-
-#[test]
-fn a_zero_or_endless_bound_is_none() {
-    for idle in [Duration::ZERO, Duration::MAX] {
-        let scene = Scene::by_hand([Step::stream([Step::hang()])]).set(|r| r.stream_idle(idle));
-        let mut items = open(&scene);
-        assert!(items.next().now_or_never().is_none());
-        scene.clock.advance(Duration::MAX);
-        assert!(items.next().now_or_never().is_none());
-        assert!(scene.sleeps.asked().is_empty());
-    }
-}
-
-#[test]
-fn a_stall_drops_the_inner_stream_before_the_timeout_is_seen() {
-    let scene = Scene::by_hand([Step::stream([Step::hang().after(1000 * SECOND)])]);
-    let mut items = open(&scene);
-    assert!(items.next().now_or_never().is_none());
-    assert_eq!(scene.clock.sleeping(), 2, "the item's and the bound's");
-    scene.clock.advance(90 * SECOND);
-    assert!(items.next().now_or_never().is_none(), "one more turn");
-    assert!(matches!(
-        items.next().now_or_never(),
-        Some(Some(Err(Error::Timeout)))
-    ));
-    assert_eq!(scene.clock.sleeping(), 0);
 }
 
 #[test]
@@ -198,50 +106,7 @@ fn a_stall_is_told_when_the_inner_stream_is_gone() {
 }
 
 #[test]
-fn the_timeout_bounds_the_opening_only() {
-    let slow = Step::stream([Step::ok().after(80 * SECOND)]).after(29 * SECOND);
-    let scene = Scene::new([slow]);
-    assert_eq!(rest(open(&scene)), ["item"]);
-    assert_eq!(scene.clock.elapsed(), 109 * SECOND);
-}
-
-#[test]
-fn an_opening_is_retried_only_if_asked_for() {
-    let script = || [Step::status(503), Step::hang(), Step::stream([Step::ok()])];
-
-    let scene = Scene::new(script());
-    assert!(block_on(scene.retrying.chat_completion_stream(&request())).is_err());
-    assert_eq!(scene.attempts(), 1);
-
-    let scene = Scene::new(script()).set(|r| r.also_retry(Operations::STREAMS));
-    assert_eq!(rest(open(&scene)), ["item"]);
-    assert_eq!(scene.attempts(), 3);
-}
-
-#[test]
-fn chats_are_retried_beside_streams_unless_streams_are_all_that_is_asked_for() {
-    for (set, attempts) in [
-        (Wrapper::also_retry as fn(_, _) -> _, 2),
-        (Wrapper::retry, 1),
-    ] {
-        let scene = Scene::new([Step::status(503)]).set(|r| set(r, Operations::STREAMS));
-        let _ = block_on(scene.retrying.chat_completion(&request()));
-        assert_eq!(scene.attempts(), attempts);
-    }
-}
-
-#[test]
-fn what_was_opened_is_never_opened_again() {
-    for (end, seen) in [(Step::status(503), "503"), (Step::hang(), "timeout")] {
-        let scene = Scene::new([Step::stream([Step::ok(), end])])
-            .set(|r| r.policy(plain().retry(Operations::ALL)));
-        assert_eq!(rest(open(&scene)), ["item", seen]);
-        assert_eq!(scene.attempts(), 1);
-    }
-}
-
-#[test]
-fn streams_of_one_wrapper_are_bounded_each_by_itself() {
+fn each_stream_of_a_wrapper_is_limited_by_itself() {
     let scene = Scene::new([
         Step::stream([Step::ok().after(50 * SECOND), Step::ok().after(50 * SECOND)]),
         Step::stream([Step::hang()]),

@@ -276,13 +276,20 @@ prop_compose! {
     fn call(operations: &'static [Operation])(
         operation in prop_oneof![
             2 => select(operations),
-            1 => select(operations).prop_filter("no stream", |operation| opens_stream(*operation)),
+            1 => select(streams(operations)),
         ],
         pause in mostly_zero((0..5u64).prop_map(Duration::from_secs)),
         dropped in option::weighted(0.2, duration().prop_map(|d| d.clamp(TICK, CENTURY))),
     ) -> Call {
         Call { operation, pause, dropped }
     }
+}
+
+fn streams(operations: &[Operation]) -> Vec<Operation> {
+    let streams = operations.iter().copied();
+    streams
+        .filter(|&operation| opens_stream(operation))
+        .collect()
 }
 
 prop_compose! {
