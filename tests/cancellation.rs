@@ -27,22 +27,20 @@ use std::{
     time::Duration,
 };
 
-/// A scene for a timer whose sleeps are one call's each, and one for a timer
-/// whose sleeps may be shared.
+/// A scene for each kind of timer: not shareable, and shareable.
 fn scenes<const N: usize>(script: [Step; N]) -> [Scene; 2] {
     let scene = || Scene::by_hand(script.clone());
     [scene(), scene().shareable()]
 }
 
-/// A task that nobody polls.
+/// A task for its reference count.
 struct Task;
 
 impl Wake for Task {
     fn wake(self: Arc<Self>) {}
 }
 
-/// Polls a future, which has to wait, and drops it: then it has let go of the
-/// task that polled it.
+/// Polls a future, which has to wait, and drops it: it keeps no waker.
 fn drop_waiting(future: impl Future) {
     let task = Arc::new(Task);
     let known = || Arc::strong_count(&task) > 1;
@@ -62,7 +60,7 @@ fn drop_waiting(future: impl Future) {
     assert!(!known());
 }
 
-/// Asserts that no sleep is left, but one that calls shared for up to its time.
+/// Asserts that no sleep is left, except for a shared one that runs out in `time`.
 fn assert_no_sleep_outlasts(scene: &Scene, time: Duration) {
     let shared = usize::from(scene.sleeps.is_shareable());
     assert!(scene.clock.sleeping() <= shared);
@@ -71,28 +69,21 @@ fn assert_no_sleep_outlasts(scene: &Scene, time: Duration) {
 }
 
 #[test]
-fn dropping_a_call_in_an_attempt_drops_the_attempt_and_its_timer() {
-    for scene in scenes([(); 3].map(|()| Step::hang().after(1000 * SECOND))) {
-        for attempt in 0..3 {
-            drop_waiting(scene.retrying.chat_completion(&request()));
-            assert!(scene.scripted.attempts()[attempt].cancelled);
-        }
-        assert_no_sleep_outlasts(&scene, 30 * SECOND);
-    }
-}
-
-#[test]
-fn dropping_a_call_in_a_delay_drops_the_delay() {
-    for scene in scenes([Step::status(503)]) {
+fn dropping_a_call_or_a_stream_drops_all_that_it_waits_for() {
+    let late = || Step::ok().after(1000 * SECOND);
+    for scene in scenes([late(), Step::status(503), Step::stream([late()])]) {
+        // In an attempt, in a delay, and in a wait for an item.
         drop_waiting(scene.retrying.chat_completion(&request()));
-        assert_eq!(scene.sleeps.asked(), [SECOND]);
-        assert_eq!(scene.attempts(), 1);
-        assert_no_sleep_outlasts(&scene, SECOND);
+        assert!(scene.scripted.attempts()[0].cancelled);
+        drop_waiting(scene.retrying.chat_completion(&request()));
+        let mut items = block_on(scene.retrying.chat_completion_stream(&request())).unwrap();
+        drop_waiting(async move { items.next().await });
+        assert_no_sleep_outlasts(&scene, 90 * SECOND);
     }
 }
 
 #[test]
-fn a_call_lets_go_of_its_task_whatever_it_waits_for() {
+fn a_call_that_is_dropped_in_a_delay_of_a_real_timer_keeps_no_waker() {
     fn in_a_delay(timer: impl Timer) {
         let provider = Scripted::new(VirtualTimer::manual(), [Step::status(503)]);
         let retrying = Retrying::with_timer(provider, timer).backoff(exactly(SECOND));
@@ -103,52 +94,26 @@ fn a_call_lets_go_of_its_task_whatever_it_waits_for() {
 }
 
 #[test]
-fn a_retry_that_never_starts_gives_its_cost_back() {
-    let budget = RetryBudget::default();
-    let paid = budget.clone();
-    let failing = (0..35).map(|_| Step::status(503));
-    let scene = Scene::by_hand(failing).set(|r| r.budget(paid));
-    for _ in 0..35 {
-        let request = request();
-        let mut call = Box::pin(scene.retrying.chat_completion(&request));
-        assert!(poll_once(&mut call).is_pending());
-        assert_eq!(budget.available(), 500 - 14);
-        drop(call);
-        assert_eq!(budget.available(), 500);
-    }
-}
-
-#[test]
-fn an_observer_that_panics_before_a_retry_starts_gives_its_cost_back() {
-    let moments: [fn(&Event<'_>) -> bool; 2] = [
-        |event| matches!(event, Event::Retry { .. }),
-        |event| matches!(event, Event::Attempt { attempt: 2, .. }),
-    ];
-    for panics in moments {
+fn a_panic_refunds_a_retry_that_has_not_started() {
+    let never: fn(&Event<'_>) -> bool = |_| false;
+    let at_retry: fn(&Event<'_>) -> bool = |event| matches!(event, Event::Retry { .. });
+    let at_start: fn(&Event<'_>) -> bool =
+        |event| matches!(event, Event::Attempt { attempt: 2, .. });
+    for (panics, second, tokens) in [
+        (at_retry, Step::ok(), 100),
+        (at_start, Step::ok(), 100),
+        (never, Step::panic(), 100 - 14),
+    ] {
         let budget = RetryBudget::new(100);
-        let paid = budget.clone();
-        let scene = Scene::new((0..5).map(|_| Step::status(503))).set(|r| {
-            r.budget(paid)
+        let scene = Scene::new([Step::status(503), second]).set(|r| {
+            r.budget(budget.clone())
                 .observe(move |event| assert!(!panics(event), "as it should"))
         });
-        for _ in 0..5 {
-            let request = request();
-            let call = AssertUnwindSafe(scene.retrying.chat_completion(&request));
-            assert!(block_on(call.catch_unwind()).is_err());
-        }
-        assert_eq!((scene.attempts(), budget.available()), (5, 100));
+        let request = request();
+        let call = AssertUnwindSafe(scene.retrying.chat_completion(&request));
+        assert!(block_on(call.catch_unwind()).is_err());
+        assert_eq!(budget.available(), tokens);
     }
-}
-
-#[test]
-fn a_retry_whose_attempt_panics_keeps_its_cost() {
-    let budget = RetryBudget::new(100);
-    let paid = budget.clone();
-    let scene = Scene::new([Step::status(503), Step::panic()]).set(|r| r.budget(paid));
-    let request = request();
-    let call = AssertUnwindSafe(scene.retrying.chat_completion(&request));
-    assert!(block_on(call.catch_unwind()).is_err());
-    assert_eq!(budget.available(), 86);
 }
 
 /// A waker that panics, when it wakes or when it is dropped.
@@ -176,7 +141,7 @@ impl Drop for Panicking {
 fn a_waker_that_panics_harms_no_timer() {
     const MS: Duration = Duration::from_millis(1);
 
-    /// Has such wakers wait in an attempt and in a delay, to its end and not.
+    /// Waits with such wakers in an attempt and in a delay, some to its end.
     fn harm(timer: impl Timer + Clone) {
         let retrying = |script: [Step; 2]| {
             Retrying::with_timer(Scripted::new(VirtualTimer::manual(), script), timer.clone())
@@ -204,7 +169,7 @@ fn a_waker_that_panics_harms_no_timer() {
                 assert!(polled.is_ok() || !on_wake);
             }
         }
-        // Later calls find the timer at work.
+        // The timer still works for later calls.
         let result =
             block_on(retrying([Step::hang(), Step::status(503)]).chat_completion(&request));
         assert!(result.is_ok());
@@ -229,16 +194,6 @@ fn a_call_that_is_polled_after_its_end_stays_pending_and_makes_no_other_attempt(
 }
 
 #[test]
-fn dropping_a_stream_drops_the_inner_stream_and_the_bound() {
-    for scene in scenes([Step::stream([Step::ok().after(1000 * SECOND)])]) {
-        let mut items = block_on(scene.retrying.chat_completion_stream(&request())).unwrap();
-        drop_waiting(async move { items.next().await });
-        assert_eq!(scene.sleeps.asked(), [90 * SECOND]);
-        assert_no_sleep_outlasts(&scene, 90 * SECOND);
-    }
-}
-
-#[test]
 fn a_panic_passes_through_and_leaves_other_calls_working() {
     for scene in scenes([Step::ok().after(2 * SECOND), Step::panic().after(SECOND)]) {
         let request = request();
@@ -260,53 +215,34 @@ fn a_panic_passes_through_and_leaves_other_calls_working() {
     }
 }
 
-/// A wrapper with a bit of everything, and how often its observer was told.
-fn furnished() -> (Scene, RetryBudget, Arc<AtomicUsize>) {
-    let budget = RetryBudget::new(100);
-    let told = Arc::new(AtomicUsize::new(0));
-    let (paid, count) = (budget.clone(), told.clone());
-    let scene = Scene::new([Step::status(418), Step::status(418)]).set(|r| {
-        r.policy(Policy::default().max_retries(1))
-            .budget(paid)
-            .seed(7)
-            .retry_if(|error| error.status() == Some(418))
-            .retry_after(|_| Some(SECOND))
-            .observe(move |_| {
-                count.fetch_add(1, Ordering::Relaxed);
-            })
-    });
-    (scene, budget, told)
-}
-
-/// Asserts that a wrapper has all that [`furnished`] gives.
-fn assert_furnished<T: Timer>(
-    retrying: &Retrying<Scripted<VirtualTimer>, T>,
-    sleeps: &Sleeps,
-    (budget, told): (RetryBudget, Arc<AtomicUsize>),
-) {
-    assert!(block_on(retrying.chat_completion(&request())).is_err());
-    assert_eq!(retrying.get_ref().attempts().len(), 2);
-    // At least as long as asked, and spread.
-    assert!(matches!(sleeps.asked()[..], [delay] if delay > SECOND));
-    assert_eq!(budget.available(), 100 - 14);
-    // Two attempts, the retry and the end.
-    assert_eq!(told.load(Ordering::Relaxed), 4);
-}
-
 #[test]
-fn clones_share_what_the_wrapper_was_given() {
-    let (scene, budget, told) = furnished();
-    assert_furnished(&scene.retrying.clone(), &scene.sleeps, (budget, told));
-    assert_eq!(scene.retrying.into_inner().attempts().len(), 2);
-}
-
-#[test]
-fn another_timer_leaves_everything_else_as_it_was() {
-    let (scene, budget, told) = furnished();
-    let sleeps = Sleeps::by(&scene.clock);
-    let retrying = scene.retrying.timer(Arc::new(sleeps.clone()));
-    assert_furnished(&retrying, &sleeps, (budget, told));
-    assert!(scene.sleeps.asked().is_empty());
+fn clones_and_wrappers_with_another_timer_keep_all_else() {
+    let changes: [fn(Wrapper, &Sleeps) -> Wrapper; 2] =
+        [|r, _| r.clone(), |r, other| r.timer(other.clone())];
+    for change in changes {
+        let budget = RetryBudget::new(100);
+        let told = Arc::new(AtomicUsize::new(0));
+        let count = told.clone();
+        let scene = Scene::new([Step::status(418), Step::status(418)]);
+        let other = Sleeps::by(&scene.clock);
+        let scene = scene.set(|r| {
+            let furnished = r
+                .max_retries(1)
+                .budget(budget.clone())
+                .retry_if(|error| error.status() == Some(418))
+                .retry_after(|_| Some(7 * SECOND))
+                .observe(move |_| {
+                    count.fetch_add(1, Ordering::Relaxed);
+                });
+            change(furnished, &other)
+        });
+        assert!(block_on(scene.retrying.chat_completion(&request())).is_err());
+        assert_eq!([scene.sleeps.asked(), other.asked()].concat(), [7 * SECOND]);
+        assert_eq!(budget.available(), 100 - 14);
+        // Two attempts, the retry and the end.
+        assert_eq!(told.load(Ordering::Relaxed), 4);
+        assert_eq!(scene.retrying.into_inner().attempts().len(), 2);
+    }
 }
 
 #[test]

@@ -1,5 +1,4 @@
-//! Every method of the trait, in each release: forwarded, and classed as the
-//! contract says.
+//! Every method of the trait is forwarded, in each release.
 
 #![cfg(feature = "test-util")]
 
