@@ -219,29 +219,23 @@ fn a_poll_makes_at_most_one_attempt_however_short_the_delay() {
 
 #[test]
 fn each_setter_of_a_policy_is_one_of_the_wrapper_too() {
-    let backoff = exactly(3 * SECOND);
-    let policy = Policy::default()
-        .max_retries(7)
-        .timeout(SECOND)
-        .deadline(2 * SECOND)
-        .backoff(backoff)
-        .throttle_backoff(exactly(4 * SECOND))
-        .max_retry_after(5 * SECOND)
-        .stream_idle(6 * SECOND)
-        .retry(Operations::EMBEDDING)
-        .also_retry(Operations::MODELS);
-    let retrying = Retrying::with_timer((), VirtualTimer::new())
-        .max_retries(7)
-        .timeout(SECOND)
-        .deadline(2 * SECOND)
-        .backoff(backoff)
-        .throttle_backoff(exactly(4 * SECOND))
-        .max_retry_after(5 * SECOND)
-        .stream_idle(6 * SECOND)
-        .retry(Operations::EMBEDDING)
-        .also_retry(Operations::MODELS);
+    macro_rules! set {
+        ($settings:expr) => {
+            $settings
+                .max_retries(7)
+                .timeout(SECOND)
+                .deadline(2 * SECOND)
+                .backoff(exactly(3 * SECOND))
+                .throttle_backoff(exactly(4 * SECOND))
+                .max_retry_after(5 * SECOND)
+                .stream_idle(6 * SECOND)
+                .retry(Operations::EMBEDDING)
+                .also_retry(Operations::MODELS)
+        };
+    }
+    let policy = set!(Policy::default());
     assert_eq!(policy.retry, Operations::EMBEDDING | Operations::MODELS);
-    let shown = format!("{retrying:?}");
+    let shown = format!("{:?}", set!(Retrying::with_timer((), VirtualTimer::new())));
     assert!(shown.contains(&format!("{policy:?}")), "{shown}");
 }
 

@@ -24,7 +24,7 @@ pub use futures::executor::block_on;
 
 pub const SECOND: Duration = Duration::from_secs(1);
 
-/// A virtual clock that writes down the sleeps it is asked for.
+/// A virtual clock that records the sleeps it is asked for.
 #[derive(Clone, Debug)]
 pub struct Sleeps {
     pub clock: VirtualTimer,
@@ -73,11 +73,11 @@ impl Timer for Sleeps {
 
 pub type Wrapper = Retrying<Scripted<VirtualTimer>, Sleeps>;
 
-/// A wrapper around a script, with what there is to see of both.
+/// A wrapper around a script.
 pub struct Scene {
     pub clock: VirtualTimer,
     pub scripted: Scripted<VirtualTimer>,
-    /// The sleeps that the wrapper has asked for.
+    /// The wrapper's timer.
     pub sleeps: Sleeps,
     pub retrying: Wrapper,
 }
@@ -123,7 +123,7 @@ impl Scene {
     }
 }
 
-/// A call that is given up for each of the reasons there are, after one attempt.
+/// Calls that give up after one attempt, one for each reason.
 pub fn given_up() -> [(Scene, GiveUpReason); 6] {
     let failing = || Scene::new([Step::status(503)]);
     [
@@ -172,8 +172,7 @@ pub fn status<T>(result: Result<T, Error>) -> Option<u16> {
     }
 }
 
-/// A provider that implements nothing beyond what the trait demands, and that
-/// neither. It counts the calls of `chat_completion`.
+/// A provider that implements nothing. It counts the calls of `chat_completion`.
 #[cfg(feature = "crabllm-core-0_0_19")]
 #[derive(Clone, Default)]
 pub struct Bare(pub Arc<AtomicUsize>);
@@ -199,17 +198,4 @@ impl Provider for Bare {
 /// Polls once, with a waker that wakes nobody.
 pub fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     std::pin::Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
-}
-
-/// Wakes its task and is ready in the next poll.
-pub async fn yield_now() {
-    let mut yielded = false;
-    std::future::poll_fn(|cx| {
-        if std::mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await
 }

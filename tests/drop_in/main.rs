@@ -9,13 +9,8 @@
 
 use crabllm_retry::{
     FuturesTimer,
-    crabllm_core_0_0_25::{ChatCompletionRequest, json},
     test_util::{Scripted, Step},
 };
-
-fn request() -> ChatCompletionRequest {
-    json::from_str(r#"{"model": "m", "messages": []}"#).unwrap()
-}
 
 /// In real time on tokio, where both work.
 fn on_tokio<T>(future: impl Future<Output = T>) -> T {
@@ -32,39 +27,34 @@ fn provider(script: impl IntoIterator<Item = Step>) -> Scripted<FuturesTimer> {
 
 macro_rules! behaves {
     () => {
-        use crate::{on_tokio, provider, request};
-        use crabllm_retry::{crabllm_core_0_0_25, test_util::Step};
+        use crate::{on_tokio, provider};
+        use crabllm_retry::{
+            Failure,
+            crabllm_core_0_0_25::{self, json},
+            test_util::Step,
+        };
         use futures::StreamExt;
 
         include!("user_code.rs");
 
-        #[test]
-        fn a_failure_is_retried() {
-            let service = Service::new(provider([Step::status(503)]));
-            on_tokio(service.clone().ask(&request())).unwrap();
-            assert_eq!(service.provider().attempts().len(), 2);
+        fn request() -> ChatCompletionRequest {
+            json::from_str(r#"{"model": "m", "messages": []}"#).unwrap()
         }
 
         #[test]
-        fn retries_run_out() {
-            let service = Service::new(provider([Step::status(503), Step::status(500)]));
-            let result = on_tokio(service.ask(&request()));
-            assert!(matches!(result, Err(Error::Provider { status: 500, .. })));
-        }
-
-        #[test]
-        fn a_timeout_is_retried() {
-            let service = Service::new(provider([Step::hang()]));
-            on_tokio(service.ask(&request())).unwrap();
-            assert!(service.provider().attempts()[0].cancelled);
-        }
-
-        #[test]
-        fn a_wait_that_is_too_long_is_refused() {
-            let asking = Step::status(429).retry_after(Duration::from_secs(2));
-            let service = Service::new(provider([asking]));
-            assert!(on_tokio(service.ask(&request())).is_err());
-            assert_eq!(service.provider().attempts().len(), 1);
+        fn calls_are_retried_within_the_limits() {
+            let too_long = Step::status(429).retry_after(Duration::from_secs(2));
+            for (script, failure, attempts) in [
+                (vec![Step::status(503)], None, 2),
+                (vec![Step::hang()], None, 2),
+                (vec![Step::status(503), Step::status(500)], Some(500), 2),
+                (vec![too_long], Some(429), 1),
+            ] {
+                let service = Service::new(provider(script));
+                let result = on_tokio(service.clone().ask(&request()));
+                assert_eq!(result.err().and_then(|error| error.status()), failure);
+                assert_eq!(service.provider().attempts().len(), attempts);
+            }
         }
 
         #[test]

@@ -1,5 +1,5 @@
-// A service as its author wrote it against crabllm-core's own `Retrying`, which
-// whoever includes this file has imported, theirs or ours.
+// A service as its author wrote it against crabllm-core's own `Retrying`. The file that
+// includes this one imports either that or ours.
 
 use crabllm_core_0_0_25::{BoxStream, ChatCompletionChunk, ChatCompletionRequest, Error, Provider};
 use std::time::Duration;
