@@ -11,9 +11,9 @@ use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 const TICK: Duration = Duration::from_nanos(1);
 
-pub fn random_cases_reach_every_situation<R: Subject>() {
+pub fn random_cases_reach_every_situation<R: Subject>(hints: bool) {
     let counts = RefCell::new(BTreeMap::<String, usize>::new());
-    let all_ran = runner(1, 2000).run(&cases(R::METHODS, R::HINTS), |case| {
+    let all_ran = runner(1, 2000).run(&cases(R::METHODS, hints), |case| {
         let mut counts = counts.borrow_mut();
         let accounts = run::<R>(&case, Manner::ALONE);
         for (call, account) in case.calls.iter().zip(&accounts) {

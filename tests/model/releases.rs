@@ -1,48 +1,35 @@
-//! The model against the oldest release, the default one and the newest.
+//! The model against each enabled release of crabllm-core.
 
-use crate::{case::CaseError, coverage, run::Subject};
+use crate::{coverage, methods::releases};
 
-/// The tests of a release: its feature, whether its errors carry a retry-after, and
-/// its error of a lost connection.
 macro_rules! release {
-    ($release:ident $feature:literal $hints:literal $disconnect:ident |$error:ident| $retry_after:expr) => {
+    ($release:ident $feature:literal $methods:ident $errors:ident $types:ident) => {
         #[cfg(feature = $feature)]
         mod $release {
-            use super::*;
             use crate::methods::$release::ThisRelease;
-            use crabllm_retry::$release::Error;
 
-            impl Subject for ThisRelease {
-                const HINTS: bool = $hints;
-
-                fn case_error($error: &Error) -> CaseError {
-                    match $error {
-                        Error::Provider { status, body, .. } => CaseError::Status {
-                            status: *status,
-                            body: body.clone(),
-                            retry_after: $retry_after,
-                        },
-                        Error::$disconnect(_) => CaseError::Disconnect,
-                        Error::Config(_) => CaseError::Invalid,
-                        Error::Timeout => CaseError::Timeout,
-                        other => panic!("not scripted: {other}"),
-                    }
-                }
-            }
+            const HINTS: bool = errors_carry_a_retry_after!($errors);
 
             #[test]
             fn random_calls_go_as_the_contract_says() {
-                crate::random_calls_go_as_the_contract_says::<ThisRelease>();
+                crate::random_calls_go_as_the_contract_says::<ThisRelease>(HINTS);
             }
 
             #[test]
             fn random_cases_reach_every_situation() {
-                coverage::random_cases_reach_every_situation::<ThisRelease>();
+                super::coverage::random_cases_reach_every_situation::<ThisRelease>(HINTS);
             }
         }
     };
 }
 
-release! { crabllm_core_0_0_15 "crabllm-core-0_0_15" false Internal |error| None }
-release! { crabllm_core_0_0_19 "crabllm-core-0_0_19" false Internal |error| None }
-release! { crabllm_core_0_0_25 "crabllm-core-0_0_25" true Network |error| error.retry_after() }
+macro_rules! errors_carry_a_retry_after {
+    (internal) => {
+        false
+    };
+    ($since_0_0_21:ident) => {
+        true
+    };
+}
+
+releases! { release }

@@ -15,7 +15,6 @@ use futures::{
 };
 use futures_test::task::new_count_waker;
 use std::{
-    error::Error,
     future::pending,
     mem,
     pin::{Pin, pin},
@@ -24,13 +23,10 @@ use std::{
     time::Duration,
 };
 
-/// A release of crabllm-core, and what its errors are in a case.
-pub trait Subject: Calls<Wrapper> {
-    /// Whether errors carry a retry-after.
-    const HINTS: bool;
+/// A release of crabllm-core.
+pub trait Subject: Calls<Wrapper, Error: Failure> {}
 
-    fn case_error(error: &Self::Error) -> CaseError;
-}
+impl<R: Calls<Wrapper, Error: Failure>> Subject for R {}
 
 pub type Wrapper = Retrying<Scripted<Work>, Clock>;
 
@@ -143,7 +139,7 @@ struct Scene {
 
 /// Makes the calls of a case.
 pub fn run<R: Subject>(case: &Case, manner: Manner) -> Vec<Account> {
-    let scene = Scene::new::<R>(case, manner);
+    let scene = Scene::new(case, manner);
     let accounts = case.calls.iter().map(|call| scene.call::<R>(call));
     let accounts = accounts.collect();
     let timer = scene.clock.timer.clone();
@@ -156,7 +152,7 @@ pub fn run<R: Subject>(case: &Case, manner: Manner) -> Vec<Account> {
 }
 
 impl Scene {
-    fn new<R: Subject>(case: &Case, manner: Manner) -> Self {
+    fn new(case: &Case, manner: Manner) -> Self {
         let clock = Clock::new(manner.shareable);
         let script = case.script.iter().map(|outcome| outcome.step());
         let work = Work {
@@ -184,7 +180,7 @@ impl Scene {
         if manner.observed {
             let (timer, told) = (clock.timer.clone(), Arc::clone(&told));
             retrying = retrying.observe(move |event| {
-                let event = (timer.elapsed(), self::told::<R>(event));
+                let event = (timer.elapsed(), self::told(event));
                 told.lock().unwrap().push(event);
             });
         }
@@ -260,7 +256,7 @@ impl Scene {
         let opened = R::call(&self.retrying, call.operation).await;
         account.result = Some(match &opened {
             Ok(_) => Ok(()),
-            Err(error) => Err(R::case_error(error)),
+            Err(error) => Err(case_error(error)),
         });
         let Ok(Some(mut items)) = opened else { return };
         const MORE_THAN_SCRIPTED: usize = 10;
@@ -269,7 +265,7 @@ impl Scene {
             let Some(item) = items.next().await else {
                 break;
             };
-            let item = item.map_err(|error| R::case_error(&error));
+            let item = item.map_err(|error| case_error(&error));
             account.items.push((timer.elapsed() - begin, item));
         }
         if !self.clock.shareable {
@@ -311,7 +307,7 @@ impl RetryIf {
     }
 }
 
-fn told<R: Subject>(event: &Event<'_>) -> Told {
+fn told(event: &Event<'_>) -> Told {
     let what = match *event {
         Event::Attempt { .. } => What::Attempt,
         Event::Retry {
@@ -321,12 +317,12 @@ fn told<R: Subject>(event: &Event<'_>) -> Told {
             ..
         } => What::Retry {
             delay,
-            error: case_error::<R>(error),
+            error: case_error(error),
             source,
         },
         Event::Success { .. } => What::Success,
         Event::GaveUp { error, reason, .. } => What::GaveUp {
-            error: case_error::<R>(error),
+            error: case_error(error),
             reason,
         },
         Event::StreamStalled { idle, .. } => What::StreamStalled { idle },
@@ -342,7 +338,15 @@ fn told<R: Subject>(event: &Event<'_>) -> Told {
     }
 }
 
-fn case_error<R: Subject>(error: &dyn Failure) -> CaseError {
-    let error: &dyn Error = error;
-    R::case_error(error.downcast_ref().expect("an error of the release"))
+fn case_error(error: &dyn Failure) -> CaseError {
+    match error.status() {
+        Some(status) => CaseError::Status {
+            status,
+            body: error.body().unwrap().to_owned(),
+            retry_after: error.retry_after(),
+        },
+        None if error.is_timeout() => CaseError::Timeout,
+        None if error.is_transient() => CaseError::Disconnect,
+        None => CaseError::Invalid,
+    }
 }
