@@ -59,25 +59,27 @@ fn a_raw_body_that_names_no_model_has_the_general_policy() {
 
 #[test]
 fn a_configuration_sets_what_it_names() {
-    let config = |max_retries, timeout| ProviderConfig {
-        max_retries,
-        timeout,
-        ..ProviderConfig::default()
-    };
     let default = Policy::default;
-    for (config, expected) in [
-        (config(None, None), default()),
-        (config(Some(7), None), default().max_retries(7)),
+    for (max_retries, timeout, expected) in [
+        (None, None, default()),
+        (Some(7), None, default().max_retries(7)),
         (
-            config(Some(0), Some(45)),
+            Some(0),
+            Some(45),
             default().max_retries(0).timeout(45 * SECOND),
         ),
-        (config(None, Some(0)), default().timeout(Duration::ZERO)),
+        (None, Some(0), default().timeout(Duration::ZERO)),
         (
-            config(None, Some(u64::MAX)),
+            None,
+            Some(u64::MAX),
             default().timeout(Duration::from_secs(u64::MAX)),
         ),
     ] {
+        let config = ProviderConfig {
+            max_retries,
+            timeout,
+            ..ProviderConfig::default()
+        };
         assert_eq!(Policy::from(&config), expected);
     }
 }

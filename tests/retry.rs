@@ -8,13 +8,12 @@
 
 mod common;
 
-use common::{SECOND, Scene, Wrapper, block_on, exactly, poll_once, request, status};
+use common::{SECOND, Scene, Wrapper, block_on, exactly, poll_once, request};
 use crabllm_retry::{
-    Backoff, Failure, FuturesTimer, Operations, Policy, RetryBudget, Retrying, Timer,
+    Backoff, Failure, FuturesTimer, Operations, Policy, Retrying, Timer,
     crabllm_core_0_0_19::{Error, Provider},
     test_util::{Scripted, Step, VirtualTimer},
 };
-use futures::FutureExt;
 use std::{
     pin::pin,
     sync::{
@@ -237,21 +236,6 @@ fn each_setter_of_a_policy_is_one_of_the_wrapper_too() {
     assert_eq!(policy.retry, Operations::EMBEDDING | Operations::MODELS);
     let shown = format!("{:?}", set!(Retrying::with_timer((), VirtualTimer::new())));
     assert!(shown.contains(&format!("{policy:?}")), "{shown}");
-}
-
-/// Such delays take a busy executor.
-#[test]
-fn no_attempt_starts_after_the_deadline_however_late_a_delay_ends() {
-    let budget = RetryBudget::new(14);
-    let paid = budget.clone();
-    let scene = Scene::by_hand(failures(9)).set(|r| r.deadline(5 * SECOND).budget(paid));
-    let request = request();
-    let mut call = pin!(scene.retrying.chat_completion(&request));
-    assert!(poll_once(&mut call).is_pending());
-    assert_eq!(budget.available(), 0);
-    scene.clock.advance(5 * SECOND);
-    assert_eq!(status(call.now_or_never().unwrap()), Some(503));
-    assert_eq!((scene.attempts(), budget.available()), (1, 14));
 }
 
 #[test]

@@ -28,6 +28,7 @@ pub const SECOND: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Sleeps {
     pub clock: VirtualTimer,
+    epoch: Instant,
     asked: Arc<Mutex<Vec<Duration>>>,
     shareable: bool,
 }
@@ -36,6 +37,7 @@ impl Sleeps {
     pub fn by(clock: &VirtualTimer) -> Self {
         Self {
             clock: clock.clone(),
+            epoch: clock.now() - clock.elapsed(),
             asked: Arc::default(),
             shareable: false,
         }
@@ -62,8 +64,10 @@ impl Timer for Sleeps {
         self.clock.sleep(duration)
     }
 
+    /// The clock's own stops after a century.
     fn now(&self) -> Instant {
-        self.clock.now()
+        let now = self.epoch.checked_add(self.clock.elapsed());
+        now.unwrap_or_else(|| self.clock.now())
     }
 
     fn is_shareable(&self) -> bool {

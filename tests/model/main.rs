@@ -9,6 +9,8 @@
 #![cfg(feature = "test-util")]
 #![cfg(not(all(target_family = "wasm", target_os = "unknown")))]
 
+#[path = "../common/mod.rs"]
+mod common;
 #[path = "../common/methods/mod.rs"]
 mod methods;
 #[path = "../common/random.rs"]

@@ -2,12 +2,13 @@
 
 use crate::{
     case::{Call, Case, CaseError, RetryIf, World},
+    common::Sleeps,
     methods::Calls,
     model::{Account, Told, Try, What},
 };
 use crabllm_retry::{
     Event, Failure, Instant, RetryBudget, Retrying, Timer,
-    test_util::{Scripted, VirtualSleep, VirtualTimer},
+    test_util::{Scripted, VirtualTimer},
 };
 use futures::{
     FutureExt, StreamExt,
@@ -28,50 +29,12 @@ pub trait Subject: Calls<Wrapper, Error: Failure> {}
 
 impl<R: Calls<Wrapper, Error: Failure>> Subject for R {}
 
-pub type Wrapper = Retrying<Scripted<Work>, Clock>;
-
-/// A virtual clock that writes down the sleeps that it is asked for, and goes
-/// on after a hundred years, as far as an `Instant` does.
-#[derive(Clone)]
-pub struct Clock {
-    timer: VirtualTimer,
-    epoch: Instant,
-    asked: Arc<Mutex<Vec<Duration>>>,
-    shareable: bool,
-}
-
-impl Clock {
-    fn new(shareable: bool) -> Self {
-        Self {
-            timer: VirtualTimer::new(),
-            epoch: Instant::now(),
-            asked: Arc::default(),
-            shareable,
-        }
-    }
-}
-
-impl Timer for Clock {
-    type Sleep = VirtualSleep;
-
-    fn sleep(&self, duration: Duration) -> VirtualSleep {
-        self.asked.lock().unwrap().push(duration);
-        self.timer.sleep(duration)
-    }
-
-    fn now(&self) -> Instant {
-        self.epoch + self.timer.elapsed()
-    }
-
-    fn is_shareable(&self) -> bool {
-        self.shareable
-    }
-}
+pub type Wrapper = Retrying<Scripted<Work>, Sleeps>;
 
 /// The timer of the provider, by the same clock.
 #[derive(Clone)]
 pub struct Work {
-    clock: Clock,
+    sleeps: Sleeps,
     world: World,
 }
 
@@ -79,11 +42,11 @@ impl Timer for Work {
     type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
     fn sleep(&self, duration: Duration) -> Self::Sleep {
-        let Clock { timer, .. } = &self.clock;
+        let Sleeps { clock, .. } = &self.sleeps;
         if !self.world.blocking.is_zero() {
-            timer.advance(self.world.blocking);
+            clock.advance(self.world.blocking);
         }
-        let sleep = timer.sleep(duration);
+        let sleep = clock.sleep(duration);
         let mut second_poll = self.world.second_poll;
         Box::pin(async move {
             sleep.await;
@@ -99,7 +62,7 @@ impl Timer for Work {
     }
 
     fn now(&self) -> Instant {
-        self.clock.now()
+        self.sleeps.now()
     }
 }
 
@@ -128,9 +91,10 @@ impl Manner {
 /// The events, and their times.
 type Log = Arc<Mutex<Vec<(Duration, Told)>>>;
 
-/// A wrapper, and what there is to see of it.
+/// A wrapper in its world.
 struct Scene {
-    clock: Clock,
+    clock: VirtualTimer,
+    sleeps: Sleeps,
     lag: Duration,
     retrying: Wrapper,
     budget: Option<RetryBudget>,
@@ -142,27 +106,31 @@ pub fn run<R: Subject>(case: &Case, manner: Manner) -> Vec<Account> {
     let scene = Scene::new(case, manner);
     let accounts = case.calls.iter().map(|call| scene.call::<R>(call));
     let accounts = accounts.collect();
-    let timer = scene.clock.timer.clone();
+    let clock = scene.clock.clone();
     if manner.stays {
         scene.lets_time_pass();
     }
     drop(scene);
-    assert_eq!(timer.sleeping(), 0, "left by the wrapper");
+    assert_eq!(clock.sleeping(), 0, "left by the wrapper");
     accounts
 }
 
 impl Scene {
     fn new(case: &Case, manner: Manner) -> Self {
-        let clock = Clock::new(manner.shareable);
+        let clock = VirtualTimer::new();
+        let mut sleeps = Sleeps::by(&clock);
+        if manner.shareable {
+            sleeps = sleeps.shareable();
+        }
         let script = case.script.iter().map(|outcome| outcome.step());
         let work = Work {
-            clock: clock.clone(),
+            sleeps: sleeps.clone(),
             world: case.world,
         };
         let provider = Scripted::new(work, script);
         let budget = case.budget.map(|budget| budget.tokens());
         let told = Log::default();
-        let mut retrying = Retrying::with_timer(provider, clock.clone())
+        let mut retrying = Retrying::with_timer(provider, sleeps.clone())
             .policy(case.rules.policy())
             .seed(case.seed);
         if let Some(budget) = budget.clone() {
@@ -178,14 +146,15 @@ impl Scene {
             retrying = retrying.retry_after(move |_| Some(requested));
         }
         if manner.observed {
-            let (timer, told) = (clock.timer.clone(), Arc::clone(&told));
+            let (clock, told) = (clock.clone(), told.clone());
             retrying = retrying.observe(move |event| {
-                let event = (timer.elapsed(), self::told(event));
+                let event = (clock.elapsed(), self::told(event));
                 told.lock().unwrap().push(event);
             });
         }
         Self {
             clock,
+            sleeps,
             lag: case.world.lag,
             retrying,
             budget,
@@ -194,25 +163,22 @@ impl Scene {
     }
 
     fn call<R: Subject>(&self, call: &Call) -> Account {
-        let Clock { timer, asked, .. } = &self.clock;
         let earlier = self.retrying.get_ref().attempts().len();
-        let (begin, began) = (timer.elapsed(), self.clock.now());
+        let earlier_sleeps = self.sleeps.asked().len();
+        let (begin, began) = (self.clock.elapsed(), self.sleeps.now());
         let mut account = Account::default();
         let mut acting = Box::pin(self.act::<R>(call, &mut account));
         let dropping = async {
             match call.dropped {
-                Some(dropped) => timer.sleep(dropped).await,
+                Some(dropped) => self.clock.sleep(dropped).await,
                 None => pending().await,
             }
         };
-        let over = to_its_end(
-            timer,
-            self.lag,
-            select(pin!(dropping), &mut acting).map(drop),
-        );
+        let acting_or_dropped = select(Box::pin(dropping), &mut acting).map(drop);
+        let over = to_its_end(&self.clock, self.lag, acting_or_dropped);
         drop(acting);
-        if !self.clock.shareable {
-            assert_eq!(timer.sleeping(), 0, "left by the call");
+        if !self.sleeps.is_shareable() {
+            assert_eq!(self.clock.sleeping(), 0, "left by the call");
         }
         let mut attempts: Vec<_> = self.retrying.get_ref().attempts()[earlier..]
             .iter()
@@ -233,9 +199,9 @@ impl Scene {
         });
         Account {
             attempts,
-            ended: over.map(|()| timer.elapsed() - begin),
+            ended: over.map(|()| self.clock.elapsed() - begin),
             events: events.collect(),
-            sleeps: mem::take(&mut *asked.lock().unwrap()),
+            sleeps: self.sleeps.asked().split_off(earlier_sleeps),
             tokens: self.budget.as_ref().map(RetryBudget::available),
             ..account
         }
@@ -243,16 +209,15 @@ impl Scene {
 
     /// A sleep that the calls shared may last to its end; no other follows.
     fn lets_time_pass(&self) {
-        let Clock { timer, asked, .. } = &self.clock;
-        let never = to_its_end(timer, Duration::ZERO, pending::<()>());
-        assert_eq!((never, timer.sleeping()), (None, 0));
-        assert!(asked.lock().unwrap().is_empty(), "asked for nobody");
+        let asked = self.sleeps.asked();
+        let never = to_its_end(&self.clock, Duration::ZERO, pending::<()>());
+        assert_eq!((never, self.clock.sleeping()), (None, 0));
+        assert_eq!(self.sleeps.asked(), asked, "asked for nobody");
     }
 
     /// The caller's part.
     async fn act<R: Subject>(&self, call: &Call, account: &mut Account) {
-        let timer = &self.clock.timer;
-        let begin = timer.elapsed();
+        let begin = self.clock.elapsed();
         let opened = R::call(&self.retrying, call.operation).await;
         account.result = Some(match &opened {
             Ok(_) => Ok(()),
@@ -261,16 +226,16 @@ impl Scene {
         let Ok(Some(mut items)) = opened else { return };
         const MORE_THAN_SCRIPTED: usize = 10;
         for _ in 0..MORE_THAN_SCRIPTED {
-            timer.sleep(call.pause).await;
+            self.clock.sleep(call.pause).await;
             let Some(item) = items.next().await else {
                 break;
             };
             let item = item.map_err(|error| case_error(&error));
-            account.items.push((timer.elapsed() - begin, item));
+            account.items.push((self.clock.elapsed() - begin, item));
         }
-        if !self.clock.shareable {
+        if !self.sleeps.is_shareable() {
             let callers = usize::from(call.dropped.is_some());
-            assert!(timer.sleeping() <= callers, "left by the stream");
+            assert!(self.clock.sleeping() <= callers, "left by the stream");
         }
         for _ in 0..2 {
             assert!(matches!(items.next().now_or_never(), Some(None)));

@@ -1,29 +1,12 @@
-//! Claims about streams of bytes and about hints in errors, which older releases lack.
+//! Streams of bytes, which older releases lack.
 
-use crate::{
-    common::{SECOND, Scene, block_on},
-    methods::Sample,
-};
+use crate::common::{SECOND, Scene, block_on};
 use crabllm_retry::{
-    crabllm_core_0_0_25::{ChatCompletionRequest, Error, Provider},
+    crabllm_core_0_0_25::{Error, Provider},
     test_util::Step,
 };
 use futures::StreamExt;
 use std::io;
-
-fn chat() -> &'static ChatCompletionRequest {
-    Sample::sample()
-}
-
-#[test]
-fn a_retry_is_never_earlier_than_the_error_asks_unless_the_user_says_so() {
-    let throttled = || Scene::new([Step::status(429).retry_after(7 * SECOND)]);
-    let overruled = throttled().set(|r| r.retry_after(|_| Some(3 * SECOND)));
-    for (scene, delay) in [(throttled(), 7), (overruled, 3)] {
-        block_on(scene.retrying.chat_completion(chat())).unwrap();
-        assert_eq!(scene.sleeps.asked(), [delay * SECOND]);
-    }
-}
 
 #[test]
 fn a_stalled_stream_of_bytes_ends_with_a_timeout_of_io() {
