@@ -29,23 +29,25 @@ pub fn random_cases_reach_every_situation<R: Subject>(hints: bool) {
     assert!(!counts.values().any(|count| *count == 0), "{counts:#?}");
 }
 
-/// The ends of a call of a method, and whether this is such a call.
+/// The ends that a call of a method may have, and whether it had them.
 fn ends(method: Operation, account: &Account) -> Vec<(String, bool)> {
     let told = |is: fn(&What) -> bool| {
         let mut events = account.events.iter();
         events.any(|told| told.operation == method && is(&told.what))
     };
-    let mut ends = vec![
-        ("succeeds", told(|what| matches!(what, What::Success))),
-        ("fails", told(|what| matches!(what, What::GaveUp { .. }))),
-    ];
-    if method != Operation::ChatCompletionStreamPassthrough {
-        let retried = told(|what| matches!(what, What::Retry { .. }));
-        ends.push(("is retried", retried));
-    }
-    ends.into_iter()
-        .map(|(end, reached)| (format!("{method} {end}"), reached))
-        .collect()
+    let never_retried = method == Operation::ChatCompletionStreamPassthrough;
+    let retried = told(|what| matches!(what, What::Retry { .. }));
+    vec![
+        (
+            format!("{method} succeeds"),
+            told(|what| *what == What::Success),
+        ),
+        (
+            format!("{method} fails"),
+            told(|what| matches!(what, What::GaveUp { .. })),
+        ),
+        (format!("{method} is retried"), retried || never_retried),
+    ]
 }
 
 /// The situations that matter, and whether a call was in them.
@@ -91,6 +93,7 @@ fn situations(case: &Case, call: &Call, account: &Account) -> Vec<(String, bool)
     let throttled = retries.clone().any(|(_, _, error, _)| error.is_throttled());
 
     let last = attempts.last().and_then(|attempt| attempt.ended);
+    let cut = attempts.last().is_some_and(|attempt| attempt.cancelled);
     let next = last.map(|last| last.saturating_add(rules.backoff.initial));
     let at_deadline = |moment: Option<Duration>| moment.is_some() && moment == deadline;
     let mut later_starts = attempts.iter().skip(1).map(|attempt| attempt.started);
@@ -99,108 +102,56 @@ fn situations(case: &Case, call: &Call, account: &Account) -> Vec<(String, bool)
     let blocked = case.world.blocking;
     let overslept = timeout.is_some_and(|timeout| timeout < blocked);
 
-    let mut moments: Vec<_> = account.success().into_iter().collect();
-    moments.extend(items.iter().map(|(moment, _)| *moment));
-    let waits = moments
-        .windows(2)
-        .zip(items)
-        .filter(|(_, item)| item.1.is_ok());
-    let mut waits = waits.map(|(two, _)| (two[1] - two[0]).saturating_sub(call.pause));
+    let moments = last.into_iter().chain(items.iter().map(|(came, _)| *came));
+    let moments: Vec<_> = moments.collect();
+    let waits = moments.windows(2).map(|two| two[1] - two[0]);
+    let waits = waits.zip(items).filter(|(_, item)| item.1.is_ok());
+    let mut waits = waits.map(|(wait, _)| wait.saturating_sub(call.pause));
+    let came = items.iter().any(|(_, item)| item.is_ok());
     let slow = idle.is_some_and(|idle| idle < call.pause);
-    let broken = items
-        .windows(2)
-        .any(|two| two[0].1.is_err() && two[1].1.is_ok());
     let stalled = matches!(end, Some(What::StreamStalled { .. }));
-    let empty = account.tokens == Some(0);
 
-    let situations = [
-        ("a failure is not transient", gave_up(NotTransient)),
-        ("an operation is not retried", gave_up(NotRetried)),
-        ("retries are exhausted", gave_up(Exhausted)),
-        ("a wait is too long", gave_up(RetryAfterTooLong)),
-        ("a wait is as long as allowed", asked(rules.max_retry_after)),
-        ("an attempt hangs", account.result.is_none() && hangs),
-        (
-            "an attempt follows a cancelled one",
-            attempts.windows(2).any(|two| two[0].cancelled),
-        ),
-        (
-            "an answer comes at the very timeout",
-            answered.clone().any(|took| Some(took) == timeout),
-        ),
-        (
-            "an answer comes after a long block",
-            overslept && answered.clone().any(|took| took > blocked),
-        ),
-        (
-            "an answer comes at the very deadline",
-            succeeds && at_deadline(account.success()),
-        ),
-        (
-            "a deadline cuts an attempt",
-            gave_up(Deadline) && at_deadline(last),
-        ),
-        (
-            "a delay would end at the very deadline",
-            gave_up(Deadline) && at_deadline(next),
-        ),
-        (
-            "a delay ends just before the deadline",
-            later_starts.any(|start| at_deadline(Some(start + TICK))),
-        ),
-        (
-            "a delay ends too late for the deadline",
-            gave_up(Deadline) && in_delay,
-        ),
-        ("a call is dropped in an attempt", dropped && !in_delay),
-        ("a call is dropped in a delay", dropped && in_delay),
-        ("a retry has no delay", delayed(|delay| delay.is_zero())),
-        (
-            "a retry has an endless delay",
-            delayed(|delay| delay >= CENTURY),
-        ),
-        ("equal jitter draws the least", drew(Jitter::Equal, false)),
-        ("equal jitter draws the most", drew(Jitter::Equal, true)),
-        ("full jitter draws the least", drew(Jitter::Full, false)),
-        ("full jitter draws the most", drew(Jitter::Full, true)),
-        (
-            "throttling has a backoff of its own",
-            rules.throttle_backoff.is_some() && throttled,
-        ),
-        (
-            "a model has a policy of its own",
-            case.own_rules.is_some() && retried,
-        ),
-        (
-            "retries are unlimited",
-            rules.max_retries == u32::MAX && retried,
-        ),
-        (
-            "a call succeeds after three retries",
-            succeeds && retries.clone().count() >= 3,
-        ),
-        (
-            "the cost of a retry comes back",
-            account.tokens.is_some() && succeeds && retried,
-        ),
-        ("a budget has nothing left", gave_up(Budget) && empty),
-        ("a stream hangs", succeeds && hangs),
-        ("a stream stalls after an item", stalled && items.len() > 1),
-        ("a stream goes on after an error", broken),
-        (
-            "an item comes at the very limit of silence",
-            waits.clone().any(|wait| Some(wait) == idle),
-        ),
-        (
-            "an item comes in the last turn of its stream",
-            waits.any(|wait| idle.is_some_and(|idle| idle < wait)),
-        ),
-        (
-            "a consumer is slower than a stream may be",
-            slow && items.iter().any(|item| item.1.is_ok()),
-        ),
-    ];
-    situations
-        .map(|(name, reached)| (name.to_owned(), reached))
-        .into()
+    named! {
+        "a failure is not transient": gave_up(NotTransient),
+        "an operation is not retried": gave_up(NotRetried),
+        "retries are exhausted": gave_up(Exhausted),
+        "a wait is too long": gave_up(RetryAfterTooLong),
+        "a wait is as long as allowed": asked(rules.max_retry_after),
+        "an attempt hangs": account.result.is_none() && hangs,
+        "an attempt follows a cancelled one": attempts.windows(2).any(|two| two[0].cancelled),
+        "an answer comes at the very timeout": answered.clone().any(|took| Some(took) == timeout),
+        "an answer comes after a long block": overslept && answered.clone().any(|took| took > blocked),
+        "an answer comes at the very deadline": succeeds && at_deadline(last),
+        "a deadline cuts an attempt": cut && gave_up(Deadline) && at_deadline(last),
+        "a delay would end at the very deadline": gave_up(Deadline) && at_deadline(next),
+        "a delay ends just before the deadline": later_starts.any(|start| at_deadline(Some(start + TICK))),
+        "a delay ends too late for the deadline": gave_up(Deadline) && in_delay,
+        "a call is dropped in an attempt": dropped && !in_delay,
+        "a call is dropped in a delay": dropped && in_delay,
+        "a retry has no delay": delayed(|delay| delay.is_zero()),
+        "a retry has an endless delay": delayed(|delay| delay >= CENTURY),
+        "equal jitter draws the least": drew(Jitter::Equal, false),
+        "equal jitter draws the most": drew(Jitter::Equal, true),
+        "full jitter draws the least": drew(Jitter::Full, false),
+        "full jitter draws the most": drew(Jitter::Full, true),
+        "throttling has a backoff of its own": rules.throttle_backoff.is_some() && throttled,
+        "a model has a policy of its own": case.own_rules.is_some() && retried,
+        "retries are unlimited": rules.max_retries == u32::MAX && retried,
+        "a call succeeds after three retries": succeeds && retries.clone().count() >= 3,
+        "the cost of a retry comes back": account.tokens.is_some() && succeeds && retried,
+        "a budget has nothing left": gave_up(Budget) && account.tokens == Some(0),
+        "a stream hangs": succeeds && hangs,
+        "a stream stalls after an item": stalled && items.len() > 1,
+        "a stream goes on after an error": items.windows(2).any(|two| two[0].1.is_err() && two[1].1.is_ok()),
+        "an item comes at the very limit of silence": waits.clone().any(|wait| Some(wait) == idle),
+        "an item comes in the last turn of its stream": waits.any(|wait| idle.is_some_and(|idle| idle < wait)),
+        "a consumer is slower than a stream may be": slow && came,
+    }
 }
+
+macro_rules! named {
+    ($($name:literal: $reached:expr,)*) => {
+        vec![$(($name.to_owned(), $reached)),*]
+    };
+}
+use named;

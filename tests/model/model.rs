@@ -33,14 +33,6 @@ pub struct Account {
     pub tokens: Option<u32>,
 }
 
-impl Account {
-    /// When the call succeeded.
-    pub fn success(&self) -> Option<Duration> {
-        let told = self.events.iter().find(|told| told.what == What::Success)?;
-        Some(told.elapsed)
-    }
-}
-
 /// An attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Try {
