@@ -61,9 +61,10 @@ fn a_timed_out_attempt_and_its_timer_are_gone_before_any_callback_runs() {
                     retry_after();
                     None
                 })
-                .observe(move |event| match event {
-                    Event::GaveUp { .. } => observer(),
-                    _ => {}
+                .observe(move |event| {
+                    if matches!(event, Event::GaveUp { .. }) {
+                        observer();
+                    }
                 })
         });
         let request = request();

@@ -233,7 +233,17 @@ fn each_setter_of_a_policy_is_one_of_the_wrapper_too() {
         };
     }
     let policy = set!(Policy::default());
+    let backoffs = [policy.backoff, policy.throttle_backoff.unwrap()];
+    let limits = [
+        policy.timeout,
+        policy.deadline,
+        policy.max_retry_after,
+        policy.stream_idle,
+    ];
+    assert_eq!(limits, [1, 2, 5, 6].map(|seconds| seconds * SECOND));
+    assert_eq!(backoffs, [3, 4].map(|seconds| exactly(seconds * SECOND)));
     assert_eq!(policy.retry, Operations::EMBEDDING | Operations::MODELS);
+    assert_eq!(policy.max_retries, 7);
     let shown = format!("{:?}", set!(Retrying::with_timer((), VirtualTimer::new())));
     assert!(shown.contains(&format!("{policy:?}")), "{shown}");
 }

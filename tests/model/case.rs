@@ -8,9 +8,9 @@ use std::time::Duration;
 /// A wrapper, and the calls that are made of it one after the other.
 #[derive(Clone, Debug)]
 pub struct Case {
-    pub rules: Rules,
-    /// The rules for the model of all calls that name one.
-    pub own_rules: Option<Rules>,
+    pub policy: Policy,
+    /// The policy for the model of all calls that name one.
+    pub own_policy: Option<Policy>,
     pub budget: Option<Budget>,
     pub retry_if: Option<RetryIf>,
     /// The answer of the user's callback.
@@ -33,37 +33,6 @@ pub struct World {
     pub blocking: Duration,
     /// Whether such an attempt or item takes a second poll to be handed out.
     pub second_poll: bool,
-}
-
-/// A policy, in words that the model can read.
-#[derive(Clone, Debug)]
-pub struct Rules {
-    pub max_retries: u32,
-    pub timeout: Duration,
-    pub deadline: Duration,
-    pub backoff: Delays,
-    pub throttle_backoff: Option<Delays>,
-    pub max_retry_after: Duration,
-    pub stream_idle: Duration,
-    pub retry: Retried,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct Delays {
-    pub initial: Duration,
-    pub max: Duration,
-    pub jitter: Jitter,
-}
-
-/// The operations that are retried.
-#[derive(Clone, Copy, Debug)]
-pub enum Retried {
-    Nothing,
-    Chats,
-    Streams,
-    ChatsAndStreams,
-    Everything,
-    Only(Operation),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -102,7 +71,7 @@ pub struct Behavior {
 pub enum Kind {
     /// With the items of the stream, if it is one.
     Answer(Vec<Behavior>),
-    CaseError(CaseError),
+    Error(CaseError),
     Hang,
 }
 
@@ -118,37 +87,6 @@ pub enum CaseError {
     Timeout,
 }
 
-impl Rules {
-    pub fn policy(&self) -> Policy {
-        let retry = match self.retry {
-            Retried::Nothing => Operations::NONE,
-            Retried::Chats => Operations::CHAT,
-            Retried::Streams => Operations::STREAMS,
-            Retried::ChatsAndStreams => Operations::CHAT | Operations::STREAMS,
-            Retried::Everything => Operations::ALL,
-            Retried::Only(operation) => Operations::try_from(operation).unwrap_or(Operations::NONE),
-        };
-        let policy = Policy::default()
-            .max_retries(self.max_retries)
-            .timeout(self.timeout)
-            .deadline(self.deadline)
-            .backoff(self.backoff.backoff())
-            .max_retry_after(self.max_retry_after)
-            .stream_idle(self.stream_idle)
-            .retry(retry);
-        match self.throttle_backoff {
-            Some(delays) => policy.throttle_backoff(delays.backoff()),
-            None => policy,
-        }
-    }
-}
-
-impl Delays {
-    fn backoff(self) -> Backoff {
-        Backoff::exponential(self.initial, self.max).jitter(self.jitter)
-    }
-}
-
 impl Budget {
     pub fn tokens(self) -> RetryBudget {
         RetryBudget::new(self.capacity)
@@ -161,7 +99,7 @@ impl Behavior {
     pub fn step(&self) -> Step {
         let step = match &self.kind {
             Kind::Answer(items) => Step::stream(items.iter().map(Self::step)),
-            Kind::CaseError(CaseError::Status {
+            Kind::Error(CaseError::Status {
                 status,
                 body,
                 retry_after,
@@ -169,9 +107,9 @@ impl Behavior {
                 let step = Step::status_with_body(*status, body);
                 retry_after.map_or(step.clone(), |requested| step.retry_after(requested))
             }
-            Kind::CaseError(CaseError::Disconnect) => Step::disconnect(),
-            Kind::CaseError(CaseError::Invalid) => Step::invalid(),
-            Kind::CaseError(CaseError::Timeout) => unreachable!("no script says so"),
+            Kind::Error(CaseError::Disconnect) => Step::disconnect(),
+            Kind::Error(CaseError::Invalid) => Step::invalid(),
+            Kind::Error(CaseError::Timeout) => unreachable!("no script says so"),
             Kind::Hang => Step::hang(),
         };
         step.after(self.latency)
@@ -182,8 +120,8 @@ prop_compose! {
     /// The cases for a release with these operations, whose errors carry a
     /// retry-after or do not.
     pub fn cases(operations: &'static [Operation], hints: bool)(
-        rules in rules(operations),
-        own_rules in option::weighted(0.2, rules(operations)),
+        policy in policy(operations),
+        own_policy in option::weighted(0.2, policy(operations)),
         budget in option::of(budget()),
         retry_if in option::weighted(0.2, select(&[RetryIf::Always, RetryIf::Never, RetryIf::Otherwise])),
         retry_after in option::weighted(0.15, duration()),
@@ -193,7 +131,7 @@ prop_compose! {
         seed in any::<u64>(),
         coincidence in option::of((any::<usize>(), 0..3u64)),
     ) -> Case {
-        let case = Case { rules, own_rules, budget, retry_if, retry_after, script, calls, world, seed };
+        let case = Case { policy, own_policy, budget, retry_if, retry_after, script, calls, world, seed };
         match coincidence {
             Some((moment, off_by)) => case.with_coincidence(moment, off_by),
             None => case,
@@ -220,46 +158,58 @@ impl Case {
     }
 
     fn set_deadline(&mut self, deadline: Duration) {
-        self.rules.deadline = deadline;
-        if let Some(rules) = &mut self.own_rules {
-            rules.deadline = deadline;
+        self.policy.deadline = deadline;
+        if let Some(policy) = &mut self.own_policy {
+            policy.deadline = deadline;
         }
     }
 }
 
 prop_compose! {
-    fn rules(operations: &'static [Operation])(
+    fn policy(operations: &'static [Operation])(
         max_retries in select(&[0, 1, 2, 3, 5, u32::MAX]),
         timeout in prop_oneof![1 => Just(Duration::ZERO), 4 => duration()],
         deadline in mostly_zero(duration()),
-        backoff in delays(),
-        throttle_backoff in option::of(delays()),
+        backoff in backoff(),
+        throttle_backoff in option::of(backoff()),
         max_retry_after in prop_oneof![1 => Just(Duration::MAX), 2 => duration()],
         stream_idle in prop_oneof![1 => Just(Duration::ZERO), 4 => duration()],
         retry in retried(operations),
-    ) -> Rules {
-        Rules { max_retries, timeout, deadline, backoff, throttle_backoff, max_retry_after, stream_idle, retry }
+    ) -> Policy {
+        let policy = Policy::default()
+            .max_retries(max_retries)
+            .timeout(timeout)
+            .deadline(deadline)
+            .backoff(backoff)
+            .max_retry_after(max_retry_after)
+            .stream_idle(stream_idle)
+            .retry(retry);
+        match throttle_backoff {
+            Some(backoff) => policy.throttle_backoff(backoff),
+            None => policy,
+        }
     }
 }
 
 prop_compose! {
-    fn delays()(
+    fn backoff()(
         initial in duration(),
         max in prop_oneof![1 => Just(Duration::MAX), 2 => duration()],
         jitter in select(&[Jitter::None, Jitter::Equal, Jitter::Full]),
-    ) -> Delays {
-        Delays { initial, max, jitter }
+    ) -> Backoff {
+        Backoff::exponential(initial, max).jitter(jitter)
     }
 }
 
-fn retried(operations: &'static [Operation]) -> impl Strategy<Value = Retried> {
+fn retried(operations: &'static [Operation]) -> impl Strategy<Value = Operations> {
+    let only = |operation| Operations::try_from(operation).unwrap_or(Operations::NONE);
     prop_oneof![
-        7 => Just(Retried::Everything),
-        1 => Just(Retried::Nothing),
-        1 => Just(Retried::Chats),
-        1 => Just(Retried::Streams),
-        1 => Just(Retried::ChatsAndStreams),
-        1 => select(operations).prop_map(Retried::Only),
+        7 => Just(Operations::ALL),
+        1 => Just(Operations::NONE),
+        1 => Just(Operations::CHAT),
+        1 => Just(Operations::STREAMS),
+        1 => Just(Operations::CHAT | Operations::STREAMS),
+        1 => select(operations).prop_map(only),
     ]
 }
 
@@ -316,7 +266,7 @@ fn behavior(
     let latency = prop_oneof![1 => Just(Duration::ZERO), 2 => duration()];
     let kind = prop_oneof![
         answers => answer,
-        4 => error(hints).prop_map(Kind::CaseError),
+        4 => error(hints).prop_map(Kind::Error),
         1 => Just(Kind::Hang),
     ];
     (latency, kind).prop_map(|(latency, kind)| Behavior { latency, kind })

@@ -2,7 +2,7 @@
 
 use crate::{
     case::{Call, Case, cases},
-    model::{Account, CENTURY, What, none_if_endless},
+    model::{Account, CENTURY, What, backoff_after, none_if_endless, range},
     random::runner,
     run::{Manner, Subject, run},
 };
@@ -52,9 +52,9 @@ fn ends(method: Operation, account: &Account) -> Vec<(String, bool)> {
 
 /// The situations that matter, and whether a call was in them.
 fn situations(case: &Case, call: &Call, account: &Account) -> Vec<(String, bool)> {
-    let rules = case.rules_for(call.operation);
+    let policy = case.policy_for(call.operation);
     let [timeout, deadline, idle] =
-        [rules.timeout, rules.deadline, rules.stream_idle].map(none_if_endless);
+        [policy.timeout, policy.deadline, policy.stream_idle].map(none_if_endless);
     let Account {
         attempts, items, ..
     } = account;
@@ -82,9 +82,10 @@ fn situations(case: &Case, call: &Call, account: &Account) -> Vec<(String, bool)
     // Whether such jitter had a choice, and drew the least or the most.
     let drew = |jitter, most: bool| {
         retries.clone().any(|(number, delay, error, source)| {
-            let range = rules.delays(error).range(number);
+            let backoff = backoff_after(error, policy);
+            let range = range(backoff, number);
             let drawn = if most { range.end() } else { range.start() };
-            rules.delays(error).jitter == jitter
+            backoff.jitter == jitter
                 && source == DelaySource::Backoff
                 && range.start() < range.end()
                 && delay == *drawn
@@ -94,7 +95,7 @@ fn situations(case: &Case, call: &Call, account: &Account) -> Vec<(String, bool)
 
     let last = attempts.last().and_then(|attempt| attempt.ended);
     let cut = attempts.last().is_some_and(|attempt| attempt.cancelled);
-    let next = last.map(|last| last.saturating_add(rules.backoff.initial));
+    let next = last.map(|last| last.saturating_add(policy.backoff.initial));
     let at_deadline = |moment: Option<Duration>| moment.is_some() && moment == deadline;
     let mut later_starts = attempts.iter().skip(1).map(|attempt| attempt.started);
     let answered = attempts.iter().filter(|attempt| !attempt.cancelled);
@@ -116,7 +117,7 @@ fn situations(case: &Case, call: &Call, account: &Account) -> Vec<(String, bool)
         "an operation is not retried": gave_up(NotRetried),
         "retries are exhausted": gave_up(Exhausted),
         "a wait is too long": gave_up(RetryAfterTooLong),
-        "a wait is as long as allowed": asked(rules.max_retry_after),
+        "a wait is as long as allowed": asked(policy.max_retry_after),
         "an attempt hangs": account.result.is_none() && hangs,
         "an attempt follows a cancelled one": attempts.windows(2).any(|two| two[0].cancelled),
         "an answer comes at the very timeout": answered.clone().any(|took| Some(took) == timeout),
@@ -134,9 +135,9 @@ fn situations(case: &Case, call: &Call, account: &Account) -> Vec<(String, bool)
         "equal jitter draws the most": drew(Jitter::Equal, true),
         "full jitter draws the least": drew(Jitter::Full, false),
         "full jitter draws the most": drew(Jitter::Full, true),
-        "throttling has a backoff of its own": rules.throttle_backoff.is_some() && throttled,
-        "a model has a policy of its own": case.own_rules.is_some() && retried,
-        "retries are unlimited": rules.max_retries == u32::MAX && retried,
+        "throttling has a backoff of its own": policy.throttle_backoff.is_some() && throttled,
+        "a model has a policy of its own": case.own_policy.is_some() && retried,
+        "retries are unlimited": policy.max_retries == u32::MAX && retried,
         "a call succeeds after three retries": succeeds && retries.clone().count() >= 3,
         "the cost of a retry comes back": account.tokens.is_some() && succeeds && retried,
         "a budget has nothing left": gave_up(Budget) && account.tokens == Some(0),

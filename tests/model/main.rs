@@ -23,8 +23,8 @@ mod releases;
 mod run;
 
 use case::{Case, cases};
-use crabllm_retry::{DelaySource, GiveUpReason};
-use model::{Account, Model, What};
+use crabllm_retry::{DelaySource, GiveUpReason, Operation, Operations};
+use model::{Account, Class, Model, What, class};
 use proptest::{prelude::*, test_runner::TestCaseError};
 use random::for_random_cases;
 use run::{Manner, Subject, run};
@@ -88,6 +88,17 @@ fn agrees<R: Subject>(case: &Case) -> Result<(), TestCaseError> {
         prop_assert_eq!(&other, &seen);
     }
     Ok(())
+}
+
+#[test]
+fn the_sets_of_operations_are_the_classes_of_the_contract() {
+    for operation in Operations::ALL.iter() {
+        let sets = [Operations::CHAT, Operations::STREAMS];
+        let classes = [Class::Chat, Class::Stream].map(|of| class(operation) == of);
+        assert_eq!(sets.map(|set| set.contains(operation)), classes);
+    }
+    let passthrough = Operation::ChatCompletionStreamPassthrough;
+    assert!(!Operations::ALL.contains(passthrough));
 }
 
 fn random_calls_go_as_the_contract_says<R: Subject>(hints: bool) {

@@ -3,8 +3,8 @@
 //! It knows nothing of the library's code. Where chance decides, which is the delay
 //! that jitter draws, it is told what was drawn.
 
-use crate::case::{Behavior, Call, Case, CaseError, Delays, Kind, Retried, RetryIf, Rules, World};
-use crabllm_retry::{DelaySource, GiveUpReason, Jitter, Operation};
+use crate::case::{Behavior, Call, Case, CaseError, Kind, RetryIf, World};
+use crabllm_retry::{Backoff, DelaySource, GiveUpReason, Jitter, Operation, Policy};
 use std::{mem, ops::RangeInclusive, slice, time::Duration};
 
 /// A limit of this length is none, and no sleep is longer.
@@ -186,7 +186,7 @@ pub struct Model<'a> {
     calls: u64,
 
     operation: Operation,
-    rules: &'a Rules,
+    policy: &'a Policy,
     attempt: u32,
     time: Time,
     account: Account,
@@ -200,7 +200,7 @@ impl<'a> Model<'a> {
             tokens: case.budget.map(|budget| budget.capacity),
             calls: 0,
             operation: case.calls[0].operation,
-            rules: &case.rules,
+            policy: &case.policy,
             attempt: 0,
             time: Time::default(),
             account: Account::default(),
@@ -211,7 +211,7 @@ impl<'a> Model<'a> {
     pub fn call(&mut self, call: &Call, draw: Draw<'_>) -> Account {
         self.calls += 1;
         self.operation = call.operation;
-        self.rules = self.case.rules_for(call.operation);
+        self.policy = self.case.policy_for(call.operation);
         self.time = Time {
             world: self.case.world,
             dropped: call.dropped,
@@ -292,7 +292,7 @@ impl<'a> Model<'a> {
             cancelled: raced != Ok(true),
         });
         Ok(match (raced?, &behavior.kind) {
-            (true, Kind::CaseError(error)) => Err(Failed {
+            (true, Kind::Error(error)) => Err(Failed {
                 error,
                 struck: false,
             }),
@@ -332,26 +332,17 @@ impl<'a> Model<'a> {
             Class::Chat | Class::Stream | Class::Passthrough => true,
             Class::Other => self.is_retried(),
         };
-        none_if_endless(self.rules.timeout).filter(|_| timed)
+        none_if_endless(self.policy.timeout).filter(|_| timed)
     }
 
     /// The time before the deadline.
     fn left(&self) -> Option<Duration> {
-        let deadline = none_if_endless(self.rules.deadline)?;
+        let deadline = none_if_endless(self.policy.deadline)?;
         Some(deadline.saturating_sub(self.time.now))
     }
 
     fn is_retried(&self) -> bool {
-        let class = class(self.operation);
-        class != Class::Passthrough
-            && match self.rules.retry {
-                Retried::Nothing => false,
-                Retried::Chats => class == Class::Chat,
-                Retried::Streams => class == Class::Stream,
-                Retried::ChatsAndStreams => class == Class::Chat || class == Class::Stream,
-                Retried::Everything => true,
-                Retried::Only(one) => one == self.operation,
-            }
+        self.policy.retry.contains(self.operation)
     }
 
     /// The delay before the next attempt, its source and its cost, or why there is
@@ -361,26 +352,27 @@ impl<'a> Model<'a> {
         failed: &Failed<'_>,
         draw: Draw<'_>,
     ) -> Result<(Duration, DelaySource, u32), GiveUpReason> {
-        let (rules, error, retries) = (self.rules, failed.error, self.attempt - 1);
+        let (policy, error, retries) = (self.policy, failed.error, self.attempt - 1);
         if !self.is_transient(error) {
             return Err(GiveUpReason::NotTransient);
         }
         if !self.is_retried() {
             return Err(GiveUpReason::NotRetried);
         }
-        if retries == rules.max_retries {
+        if retries == policy.max_retries {
             return Err(GiveUpReason::Exhausted);
         }
         let requested = self.case.retry_after.or(error.retry_after());
-        if requested.is_some_and(|requested| requested > rules.max_retry_after) {
+        if requested.is_some_and(|requested| requested > policy.max_retry_after) {
             return Err(GiveUpReason::RetryAfterTooLong);
         }
-        let delays = rules.delays(error);
-        let drawn = draw(DelaySource::Backoff, delays.range(retries));
+        let backoff = backoff_after(error, policy);
+        let drawn = draw(DelaySource::Backoff, range(backoff, retries));
         let (delay, source) = match requested {
             Some(requested) if requested > drawn => {
+                let range = spread(backoff.jitter, requested, self.left());
                 let source = DelaySource::RetryAfter;
-                (draw(source, delays.spread(requested, self.left())), source)
+                (draw(source, range), source)
             }
             _ => (drawn, DelaySource::Backoff),
         };
@@ -436,12 +428,12 @@ impl<'a> Model<'a> {
             let in_time = self.is_in_time(item)?;
             let result = match &item.kind {
                 _ if !in_time => Err(CaseError::Timeout),
-                Kind::CaseError(error) => Err(error.clone()),
+                Kind::Error(error) => Err(error.clone()),
                 _ => Ok(()),
             };
             self.account.items.push((self.time.now, result));
             if !in_time {
-                let idle = self.rules.stream_idle;
+                let idle = self.policy.stream_idle;
                 self.tell(What::StreamStalled { idle });
                 break;
             }
@@ -452,7 +444,7 @@ impl<'a> Model<'a> {
 
     /// Awaits an item: whether it comes before its stream counts as stalled.
     fn is_in_time(&mut self, item: &Behavior) -> Result<bool, Gone> {
-        let idle = none_if_endless(self.rules.stream_idle);
+        let idle = none_if_endless(self.policy.stream_idle);
         let Some(mut awaited) = self.race(item, |_| idle)? else {
             return Ok(true);
         };
@@ -481,15 +473,15 @@ impl<'a> Model<'a> {
 }
 
 /// The rows of the contract's table of operations.
-#[derive(PartialEq)]
-enum Class {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Class {
     Chat,
     Stream,
     Passthrough,
     Other,
 }
 
-fn class(operation: Operation) -> Class {
+pub fn class(operation: Operation) -> Class {
     match operation.as_str() {
         "chat_completion_stream_passthrough" => Class::Passthrough,
         "chat_completion"
@@ -520,47 +512,43 @@ pub fn none_if_endless(limit: Duration) -> Option<Duration> {
 }
 
 impl Case {
-    pub fn rules_for(&self, operation: Operation) -> &Rules {
-        let own = self.own_rules.as_ref();
+    pub fn policy_for(&self, operation: Operation) -> &Policy {
+        let own = self.own_policy.as_ref();
         own.filter(|_| names_model(operation))
-            .unwrap_or(&self.rules)
+            .unwrap_or(&self.policy)
     }
 }
 
-impl Rules {
-    /// The delays after an attempt that failed so.
-    pub fn delays(&self, error: &CaseError) -> Delays {
-        match self.throttle_backoff {
-            Some(delays) if error.is_throttled() => delays,
-            _ => self.backoff,
-        }
+/// The delays after an attempt that failed so.
+pub fn backoff_after(error: &CaseError, policy: &Policy) -> Backoff {
+    match policy.throttle_backoff {
+        Some(backoff) if error.is_throttled() => backoff,
+        _ => policy.backoff,
     }
 }
 
-impl Delays {
-    /// The range of delays before retry number `retry`, counted from 0.
-    pub fn range(self, retry: u32) -> RangeInclusive<Duration> {
-        let doubled = (0..retry).fold(self.initial, |delay, _| delay.saturating_mul(2));
-        let most = doubled.min(self.max);
-        let least = match self.jitter {
-            Jitter::None => most,
-            // Half of it, to the next nanosecond.
-            Jitter::Equal => most - most / 2,
-            _ => Duration::ZERO,
-        };
-        least..=most
-    }
+/// The range of the delays before retry number `retry`, counted from 0.
+pub fn range(backoff: Backoff, retry: u32) -> RangeInclusive<Duration> {
+    let doubled = (0..retry).fold(backoff.initial, |delay, _| delay.saturating_mul(2));
+    let most = doubled.min(backoff.max);
+    let least = match backoff.jitter {
+        Jitter::None => most,
+        // Half of it, to the next nanosecond.
+        Jitter::Equal => most - most / 2,
+        _ => Duration::ZERO,
+    };
+    least..=most
+}
 
-    /// The range of delays if the server asked to wait, with the time left.
-    fn spread(self, requested: Duration, left: Option<Duration>) -> RangeInclusive<Duration> {
-        let most = match (self.jitter, left) {
-            (Jitter::None, _) => Duration::ZERO,
-            (_, Some(left)) => left.saturating_sub(requested) / 2,
-            (_, None) => Duration::MAX,
-        };
-        let more = (requested / 4).min(Duration::from_secs(5)).min(most);
-        requested..=requested.saturating_add(more)
-    }
+/// The range of the delays if the server asked to wait, with the time left.
+fn spread(jitter: Jitter, requested: Duration, left: Option<Duration>) -> RangeInclusive<Duration> {
+    let most = match (jitter, left) {
+        (Jitter::None, _) => Duration::ZERO,
+        (_, Some(left)) => left.saturating_sub(requested) / 2,
+        (_, None) => Duration::MAX,
+    };
+    let more = (requested / 4).min(Duration::from_secs(5)).min(most);
+    requested..=requested.saturating_add(more)
 }
 
 impl CaseError {

@@ -131,13 +131,13 @@ impl Scene {
         let budget = case.budget.map(|budget| budget.tokens());
         let told = Log::default();
         let mut retrying = Retrying::with_timer(provider, sleeps.clone())
-            .policy(case.rules.policy())
+            .policy(case.policy.clone())
             .seed(case.seed);
         if let Some(budget) = budget.clone() {
             retrying = retrying.budget(budget);
         }
-        if let Some(rules) = &case.own_rules {
-            retrying = retrying.policy_for("m", rules.policy());
+        if let Some(own) = &case.own_policy {
+            retrying = retrying.policy_for("m", own.clone());
         }
         if let Some(retry_if) = case.retry_if {
             retrying = retrying.retry_if(move |error| retry_if.ask(error));
