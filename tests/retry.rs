@@ -135,47 +135,41 @@ fn a_deadline_limits_attempts_and_delays() {
 
 #[test]
 fn the_recommended_settings_survive_what_the_defaults_do_not() {
-    let recommended = |steps: Vec<Step>| {
-        let clock = VirtualTimer::new();
-        let provider = Scripted::new(clock.clone(), steps);
-        let retrying = Retrying::with_timer(provider.clone(), clock.clone()).recommended();
-        let result = block_on(retrying.chat_completion(&request()));
-        (result.is_ok(), provider.attempts().len(), clock.elapsed())
-    };
-    let statuses = |status| (0..4).map(|_| Step::status(status)).collect();
-    for (status, least, most) in [(503, 3.75, 7.5), (529, 3.75, 7.5), (429, 7.5, 15.0)] {
-        let (ok, attempts, elapsed) = recommended(statuses(status));
-        assert!(ok && attempts == 5, "{status}");
-        assert!(
-            (least..=most).contains(&elapsed.as_secs_f64()),
-            "{status}: {elapsed:?}"
+    let statuses = |status| vec![Step::status(status); 4];
+    let exhausted = Step::status_with_body(429, r#"{"code": "insufficient_quota"}"#);
+    for (script, ok, attempts, elapsed) in [
+        (statuses(503), true, 5, 3.75..=7.5),
+        (statuses(529), true, 5, 3.75..=7.5),
+        (statuses(429), true, 5, 7.5..=15.0),
+        (vec![after(599, Step::ok())], true, 1, 599.0..=599.0),
+        (vec![Step::hang(); 2], false, 2, 900.0..=900.0),
+        (vec![exhausted], false, 1, 0.0..=0.0),
+    ] {
+        let scene = Scene::new(script.clone()).set(Wrapper::recommended);
+        let result = block_on(scene.retrying.chat_completion(&request()));
+        assert_eq!(
+            (result.is_ok(), scene.attempts()),
+            (ok, attempts),
+            "{script:?}"
         );
+        let took = scene.clock.elapsed().as_secs_f64();
+        assert!(elapsed.contains(&took), "{script:?}: {took}");
     }
-    let late = Step::ok().after(599 * SECOND);
-    assert_eq!(recommended(vec![late]), (true, 1, 599 * SECOND));
-    let (ok, attempts, elapsed) = recommended(vec![Step::hang(), Step::hang()]);
-    assert_eq!((ok, attempts, elapsed), (false, 2, 900 * SECOND));
-    let (ok, attempts, _) = recommended(vec![Step::status_with_body(
-        429,
-        r#"{"code": "insufficient_quota"}"#,
-    )]);
-    assert_eq!((ok, attempts), (false, 1));
 }
 
 #[test]
 fn recommended_settings_keep_what_they_do_not_set() {
-    let slow = Policy::default().max_retries(1);
     let told = Arc::new(AtomicUsize::new(0));
     let count = told.clone();
-    let provider = Scripted::new(VirtualTimer::new(), failures(9));
-    let retrying = Retrying::with_timer(provider, VirtualTimer::new())
-        .policy_for("m", slow)
-        .observe(move |_| {
-            count.fetch_add(1, Ordering::Relaxed);
-        })
-        .recommended();
-    assert!(block_on(retrying.chat_completion(&request())).is_err());
-    assert_eq!(retrying.get_ref().attempts().len(), 2);
+    let scene = Scene::new(failures(9)).set(|r| {
+        r.policy_for("m", Policy::default().max_retries(1))
+            .observe(move |_| {
+                count.fetch_add(1, Ordering::Relaxed);
+            })
+            .recommended()
+    });
+    assert!(block_on(scene.retrying.chat_completion(&request())).is_err());
+    assert_eq!(scene.attempts(), 2);
     assert!(told.load(Ordering::Relaxed) > 0);
 }
 
