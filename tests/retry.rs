@@ -34,25 +34,24 @@ fn after(seconds: u32, step: Step) -> Step {
 /// The start and the end of each attempt of a call, in seconds, and its result.
 fn call<const N: usize>(script: [Step; N], change: impl FnOnce(Wrapper) -> Wrapper) -> String {
     let scene = Scene::new(script).set(change);
-    let mut lines = vec![match block_on(scene.retrying.chat_completion(&request())) {
+    let result = match block_on(scene.retrying.chat_completion(&request())) {
         Ok(_) => "ok".into(),
         Err(Error::Timeout) => "timeout".into(),
         Err(error) => error.status().unwrap().to_string(),
-    }];
-    let attempts = scene.scripted.attempts();
-    let since = |moment| moment - attempts[0].started;
-    let spans = attempts
-        .iter()
-        .map(|attempt| [attempt.started, attempt.ended.unwrap()].map(since));
-    let end = spans.clone().last().unwrap()[1];
+    };
+    let mut outcome = String::new();
+    let [began, mut ended] = [scene.clock.now() - scene.clock.elapsed(); 2];
+    for attempt in scene.scripted.attempts() {
+        ended = attempt.ended.unwrap();
+        let [start, end] = [attempt.started, ended].map(|moment| (moment - began).as_secs());
+        outcome += &format!("{start}-{end} ");
+    }
     assert_eq!(
-        scene.clock.elapsed(),
-        end,
-        "no sleep after the last attempt"
+        scene.clock.now(),
+        ended,
+        "there is no sleep after the last attempt"
     );
-    let spans = spans.map(|[start, end]| format!("{}-{}", start.as_secs(), end.as_secs()));
-    lines.splice(0..0, spans);
-    lines.join(" ")
+    outcome + &result
 }
 
 // The values of these tests were worked out by hand from the contract. The model of
