@@ -6,9 +6,9 @@ use proptest::{
 };
 use std::env;
 
-/// Whether `property` holds for so many random cases. The variables
-/// `<subject>_SEED` and `<subject>_CASES` choose others and more; a failure
-/// says with which seed it comes again.
+/// Asserts that `property` holds for that many random cases. The variables
+/// `<subject>_SEED` and `<subject>_CASES` choose other cases and more; a failure tells the
+/// seed that repeats it.
 pub fn for_random_cases<S: Strategy>(
     subject: &str,
     cases: u32,

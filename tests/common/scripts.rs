@@ -74,7 +74,7 @@ fn outcome(
     (latency, kind).prop_map(|(latency, kind)| Behavior { latency, kind })
 }
 
-/// A failure that comes with an error, without a wait that the server asks for.
+/// A failure with an error that requests no delay.
 pub fn error() -> impl Strategy<Value = Kind> {
     let statuses = vec![400u16, 401, 404, 408, 429, 500, 501, 502, 503, 504, 529];
     prop_oneof![

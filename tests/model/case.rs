@@ -294,8 +294,7 @@ fn error(hints: bool) -> impl Strategy<Value = CaseError> {
 
 const TICK: Duration = Duration::from_nanos(1);
 
-/// All durations are drawn from few, so that many are equal to others, or to
-/// sums of others.
+/// Mostly one of few, so that many durations equal others, or sums of others.
 fn duration() -> impl Strategy<Value = Duration> {
     const RARE: &[Duration] = &[
         Duration::ZERO,

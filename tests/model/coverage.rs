@@ -15,7 +15,7 @@ pub fn random_cases_reach_every_situation<R: Subject>(hints: bool) {
     let counts = RefCell::new(BTreeMap::<String, usize>::new());
     let all_ran = runner(1, 2000).run(&cases(R::METHODS, hints), |case| {
         let mut counts = counts.borrow_mut();
-        let accounts = run::<R>(&case, Manner::ALONE);
+        let accounts = run::<R>(&case, Manner::default());
         for (call, account) in case.calls.iter().zip(&accounts) {
             let ends = R::METHODS.iter().flat_map(|method| ends(*method, account));
             for (name, reached) in situations(&case, call, account).into_iter().chain(ends) {

@@ -64,24 +64,18 @@ fn predict(case: &Case, seen: &[Account]) -> Vec<Account> {
 /// Whether a case goes as the model says, with and without observers, and however the
 /// timer sleeps.
 fn agrees<R: Subject>(case: &Case) -> Result<(), TestCaseError> {
-    let seen = run::<R>(case, Manner::ALONE);
+    let seen = run::<R>(case, Manner::default());
     prop_assert_eq!(&seen, &predict(case, &seen));
 
     // With the same seed, jitter draws the same.
-    for (shareable, observed) in [(true, true), (false, false), (true, false)] {
-        let stays = observed;
-        let manner = Manner {
-            shareable,
-            observed,
-            stays,
-        };
-        let mut other = run::<R>(case, manner);
+    for (shareable, brief) in [(true, false), (false, true), (true, true)] {
+        let mut other = run::<R>(case, Manner { shareable, brief });
         for (other, seen) in other.iter_mut().zip(&seen) {
             if shareable {
                 // Shared sleeps are asked for at other times.
                 other.sleeps.clone_from(&seen.sleeps);
             }
-            if !observed {
+            if brief {
                 other.events.clone_from(&seen.events);
             }
         }

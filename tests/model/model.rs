@@ -1,7 +1,7 @@
-//! The contract as a function: slow, and plain to see.
+//! The contract as a function: slow and plain.
 //!
-//! It knows nothing of the library's code. Where chance decides, which is the delay
-//! that jitter draws, it is told what was drawn.
+//! It knows nothing of the library's code. Only the delays that jitter draws are told
+//! to it.
 
 use crate::case::{Behavior, Call, Case, CaseError, Kind, RetryIf, World};
 use crabllm_retry::{Backoff, DelaySource, GiveUpReason, Jitter, Operation, Policy};

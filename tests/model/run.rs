@@ -67,25 +67,14 @@ impl Timer for Work {
 }
 
 /// How a case is run.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct Manner {
     /// With one sleep for all calls, or with one for each.
     pub shareable: bool,
 
-    pub observed: bool,
-
-    /// Whether the wrapper stays until no sleep is left, or ends with its last
-    /// call.
-    pub stays: bool,
-}
-
-impl Manner {
-    /// With all that there is to see.
-    pub const ALONE: Self = Self {
-        shareable: false,
-        observed: true,
-        stays: true,
-    };
+    /// Without an observer, and the wrapper is dropped right after its last call, not
+    /// when no sleep is left.
+    pub brief: bool,
 }
 
 /// The events, and their times.
@@ -107,7 +96,7 @@ pub fn run<R: Subject>(case: &Case, manner: Manner) -> Vec<Account> {
     let accounts = case.calls.iter().map(|call| scene.call::<R>(call));
     let accounts = accounts.collect();
     let clock = scene.clock.clone();
-    if manner.stays {
+    if !manner.brief {
         scene.lets_time_pass();
     }
     drop(scene);
@@ -145,7 +134,7 @@ impl Scene {
         if let Some(requested) = case.retry_after {
             retrying = retrying.retry_after(move |_| Some(requested));
         }
-        if manner.observed {
+        if !manner.brief {
             let (clock, told) = (clock.clone(), told.clone());
             retrying = retrying.observe(move |event| {
                 let event = (clock.elapsed(), self::told(event));
@@ -207,7 +196,7 @@ impl Scene {
         }
     }
 
-    /// A sleep that the calls shared may last to its end; no other follows.
+    /// A shared sleep may run out; no other follows.
     fn lets_time_pass(&self) {
         let asked = self.sleeps.asked();
         let never = to_its_end(&self.clock, Duration::ZERO, pending::<()>());
@@ -243,8 +232,8 @@ impl Scene {
     }
 }
 
-/// Polls a future as long as anything wakes it, each time with a lag, and drops it:
-/// done, or hanging.
+/// Polls a future as long as anything wakes it, each time with a lag, and drops it.
+/// `None` if it hangs.
 fn to_its_end<O>(
     timer: &VirtualTimer,
     lag: Duration,

@@ -1,5 +1,5 @@
-//! The claims about every method, for any release. That each is timed and retried by its
-//! class is what the model in `tests/model` checks.
+//! The claims about every method, for any release. The model in `tests/model` checks that
+//! each is timed and retried by its class.
 
 use crate::{
     common::{Scene, Wrapper, block_on, plain},
