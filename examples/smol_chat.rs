@@ -12,21 +12,21 @@
 
 #[path = "smol_chat/args.rs"]
 mod args;
+#[path = "smol_chat/chart.rs"]
+mod chart;
 #[path = "support/client.rs"]
 mod client;
 #[path = "support/console.rs"]
 mod console;
 #[path = "support/flaky_server.rs"]
 mod flaky_server;
-#[path = "support/history.rs"]
-mod history;
 #[path = "smol_chat/output.rs"]
 mod output;
+#[path = "smol_chat/picture.rs"]
+mod picture;
 #[path = "support/pool.rs"]
 mod pool;
-#[path = "support/scale.rs"]
-mod scale;
-#[path = "smol_chat/timeline.rs"]
+#[path = "support/timeline.rs"]
 mod timeline;
 #[path = "support/wire.rs"]
 mod wire;
@@ -41,7 +41,6 @@ use crabllm_retry::{
 };
 use flaky_server::{Fault, FlakyServer};
 use futures::{StreamExt, stream};
-use history::Recorder;
 use output::{describe, one_line};
 use std::{
     collections::BTreeMap,
@@ -52,9 +51,14 @@ use std::{
     sync::mpsc,
     time::{Duration, Instant},
 };
+use timeline::{Call, Recorder, State};
 
 /// How long the flaky server thinks before it answers.
-const THINKING: Duration = Duration::from_millis(150);
+const THINKING: Duration = millis(150);
+
+/// The limit for an attempt to the flaky server, and for the silence in its streams: short, so that
+/// the picture is.
+const TIMEOUT: Duration = millis(1000);
 
 /// The faults of the calls to the flaky server, in turn, and whether they stream by default.
 const SCRIPTS: [(bool, &[Fault]); 8] = [
@@ -65,13 +69,7 @@ const SCRIPTS: [(bool, &[Fault]); 8] = [
     (false, &[Fault::Stall]),
     (false, &[Fault::Drop, Fault::Status(503)]),
     (true, &[Fault::Status(503)]),
-    (
-        true,
-        &[
-            Fault::Late(Duration::from_millis(1500)),
-            Fault::Slow(Duration::from_millis(200)),
-        ],
-    ),
+    (true, &[Fault::Late(millis(1500)), Fault::Slow(millis(200))]),
 ];
 
 fn main() -> ExitCode {
@@ -83,11 +81,10 @@ fn main() -> ExitCode {
         }
     };
     let start = Instant::now();
-    let outcomes = smol::block_on(chat.run(start));
-    let failed = outcomes.iter().filter(|outcome| outcome.reply.is_err());
-    let exit = ExitCode::from(u8::from(failed.count() > 0));
-    chat.report(outcomes, start.elapsed());
-    exit
+    let records = smol::block_on(chat.run(start));
+    let failed = records.iter().any(|(_, reply)| reply.is_err());
+    chat.report(records, start.elapsed());
+    ExitCode::from(u8::from(failed))
 }
 
 /// The calls to make, and to whom.
@@ -99,18 +96,8 @@ struct Chat {
     model: String,
 }
 
-/// The outcome of a call.
-fn read(file: &Path) -> Result<Config, Error> {
-    let invalid = |error: &dyn Display| Error::Config(format!("{}: {error}", file.display()));
-    let text = fs::read_to_string(file).map_err(|error| invalid(&error))?;
-    toml::from_str(&text).map_err(|error| invalid(&error))
-}
-
-struct CallRecord {
-    index: usize,
-    reply: Result<String, Error>,
-    history: history::Call,
-}
+/// What became of a call.
+type Record = (Call, Result<String, Error>);
 
 impl Chat {
     fn new(args: Args) -> Result<Self, Error> {
@@ -131,14 +118,13 @@ impl Chat {
         }
         let mut provider = Retrying::new(Client::new(&url, key.as_deref())?);
         if server.is_some() {
-            let second = Duration::from_secs(1);
             provider = provider
-                .timeout(second)
-                .stream_idle(second)
+                .timeout(TIMEOUT)
+                .stream_idle(TIMEOUT)
                 .also_retry(Operations::STREAMS);
         }
         if let Some(file) = &args.config {
-            provider = provider.config(read(file)?);
+            provider = provider.config(read_config(file)?);
         }
         if let Some(retries) = args.max_retries {
             provider = provider.max_retries(retries);
@@ -161,29 +147,25 @@ impl Chat {
         })
     }
 
-    fn client(&self) -> &Client {
-        self.provider.get_ref()
-    }
-
     /// Makes all calls.
-    async fn run(&self, epoch: Instant) -> Vec<CallRecord> {
-        let mut outcomes: Vec<_> = stream::iter(0..self.calls)
-            .map(|index| self.call(index, epoch))
+    async fn run(&self, epoch: Instant) -> Vec<Record> {
+        let mut records: Vec<_> = stream::iter(0..self.calls)
+            .map(async |index| (index, self.call(index, epoch).await))
             .buffer_unordered(self.args.concurrency)
             .collect()
             .await;
-        outcomes.sort_by_key(|outcome| outcome.index);
-        outcomes
+        records.sort_by_key(|(index, _)| *index);
+        records.into_iter().map(|(_, record)| record).collect()
     }
 
-    async fn call(&self, index: usize, epoch: Instant) -> CallRecord {
+    async fn call(&self, index: usize, epoch: Instant) -> Record {
         let streams = self.args.stream || (self.server.is_some() && script(index).0);
         let start = epoch.elapsed();
         let (log, steps) = mpsc::channel();
         let recorder = Recorder { epoch, start, log };
         let observer = recorder.clone();
-        // An observer of this call alone. A clone shares the rest: the one sleep behind all
-        // timeouts, and the budget where there is one. A wrapper made here would share neither.
+        // The clone has an observer of its own, and shares the sleep behind all timeouts and the
+        // budget with the other calls.
         let provider = self.provider.clone();
         let provider = provider.observe(move |event| observer.event(event));
 
@@ -196,66 +178,59 @@ impl Chat {
             response.map(|response| response.content().unwrap_or_default().to_owned())
         };
         let kind = if streams { "stream" } else { "chat" };
-        let history = history::Call {
+        let call = Call {
             name: format!("{} {kind}", index + 1),
             start,
             steps: steps.try_iter().collect(),
-            succeeded: reply.is_ok(),
+            end: epoch.elapsed(),
+            state: match reply {
+                Ok(_) => State::Succeeded,
+                Err(_) => State::Failed,
+            },
         };
-        CallRecord {
-            index,
-            reply,
-            history,
-        }
+        (call, reply)
     }
 
     /// Prints what became of the calls.
-    fn report(&self, outcomes: Vec<CallRecord>, elapsed: Duration) {
-        let mut errors = BTreeMap::<String, usize>::new();
-        let mut replies = Vec::new();
-        let mut histories = Vec::new();
-        for CallRecord {
-            index,
-            reply,
-            history,
-        } in outcomes
-        {
-            match reply {
-                Ok(reply) => replies.push((index, reply)),
-                Err(error) => *errors.entry(describe(&error)).or_default() += 1,
-            }
-            histories.push(history);
-        }
+    fn report(&self, records: Vec<Record>, elapsed: Duration) {
+        let (calls, replies): (Vec<_>, Vec<_>) = records.into_iter().unzip();
         if !self.args.quiet {
-            self.print_timeline(&histories);
-            if let Some((index, reply)) = replies.first() {
-                print(&format!("reply {}: {}\n\n", index + 1, one_line(reply)));
+            self.print_timeline(&calls);
+            let first = (1..)
+                .zip(&replies)
+                .find_map(|(n, reply)| Some((n, reply.as_ref().ok()?)));
+            if let Some((number, reply)) = first {
+                print(&format!("reply {number}: {}\n\n", one_line(reply)));
             }
         }
-        for (error, calls) in &errors {
+        let mut errors = BTreeMap::<String, usize>::new();
+        for error in replies.iter().filter_map(|reply| reply.as_ref().err()) {
+            *errors.entry(describe(error)).or_default() += 1;
+        }
+        for (error, count) in &errors {
             match self.calls {
                 1 => eprint(&format!("error: {error}")),
-                all => eprint(&format!("error: {calls} of {all} calls failed: {error}")),
+                all => eprint(&format!("error: {count} of {all} calls failed: {error}")),
             }
         }
-        let retries: usize = histories.iter().map(history::Call::retries).sum();
+        let failed: usize = errors.values().sum();
+        let retries: usize = calls.iter().map(Call::retries).sum();
         print(&format!(
-            "calls={} ok={} failed={} attempts={} retries={retries} elapsed_ms={}\n",
+            "calls={} ok={} failed={failed} attempts={} retries={retries} elapsed_ms={}\n",
             self.calls,
-            replies.len(),
-            self.calls - replies.len(),
-            self.client().sent(),
+            self.calls - failed,
+            self.provider.get_ref().sent(),
             elapsed.as_millis(),
         ));
     }
 
-    fn print_timeline(&self, histories: &[history::Call]) {
+    fn print_timeline(&self, calls: &[Call]) {
         let server = match &self.server {
             Some(server) => format!("a flaky server, which got {} requests", server.requests()),
-            None => one_line(self.client().authority()),
+            None => one_line(self.provider.get_ref().authority()),
         };
         let plural = if self.calls == 1 { "" } else { "s" };
-        let picture = timeline::draw(histories, output::columns(), output::colored());
+        let picture = picture::draw(calls, output::columns(), output::colored());
         print(&format!(
             "{} call{plural} to {server}\n\n{picture}\n",
             self.calls
@@ -263,11 +238,21 @@ impl Chat {
     }
 }
 
+const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn read_config(file: &Path) -> Result<Config, Error> {
+    let invalid = |error: &dyn Display| Error::Config(format!("{}: {error}", file.display()));
+    let text = fs::read_to_string(file).map_err(|error| invalid(&error))?;
+    toml::from_str(&text).map_err(|error| invalid(&error))
+}
+
 fn script(index: usize) -> (bool, &'static [Fault]) {
     SCRIPTS[index % SCRIPTS.len()]
 }
 
-/// By which name the flaky server knows a call.
+/// The name of a call at the flaky server.
 fn user(index: usize) -> String {
     format!("call-{index}")
 }

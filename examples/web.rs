@@ -11,13 +11,10 @@
 #![forbid(unsafe_code)]
 
 #[cfg(any(test, all(target_family = "wasm", target_os = "unknown")))]
-#[path = "support/history.rs"]
-mod history;
+#[path = "web/picture.rs"]
+mod picture;
 #[cfg(any(test, all(target_family = "wasm", target_os = "unknown")))]
-#[path = "support/scale.rs"]
-mod scale;
-#[cfg(any(test, all(target_family = "wasm", target_os = "unknown")))]
-#[path = "web/timeline.rs"]
+#[path = "support/timeline.rs"]
 mod timeline;
 #[cfg(any(test, all(target_family = "wasm", target_os = "unknown")))]
 #[path = "support/wire.rs"]

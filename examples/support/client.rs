@@ -15,7 +15,7 @@ use futures::{Stream, stream};
 use isahc::{
     AsyncBody, HttpClient,
     error::ErrorKind,
-    http::{HeaderValue, Method, Request, Uri, header, uri},
+    http::{HeaderValue, Request, Uri, header, uri::Scheme},
 };
 use smol::io::{AsyncReadExt, Cursor};
 use std::{
@@ -43,16 +43,16 @@ pub struct Client {
 impl Client {
     /// Talks to the server whose paths start at `base_url`, such as `https://api.openai.com/v1`.
     pub fn new(base_url: &str, api_key: Option<&str>) -> Result<Self, Error> {
-        let invalid = || {
+        let endpoint = format!("{}/chat/completions", base_url.trim_end_matches('/'));
+        let endpoint: Option<Uri> = endpoint.parse().ok();
+        let is_http = |uri: &Uri| {
+            let scheme = uri.scheme();
+            scheme == Some(&Scheme::HTTP) || scheme == Some(&Scheme::HTTPS)
+        };
+        let endpoint = endpoint.filter(is_http).ok_or_else(|| {
             let example = "https://api.openai.com/v1";
             Error::Config(format!("`{base_url}` is not a base URL such as {example}"))
-        };
-        let endpoint: Uri = format!("{}/chat/completions", base_url.trim_end_matches('/'))
-            .parse()
-            .map_err(|_| invalid())?;
-        if ![Some(&uri::Scheme::HTTP), Some(&uri::Scheme::HTTPS)].contains(&endpoint.scheme()) {
-            return Err(invalid());
-        }
+        })?;
         let authorization = api_key
             .map(|key| HeaderValue::try_from(format!("Bearer {key}")))
             .transpose()
@@ -81,36 +81,32 @@ impl Client {
 
     /// Sends a request and returns its answer, if that is a success.
     async fn send(&self, body: Vec<u8>) -> Result<Answer, Error> {
-        // libcurl sends a request again by itself when a pooled connection turns out to be closed,
-        // unless the body cannot be rewound, as is the case for one that is read from a stream.
+        // libcurl repeats a request by itself if a pooled connection turns out to be closed, but
+        // not one whose body is read from a stream, which cannot be rewound.
         let length = body.len() as u64;
         let body = AsyncBody::from_reader_sized(Cursor::new(body), length);
-        let mut request = Request::new(body);
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.endpoint.clone();
-        let headers = request.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        );
+        let mut request = Request::post(&self.endpoint);
+        request = request.header(header::CONTENT_TYPE, "application/json");
         if let Some(authorization) = &self.authorization {
-            headers.insert(header::AUTHORIZATION, authorization.clone());
+            request = request.header(header::AUTHORIZATION, authorization);
         }
+        let request = request
+            .body(body)
+            .map_err(|error| Error::Config(error.to_string()))?;
 
         let http = self
             .pool
             .take()
             .map_err(|error| self.transport_error(&error))?;
         self.sent.fetch_add(1, Ordering::Relaxed);
-        let answer = http
-            .send_async(request)
-            .await
-            .map_err(|error| self.transport_error(&error))?;
+        let answer = http.send_async(request).await;
+        let answer = answer.map_err(|error| self.transport_error(&error))?;
         let status = answer.status();
-        let wait = answer.headers().iter().filter_map(|(name, value)| {
+        let headers = answer.headers().iter();
+        let delays = headers.filter_map(|(name, value)| {
             hints::retry_after_header(name.as_str(), value.to_str().ok()?)
         });
-        let wait = wait.max();
+        let delay = delays.max();
         let answer = Answer {
             body: answer.into_body(),
             http,
@@ -119,7 +115,7 @@ impl Client {
         if status.is_success() {
             Ok(answer)
         } else {
-            Err(answer.refusal(status.as_u16(), wait).await)
+            Err(answer.refusal(status.as_u16(), delay).await)
         }
     }
 
@@ -174,8 +170,8 @@ impl Answer {
         Ok(body)
     }
 
-    /// The pieces of the body as they arrive. The connection is kept only where they are read to
-    /// the end: a stream that is dropped takes it along.
+    /// The pieces of the body as they arrive. The connection is kept only if they are read to the
+    /// end: dropping the stream closes it.
     fn pieces(self) -> impl Stream<Item = io::Result<io::Cursor<Vec<u8>>>> {
         stream::try_unfold(self, async |mut answer| {
             let mut piece = vec![0; 8192];
@@ -189,14 +185,14 @@ impl Answer {
         })
     }
 
-    /// The server's refusal to answer.
-    async fn refusal(self, status: u16, wait: Option<Duration>) -> Error {
+    /// The error of a server that refuses to answer.
+    async fn refusal(self, status: u16, delay: Option<Duration>) -> Error {
         let mut body = Vec::new();
         let mut head = self.body.take(MAX_ERROR_BODY);
         // The status says enough: a body that breaks off is kept as far as it came.
         if head.read_to_end(&mut body).await.is_ok() && head.limit() > 0 {
             self.pool.put(self.http);
         }
-        wire::refusal(status, String::from_utf8_lossy(&body).into_owned(), wait)
+        wire::refusal(status, String::from_utf8_lossy(&body).into_owned(), delay)
     }
 }

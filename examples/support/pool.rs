@@ -4,7 +4,7 @@ use isahc::{
     HttpClient,
     config::{Configurable, ExpectContinue, VersionNegotiation},
 };
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The idle connections to a server.
 ///
@@ -28,12 +28,7 @@ impl Pool {
 
     /// Takes a connection out of the pool, or makes one.
     pub fn take(&self) -> Result<HttpClient, isahc::Error> {
-        let idle = self
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
-        if let Some(http) = idle {
+        if let Some(http) = self.idle().pop() {
             return Ok(http);
         }
         let mut http = HttpClient::builder()
@@ -47,7 +42,10 @@ impl Pool {
 
     /// Puts a connection back whose answer has been read to its end.
     pub fn put(&self, http: HttpClient) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.push(http);
+        self.idle().push(http);
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<HttpClient>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

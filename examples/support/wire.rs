@@ -5,13 +5,13 @@
 
 use crabllm_retry::{
     crabllm_core_0_0_19::{
-        ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, Choice, ContentBlock,
-        Error, FinishReason, Message, Role, Usage,
+        ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, ContentBlock, Error,
+        Message,
     },
     hints,
 };
 use futures::{FutureExt, Stream, StreamExt, stream};
-use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use sse_stream::SseByteStream;
 use std::{error, io, time::Duration};
 
@@ -23,7 +23,7 @@ pub fn broke_off(error: &(dyn error::Error + 'static)) -> Error {
     Error::Internal(format!("the answer broke off: {}", root_cause(error)))
 }
 
-/// Where an error comes from; some HTTP clients know no more of it themselves than that it is one.
+/// The first cause of an error: some HTTP clients say nothing more themselves.
 pub fn root_cause<'a>(
     mut error: &'a (dyn error::Error + 'static),
 ) -> &'a (dyn error::Error + 'static) {
@@ -33,98 +33,30 @@ pub fn root_cause<'a>(
     error
 }
 
-#[derive(Serialize)]
-struct WireRequest<'a> {
-    model: &'a str,
-    messages: Vec<WireMessage>,
-    stream: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    temperature: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_tokens: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<&'a str>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct WireMessage {
-    role: Role,
-    content: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct WireResponse {
-    #[serde(default)]
-    id: String,
-    #[serde(default)]
-    created: u64,
-    #[serde(default)]
-    model: String,
-    choices: Vec<WireChoice>,
-    usage: Option<Usage>,
-}
-
-#[derive(Deserialize)]
-struct WireChoice {
-    #[serde(default)]
-    index: u32,
-    message: WireMessage,
-    finish_reason: Option<FinishReason>,
-}
-
 /// A request with one message.
 pub fn question(model: &str, prompt: &str, user: Option<String>) -> ChatCompletionRequest {
-    ChatCompletionRequest {
-        model: model.into(),
-        messages: vec![Message::user(prompt)],
-        user,
-        temperature: None,
-        top_p: None,
-        max_tokens: None,
-        stream: None,
-        stop: None,
-        tools: None,
-        tool_choice: None,
-        frequency_penalty: None,
-        presence_penalty: None,
-        seed: None,
-        reasoning_effort: None,
-        thinking: None,
-        anthropic_max_tokens: None,
-        extra: Default::default(),
-    }
+    let request = json!({"model": model, "messages": [Message::user(prompt)], "user": user});
+    serde_json::from_value(request).expect("a request needs nothing else")
 }
 
-/// The error of a server that refuses to answer. This release's has no field for the wait that
-/// a header asks for, so it goes into the body.
-pub fn refusal(status: u16, body: String, wait: Option<Duration>) -> Error {
-    let body = match wait {
-        Some(wait) => hints::with_retry_after(body, wait),
+/// The error of a server that refuses to answer. This release's has no field for the delay that a
+/// header asks for, so the delay goes into the body.
+pub fn refusal(status: u16, body: String, delay: Option<Duration>) -> Error {
+    let body = match delay {
+        Some(delay) => hints::with_retry_after(body, delay),
         None => body,
     };
     Error::Provider { status, body }
 }
 
-/// The body of a request.
+/// The body of a request. Messages are plain strings in it, because not every server takes parts.
 pub fn request(request: &ChatCompletionRequest, stream: bool) -> Result<Vec<u8>, Error> {
-    let messages = request
-        .messages
-        .iter()
-        .map(|message| {
-            Ok(WireMessage {
-                role: message.role.clone(),
-                content: Some(text(&message.content)?),
-            })
-        })
-        .collect::<Result<_, Error>>()?;
-    Ok(serde_json::to_vec(&WireRequest {
-        model: &request.model,
-        messages,
-        stream,
-        temperature: request.temperature,
-        max_tokens: request.max_tokens,
-        user: request.user.as_deref(),
-    })?)
+    let mut body = serde_json::to_value(request)?;
+    body["stream"] = stream.into();
+    body["messages"] = (request.messages.iter())
+        .map(|message| Ok(json!({"role": message.role, "content": text(&message.content)?})))
+        .collect::<Result<Value, Error>>()?;
+    Ok(serde_json::to_vec(&body)?)
 }
 
 fn text(blocks: &[ContentBlock]) -> Result<String, Error> {
@@ -139,30 +71,17 @@ fn text(blocks: &[ContentBlock]) -> Result<String, Error> {
 
 /// The response in the body of an answer.
 pub fn response(body: &[u8]) -> Result<ChatCompletionResponse, Error> {
-    let response: WireResponse = serde_json::from_slice(body)?;
-    let choices = response.choices.into_iter().map(|choice| Choice {
-        index: choice.index,
-        message: Message {
-            role: choice.message.role,
-            content: (choice.message.content.into_iter())
-                .map(|text| ContentBlock::Text { text })
-                .collect(),
-        },
-        finish_reason: choice.finish_reason,
-        logprobs: None,
-    });
-    Ok(ChatCompletionResponse {
-        id: response.id,
-        object: "chat.completion".into(),
-        created: response.created,
-        model: response.model,
-        choices: choices.collect(),
-        usage: response.usage,
-        system_fingerprint: None,
-    })
+    let mut response: Value = serde_json::from_slice(body)?;
+    for choice in response["choices"].as_array_mut().into_iter().flatten() {
+        // This release takes messages in parts only.
+        let content = &mut choice["message"]["content"];
+        let text = content.as_str().unwrap_or_default();
+        *content = json!([{"type": "text", "text": text}]);
+    }
+    Ok(serde_json::from_value(response)?)
 }
 
-/// The chunks in a body of server-sent events. After an error comes nothing more.
+/// The chunks in a body of server-sent events. Nothing follows an error.
 pub fn chunks<B: AsRef<[u8]> + Send>(
     body: impl Stream<Item = io::Result<io::Cursor<B>>> + Send,
 ) -> impl Stream<Item = Result<ChatCompletionChunk, Error>> + Send {
@@ -172,8 +91,8 @@ pub fn chunks<B: AsRef<[u8]> + Send>(
             let event = event.map_err(|error| broke_off(&error))?;
             match event.data.as_deref() {
                 Some("[DONE]") => {
-                    // The end of the body is here by now more often than not, and whoever reads to
-                    // there can use the connection again. It is not worth a wait.
+                    // The end of the body has usually arrived, and a connection that is read to
+                    // its end can be used again. It is not worth a wait.
                     _ = events.next().now_or_never();
                     return Ok(None);
                 }
@@ -197,34 +116,48 @@ mod tests {
     use super::*;
     use std::task::Poll;
 
-    fn read(body: &str) -> Vec<Result<String, Error>> {
+    /// The texts of a body's chunks, and whether an error that is transient ends them.
+    fn read(body: &str) -> (String, Option<bool>) {
         // One byte at a time, so that nothing depends on where the pieces of a body end.
-        let pieces = body
-            .as_bytes()
-            .chunks(1)
-            .map(|piece| Ok(io::Cursor::new(piece)));
-        let chunks = chunks(stream::iter(pieces))
-            .map(|chunk| Ok(chunk?.content().unwrap_or_default().to_owned()));
-        futures::executor::block_on(chunks.collect())
+        let pieces = body.as_bytes().chunks(1);
+        let pieces = pieces.map(|piece| Ok(io::Cursor::new(piece)));
+        let chunks = chunks(stream::iter(pieces)).collect::<Vec<_>>();
+        let mut text = String::new();
+        let mut error = None;
+        for chunk in futures::executor::block_on(chunks) {
+            assert_eq!(error, None, "{body}");
+            match chunk {
+                Ok(chunk) => text += chunk.content().unwrap_or_default(),
+                Err(failure) => error = Some(failure.is_transient()),
+            }
+        }
+        (text, error)
     }
 
-    fn event(content: &str, finish_reason: &str) -> String {
-        format!(
-            r#"data: {{"id":"1","object":"chat.completion.chunk","created":0,"model":"m","choices":[{{"index":0,"delta":{{"content":"{content}"}},"finish_reason":{finish_reason}}}]}}"#
-        ) + "\r\n\r\n"
+    fn event(content: &str, finish_reason: Option<&str>) -> String {
+        let delta = json!({"content": content});
+        let choice = json!({"index": 0, "delta": delta, "finish_reason": finish_reason});
+        let chunk = json!({"id": "", "object": "", "created": 0, "model": "", "choices": [choice]});
+        format!("data: {chunk}\r\n\r\n")
     }
 
     #[test]
     fn a_stream_ends_at_done_or_after_a_finish_reason() {
-        let hi = event("hi", "null");
-        let bye = event("bye", r#""stop""#);
-        for body in [
-            format!("{hi}: comment\n\n{bye}data: [DONE]\n\n"),
-            format!("{hi}{bye}"),
-            format!("{hi}{}data: [DONE]\n\n{hi}", event("bye", "null")),
+        let (hi, bye) = (event("hi", None), event("bye", Some("stop")));
+        for (body, text, error) in [
+            (
+                format!("{hi}: comment\n\n{bye}data: [DONE]\n\n"),
+                "hibye",
+                None,
+            ),
+            (format!("{hi}{bye}"), "hibye", None),
+            (format!("{hi}data: [DONE]\n\n{bye}"), "hi", None),
+            (String::new(), "", Some(true)),
+            (hi.clone(), "hi", Some(true)),
+            ("data: [DONE]".into(), "", Some(true)),
+            (format!("{hi}data: oops\n\n{bye}"), "hi", Some(false)),
         ] {
-            let texts: Result<Vec<_>, _> = read(&body).into_iter().collect();
-            assert_eq!(texts.unwrap(), ["hi", "bye"]);
+            assert_eq!(read(&body), (text.into(), error), "{body}");
         }
     }
 
@@ -242,44 +175,19 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_breaks_off_is_a_transient_error() {
-        for body in ["", &event("hi", "null"), "data: [DONE]"] {
-            let last = read(body).pop();
-            assert!(
-                matches!(&last, Some(Err(error @ Error::Internal(_))) if error.is_transient()),
-                "{last:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn an_event_that_is_not_json_ends_the_stream() {
-        let read = read(&format!("{}data: oops\n\n{0}", event("hi", "null")));
-        assert!(
-            matches!(&read[..], [Ok(_), Err(Error::Json(_))]),
-            "{read:?}"
-        );
-    }
-
-    #[test]
-    fn messages_are_sent_as_plain_strings() {
+    fn messages_are_plain_strings_on_the_wire() {
         let body = request(&question("m", "hi", Some("me".into())), true).unwrap();
-        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        let message = json!({"role": "user", "content": "hi"});
         assert_eq!(
             body,
-            serde_json::json!({
-                "model": "m",
-                "messages": [{"role": "user", "content": "hi"}],
-                "stream": true,
-                "user": "me",
-            })
+            json!({"model": "m", "messages": [message], "stream": true, "user": "me"})
         );
-    }
 
-    #[test]
-    fn a_response_needs_only_its_choices() {
-        let body = r#"{"choices":[{"message":{"role":"assistant","content":"hi"}}]}"#;
-        assert_eq!(response(body.as_bytes()).unwrap().content(), Some("hi"));
-        assert!(matches!(response(b"{\"cho"), Err(Error::Json(_))));
+        let choice = json!({"index": 0, "message": {"role": "assistant", "content": "hi"}});
+        let answer =
+            json!({"id": "", "object": "", "created": 0, "model": "", "choices": [choice]});
+        let answer = response(answer.to_string().as_bytes()).unwrap();
+        assert_eq!(answer.content(), Some("hi"));
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::{
     fetch::Fetch,
-    history::{Recorder, Step},
-    timeline::{self, Row, State},
+    picture,
+    timeline::{Call, Recorder, State, Step},
     wire,
 };
 use crabllm_retry::{
@@ -52,7 +52,7 @@ struct Page {
     /// Tells this conversation from others.
     conversation: u64,
     messages: RefCell<Vec<Message>>,
-    rows: RefCell<Vec<Row>>,
+    calls: RefCell<Vec<Call>>,
 
     /// Stops the call under way.
     stopper: RefCell<Option<AbortHandle>>,
@@ -62,7 +62,6 @@ struct Page {
 pub fn start() {
     let page = Rc::new(Page::new());
     page.base_url.set_value(&own_server());
-    page.draw();
 
     let form: EventTarget = element("chat");
     let asking = page.clone();
@@ -72,14 +71,12 @@ pub fn start() {
     });
     let stopping = page.clone();
     listen(&page.stop, "click", move |_| stopping.stop());
-    let stopping = page.clone();
     listen(&document(), "keydown", move |event| {
         let key = event.dyn_ref::<KeyboardEvent>().map(KeyboardEvent::key);
         if key.as_deref() == Some("Escape") {
-            stopping.stop();
+            page.stop();
         }
     });
-    listen(&window(), "resize", move |_| page.draw());
 }
 
 impl Page {
@@ -97,7 +94,7 @@ impl Page {
             streaming: element("streaming"),
             conversation: js_sys::Date::now() as u64,
             messages: RefCell::default(),
-            rows: RefCell::default(),
+            calls: RefCell::default(),
             stopper: RefCell::default(),
         }
     }
@@ -220,35 +217,31 @@ impl Page {
         }
     }
 
-    /// Begins the row of the next call, and returns its number.
+    /// Begins the next call, and returns its number.
     fn begin(&self) -> usize {
-        let mut rows = self.rows.borrow_mut();
-        let number = rows.len() + 1;
-        rows.push(Row {
+        let mut calls = self.calls.borrow_mut();
+        let number = calls.len() + 1;
+        calls.push(Call {
             name: number.to_string(),
+            start: Duration::ZERO,
             steps: Vec::new(),
-            taken: Duration::ZERO,
+            end: Duration::ZERO,
             state: State::Running,
         });
         number
     }
 
-    /// Brings the last row up to date.
+    /// Brings the last call up to date, and draws all of them.
     fn update(&self, begun: Instant, steps: &Receiver<Step>, state: State) {
-        if let Some(row) = self.rows.borrow_mut().last_mut() {
-            row.steps.extend(steps.try_iter());
-            row.taken = begun.elapsed();
-            row.state = state;
+        let mut calls = self.calls.borrow_mut();
+        if let Some(call) = calls.last_mut() {
+            call.steps.extend(steps.try_iter());
+            call.end = begun.elapsed();
+            call.state = state;
         }
-        self.draw();
-    }
-
-    fn draw(&self) {
-        let rows = self.rows.borrow();
-        let width = usize::try_from(self.timeline.client_width()).unwrap_or_default();
-        self.timeline.set_inner_html(&timeline::draw(&rows, width));
-        self.summary
-            .set_text_content(Some(&timeline::sum_up(&rows)));
+        self.timeline.set_inner_html(&picture::draw(&calls));
+        let summary = picture::sum_up(&calls);
+        self.summary.set_text_content(Some(&summary));
     }
 
     /// Adds a message to the log.

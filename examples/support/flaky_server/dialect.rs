@@ -1,10 +1,10 @@
 //! The dialects of the flaky server.
 
-use super::{anthropic, openai};
-use serde_json::Value;
+use super::REPLY;
+use serde_json::{Value, json};
 
 /// The dialect of a request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub enum Dialect {
     OpenAi,
     Anthropic,
@@ -23,22 +23,85 @@ impl Dialect {
 
     pub fn error(self, message: &str) -> Value {
         match self {
-            Self::OpenAi => openai::error(message),
-            Self::Anthropic => anthropic::error(message),
+            Self::OpenAi => json!({"error": {"type": "server_error", "message": message}}),
+            Self::Anthropic => {
+                json!({"type": "error", "error": {"type": "api_error", "message": message}})
+            }
         }
     }
 
     pub fn reply(self, model: &str) -> Value {
         match self {
-            Self::OpenAi => openai::reply(model),
-            Self::Anthropic => anthropic::reply(model),
+            Self::OpenAi => {
+                let message = json!({"role": "assistant", "content": REPLY});
+                let choice = json!({"index": 0, "message": message, "finish_reason": "stop"});
+                completion("chat.completion", model, choice)
+            }
+            Self::Anthropic => {
+                let content = json!([{"type": "text", "text": REPLY}]);
+                message(model, content, Some("end_turn"))
+            }
         }
     }
 
+    /// The server-sent events of a streamed reply, word by word.
     pub fn events(self, model: &str) -> Vec<String> {
+        let words = REPLY.split_inclusive(' ');
         match self {
-            Self::OpenAi => openai::events(model),
-            Self::Anthropic => anthropic::events(model),
+            Self::OpenAi => {
+                let chunk = |delta: Value, finish_reason: Option<&str>| {
+                    let choice =
+                        json!({"index": 0, "delta": delta, "finish_reason": finish_reason});
+                    let data = completion("chat.completion.chunk", model, choice);
+                    format!("data: {data}\n\n")
+                };
+                words
+                    .map(|word| chunk(json!({"content": word}), None))
+                    .chain([chunk(json!({}), Some("stop")), "data: [DONE]\n\n".into()])
+                    .collect()
+            }
+            Self::Anthropic => {
+                let delta = |word| {
+                    let delta = json!({"type": "text_delta", "text": word});
+                    json!({"type": "content_block_delta", "index": 0, "delta": delta})
+                };
+                let block = json!({"type": "text", "text": ""});
+                let end = json!({"stop_reason": "end_turn", "stop_sequence": null});
+                let head = [
+                    json!({"type": "message_start", "message": message(model, json!([]), None)}),
+                    json!({"type": "content_block_start", "index": 0, "content_block": block}),
+                ];
+                let tail = [
+                    json!({"type": "content_block_stop", "index": 0}),
+                    json!({"type": "message_delta", "delta": end, "usage": {"output_tokens": 11}}),
+                    json!({"type": "message_stop"}),
+                ];
+                (head.into_iter().chain(words.map(delta)).chain(tail))
+                    .map(|data| {
+                        let kind = data["type"].as_str().unwrap_or_default();
+                        format!("event: {kind}\ndata: {data}\n\n")
+                    })
+                    .collect()
+            }
         }
     }
+}
+
+/// An object of OpenAI's chat completions.
+fn completion(kind: &str, model: &str, choice: Value) -> Value {
+    json!({"id": "flaky", "object": kind, "created": 0, "model": model, "choices": [choice]})
+}
+
+/// A message of Anthropic's.
+fn message(model: &str, content: Value, stop_reason: Option<&str>) -> Value {
+    json!({
+        "id": "flaky",
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        "content": content,
+        "stop_reason": stop_reason,
+        "stop_sequence": null,
+        "usage": {"input_tokens": 11, "output_tokens": 11},
+    })
 }

@@ -1,12 +1,16 @@
 //! The flaky server's answers to web pages.
 
-use super::{State, request::Request};
-use std::sync::atomic::Ordering;
+use super::{
+    State,
+    fault::{Answer, Ending},
+    request::Request,
+};
+use std::{sync::atomic::Ordering, time::Duration};
 
 /// Lets the pages of all origins read an answer, and its `Retry-After`.
 ///
-/// It is the last one of its connection: a browser sends a request again by itself when a connection
-/// that it has used before is closed in place of an answer.
+/// The connection is closed after it: a browser repeats a request by itself if a connection that it
+/// has used before is closed in place of an answer.
 pub const FOR_PAGES: &str = "access-control-allow-origin: *\r\n\
                              access-control-expose-headers: retry-after\r\n\
                              connection: close\r\n";
@@ -17,24 +21,25 @@ pub struct File {
     pub content: Vec<u8>,
 }
 
-/// The answer to what only a page asks for: one of its files, how many requests there have been,
-/// and whether it may make one.
-pub fn answer(state: &State, request: &Request) -> Option<Vec<u8>> {
-    match (request.method.as_str(), request.path.as_str()) {
-        ("OPTIONS", _) => Some(preflight()),
+/// The answer to a request that only a page sends: for a file, for the number of requests so far,
+/// or for leave to send one.
+pub fn answer(state: &State, request: &Request) -> Option<Answer> {
+    let bytes = match (request.method.as_str(), request.path.as_str()) {
+        ("OPTIONS", _) => preflight(),
         ("GET", "/requests") => {
             let requests = state.requests.load(Ordering::Relaxed).to_string();
-            Some(file("text/plain", requests.as_bytes()))
+            file("text/plain", requests.as_bytes())
         }
         ("GET", path) => {
-            let File {
-                content_type,
-                content,
-            } = state.files.get(path)?;
-            Some(file(content_type, content))
+            let found = state.files.get(path)?;
+            file(found.content_type, &found.content)
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    Some(Answer {
+        parts: vec![(Duration::ZERO, bytes)],
+        ending: Ending::Close,
+    })
 }
 
 fn preflight() -> Vec<u8> {

@@ -209,7 +209,7 @@ async fn a_conversation_is_drawn_as_the_server_saw_it() {
 
     assert_eq!(browser.texts("#log .assistant").await, [REPLY; 3]);
     assert_eq!(
-        browser.texts("svg g > text").await,
+        browser.texts("#timeline p").await,
         [
             "1: 503 → 429 → ok",
             "2: dropped → timeout → ok",
@@ -226,13 +226,13 @@ async fn a_conversation_is_drawn_as_the_server_saw_it() {
         ("asked", 1),
     ] {
         assert_eq!(
-            browser.count(&format!("svg rect.{class}")).await,
+            browser.count(&format!("#timeline .{class}")).await,
             count,
             "{class}"
         );
     }
-    assert!(browser.count("svg .chunk").await >= 2 * REPLY.split(' ').count());
-    let attempts = browser.count("svg .attempt").await;
+    assert!(browser.count("#timeline .chunk").await >= 2 * REPLY.split(' ').count());
+    let attempts = browser.count("#timeline .attempt").await;
     assert_eq!(attempts, browser.requests().await);
     assert_eq!(
         browser.texts("#summary").await,
@@ -252,30 +252,30 @@ async fn a_call_is_stopped_on_a_phone_in_the_dark() {
     // In the wait that the server asked for.
     browser.send("What is patience?").await;
     browser
-        .until("return document.querySelector('svg .asked') != null")
+        .until("return document.querySelector('#timeline .asked') != null")
         .await;
     browser.press_escape().await;
     browser.idle().await;
-    assert_eq!(browser.count("svg .attempt").await, 2);
+    assert_eq!(browser.count("#timeline .attempt").await, 2);
     assert_eq!(browser.requests().await, 2);
 
     // In an attempt that would not have been answered.
     browser.send("Are you sure?").await;
     browser
-        .until("return document.querySelectorAll('svg .attempt').length == 4")
+        .until("return document.querySelectorAll('#timeline .attempt').length == 4")
         .await;
     sleep(Duration::from_millis(300)).await;
     browser.press_escape().await;
     browser.idle().await;
     assert_eq!(
-        browser.texts("svg g > text").await,
+        browser.texts("#timeline p").await,
         ["1: 503 → 429 → stopped", "2: dropped → stopped"]
     );
     assert_eq!(browser.texts("#log .why").await, ["stopped"; 2]);
 
     // Longer than any wait: whatever was to come would have.
     sleep(Duration::from_millis(2500)).await;
-    assert_eq!(browser.count("svg .attempt").await, 4);
+    assert_eq!(browser.count("#timeline .attempt").await, 4);
     assert_eq!(browser.requests().await, 4);
 
     let fits = "return document.documentElement.scrollWidth <= 360";

@@ -1,0 +1,131 @@
+//! The faults, and the answer that each of them leads to.
+
+use super::{dialect::Dialect, pages::FOR_PAGES, request::Request};
+use serde_json::Value;
+use std::{iter, time::Duration};
+
+/// The pause before each event of a stream.
+const PACE: Duration = Duration::from_millis(20);
+
+/// The fault of one request.
+#[derive(Debug, Clone, Copy)]
+pub enum Fault {
+    /// The answer is an error with this status.
+    Status(u16),
+    /// The answer is a 429 with this many seconds to wait in a header, as Anthropic's. A caller
+    /// that comes back sooner gets it again.
+    RateLimit(u32),
+    /// The same with the seconds in the body, as Google's.
+    RateLimitInBody(u32),
+    /// The connection is closed in place of an answer.
+    Drop,
+    /// No answer ever comes.
+    Stall,
+    /// The answer is good, but this much later than others.
+    Late(Duration),
+    /// The answer is good, but a stream pauses this long before each event.
+    Slow(Duration),
+    /// The connection is closed after one half of the answer.
+    DropHalfway,
+    /// The second half of the answer never comes.
+    StallHalfway,
+}
+
+/// The bytes of an answer, and the fate of its connection.
+pub struct Answer {
+    /// The parts of the answer, each sent after a pause.
+    pub parts: Vec<(Duration, Vec<u8>)>,
+    pub ending: Ending,
+}
+
+/// What happens after the last part.
+pub enum Ending {
+    /// The connection is ready for the next request, unless a page has sent this one.
+    Keep,
+    Close,
+    /// The server is silent until the client closes the connection.
+    Stall,
+}
+
+impl Answer {
+    /// The answer to a request that meets this fault, or none.
+    pub fn new(request: &Request, dialect: Dialect, fault: Option<Fault>) -> Self {
+        let good = |pace| {
+            if request.streams() {
+                Self::stream(request, dialect.events(request.model()), pace)
+            } else {
+                Self::json(request, 200, "", &dialect.reply(request.model()))
+            }
+        };
+        let refusal = |status, header: &str, message: &str| {
+            Self::json(request, status, header, &dialect.error(message))
+        };
+        let nothing = |ending| Self {
+            parts: Vec::new(),
+            ending,
+        };
+        let Some(fault) = fault else {
+            return good(PACE);
+        };
+        match fault {
+            Fault::Status(status) => refusal(status, "", "the server is having a bad day"),
+            Fault::RateLimit(seconds) => {
+                let header = format!("retry-after: {seconds}\r\n");
+                refusal(429, &header, "too many requests")
+            }
+            Fault::RateLimitInBody(seconds) => {
+                refusal(429, "", &format!("please retry in {seconds}s"))
+            }
+            Fault::Drop => nothing(Ending::Close),
+            Fault::Stall => nothing(Ending::Stall),
+            Fault::Late(delay) => {
+                let mut answer = good(PACE);
+                answer.parts.insert(0, (delay, Vec::new()));
+                answer
+            }
+            Fault::Slow(pace) => good(pace),
+            Fault::DropHalfway => good(PACE).half(Ending::Close),
+            Fault::StallHalfway => good(PACE).half(Ending::Stall),
+        }
+    }
+
+    /// An answer in one piece, which is sent as two halves.
+    pub fn json(request: &Request, status: u16, header: &str, body: &Value) -> Self {
+        let body = body.to_string();
+        let head = format!("content-length: {}\r\n{header}", body.len());
+        let bytes = head_of(request, status, "application/json", &head) + &body;
+        let (first, second) = bytes.as_bytes().split_at(bytes.len() / 2);
+        let now = Duration::ZERO;
+        Self {
+            parts: vec![(now, first.into()), (now, second.into())],
+            ending: Ending::Keep,
+        }
+    }
+
+    /// A stream of events, each of which is one chunk of the body.
+    fn stream(request: &Request, events: Vec<String>, pace: Duration) -> Self {
+        let chunked = "transfer-encoding: chunked\r\n";
+        let head = head_of(request, 200, "text/event-stream", chunked);
+        let chunk = |event: String| format!("{:x}\r\n{event}\r\n", event.len());
+        let chunks = events.into_iter().map(|event| (pace, chunk(event)));
+        let parts = (iter::once((Duration::ZERO, head)).chain(chunks))
+            .chain([(Duration::ZERO, "0\r\n\r\n".into())])
+            .map(|(pause, part)| (pause, part.into_bytes()));
+        Self {
+            parts: parts.collect(),
+            ending: Ending::Keep,
+        }
+    }
+
+    /// The first half of an answer.
+    fn half(mut self, ending: Ending) -> Self {
+        self.parts.truncate(self.parts.len() / 2);
+        Self { ending, ..self }
+    }
+}
+
+/// The head of an answer, with more header lines.
+fn head_of(request: &Request, status: u16, content_type: &str, more: &str) -> String {
+    let for_page = if request.from_page { FOR_PAGES } else { "" };
+    format!("HTTP/1.1 {status} \r\ncontent-type: {content_type}\r\n{for_page}{more}\r\n")
+}

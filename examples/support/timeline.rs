@@ -1,0 +1,208 @@
+//! The history of calls on one time axis: a sequence of steps for each, from what the library and
+//! the reader of a stream see of it.
+
+#![allow(dead_code, reason = "each program uses its own part")]
+
+use crate::wire::UNREACHABLE;
+use crabllm_retry::{DelaySource, Event, Failure, Instant, crabllm_core_0_0_19::Error};
+use std::{iter, sync::mpsc::Sender, time::Duration};
+
+/// A call as a sequence of steps, each of which begins at the end of the one before.
+pub struct Call {
+    pub name: String,
+    pub start: Duration,
+    pub steps: Vec<Step>,
+    /// When it ended, or the present for a running call.
+    pub end: Duration,
+    pub state: State,
+}
+
+/// A step of a call, until a point in time; all times count from the first call.
+pub struct Step {
+    pub kind: Kind,
+    pub until: Duration,
+}
+
+/// The kind of a step, and for a failure its name.
+#[derive(Clone, PartialEq)]
+pub enum Kind {
+    /// An attempt that failed.
+    Failed(String),
+    /// An attempt that was answered, for a stream by opening it.
+    Answered,
+    /// A delay that the retry policy chose.
+    Backoff,
+    /// A delay that the server asked for.
+    RetryAfter,
+    /// The silence before a chunk of an open stream.
+    Chunk,
+    /// The silence before the error of an open stream.
+    Broken(String),
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub enum State {
+    Running,
+    Succeeded,
+    Failed,
+    Stopped,
+}
+
+impl Call {
+    pub fn retries(&self) -> usize {
+        let delays = |step: &&Step| step.kind.is_delay();
+        self.steps.iter().filter(delays).count()
+    }
+
+    /// The failures and the state in words, in order.
+    pub fn outcomes(&self) -> Vec<String> {
+        let mut failures: Vec<(&str, usize)> = Vec::new();
+        for step in &self.steps {
+            let (Kind::Failed(label) | Kind::Broken(label)) = &step.kind else {
+                continue;
+            };
+            match failures.last_mut() {
+                Some((last, times)) if last == label => *times += 1,
+                _ => failures.push((label, 1)),
+            }
+        }
+        let failures = failures.into_iter().map(|(label, times)| match times {
+            1 => label.to_owned(),
+            _ => format!("{label} ×{times}"),
+        });
+        let state = match self.state {
+            State::Running => "…",
+            State::Succeeded => "ok",
+            State::Failed => "failed",
+            State::Stopped => "stopped",
+        };
+        failures.chain([state.to_owned()]).collect()
+    }
+}
+
+impl Kind {
+    pub fn is_delay(&self) -> bool {
+        matches!(self, Self::Backoff | Self::RetryAfter)
+    }
+
+    /// Whether the step is part of an open stream.
+    pub fn is_streamed(&self) -> bool {
+        matches!(self, Self::Chunk | Self::Broken(_))
+    }
+}
+
+/// The ticks of an axis until `end`, as fractions of it with their labels. Their times are round,
+/// and they are at least `distance` apart, which is a fraction too.
+pub fn ticks(end: Duration, distance: f64) -> Vec<(f64, String)> {
+    let end = end.as_secs_f64();
+    let (step, decimals) = (-3..9)
+        .flat_map(|power| [1.0, 2.0, 5.0].map(|digit| (digit, power)))
+        .map(|(digit, power)| (digit * 10f64.powi(power), 0.max(-power) as usize))
+        .find(|(step, _)| *step >= distance * end)
+        .unwrap_or((f64::INFINITY, 0));
+    iter::successors(Some(0.0), |time| Some(time + step))
+        .take_while(|time| *time < end)
+        .map(|time| (time / end, format!("{time:.decimals$} s")))
+        .collect()
+}
+
+/// Records one call; the clones write to the same log.
+#[derive(Clone)]
+pub struct Recorder {
+    /// When the first call began.
+    pub epoch: Instant,
+    /// When this call began.
+    pub start: Duration,
+    pub log: Sender<Step>,
+}
+
+impl Recorder {
+    /// Records an event of the library.
+    pub fn event(&self, event: &Event<'_>) {
+        let until = self.start + event.elapsed();
+        match *event {
+            Event::Retry {
+                delay,
+                error,
+                source,
+                ..
+            } => {
+                self.record(Kind::Failed(label(error)), until);
+                let kind = match source {
+                    DelaySource::RetryAfter => Kind::RetryAfter,
+                    _ => Kind::Backoff,
+                };
+                self.record(kind, until + delay);
+            }
+            Event::Success { .. } => self.record(Kind::Answered, until),
+            Event::GaveUp { error, .. } => self.record(Kind::Failed(label(error)), until),
+            // The reader of the stream sees the rest.
+            _ => {}
+        }
+    }
+
+    /// Records a chunk of an open stream, or the error in place of one.
+    pub fn item<T>(&self, item: &Result<T, Error>) {
+        let kind = match item {
+            Ok(_) => Kind::Chunk,
+            Err(Error::Timeout) => Kind::Broken("stalled".into()),
+            Err(error) => Kind::Broken(label(error)),
+        };
+        self.record(kind, self.epoch.elapsed());
+    }
+
+    fn record(&self, kind: Kind, until: Duration) {
+        // Nobody reads the log of a call that was given up.
+        _ = self.log.send(Step { kind, until });
+    }
+}
+
+/// The name of a failure, in one word or two.
+fn label(failure: &dyn Failure) -> String {
+    let error: &dyn std::error::Error = failure;
+    match error.downcast_ref() {
+        Some(Error::Provider { status, .. }) => status.to_string(),
+        Some(Error::Timeout) => "timeout".into(),
+        Some(Error::Internal(message)) if message.starts_with(UNREACHABLE) => "unreachable".into(),
+        Some(Error::Internal(_)) => "dropped".into(),
+        _ => "invalid".into(),
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// A call from its steps and their ends in milliseconds.
+    pub fn call(name: &str, start: u64, steps: &[(Kind, u64)], end: u64, state: State) -> Call {
+        let millis = Duration::from_millis;
+        let steps = steps.iter().map(|(kind, until)| Step {
+            kind: kind.clone(),
+            until: millis(*until),
+        });
+        Call {
+            name: name.into(),
+            start: millis(start),
+            steps: steps.collect(),
+            end: millis(end),
+            state,
+        }
+    }
+
+    pub fn failed(label: &str) -> Kind {
+        Kind::Failed(label.into())
+    }
+
+    #[test]
+    fn ticks_are_round_and_not_too_close() {
+        let ticks = |millis| ticks(Duration::from_millis(millis), 0.225);
+        let labels = |millis| {
+            let labels: Vec<_> = ticks(millis).into_iter().map(|(_, label)| label).collect();
+            labels.join(", ")
+        };
+        assert_eq!(labels(3000), "0 s, 1 s, 2 s");
+        assert_eq!(labels(10), "0.000 s, 0.005 s");
+        assert_eq!(labels(4_000_000), "0 s, 1000 s, 2000 s, 3000 s");
+        assert_eq!(ticks(4000)[1].0, 0.25);
+    }
+}

@@ -1,0 +1,187 @@
+//! The picture of what happens to the calls, in HTML: a row for each, on one time axis.
+
+use crate::timeline::{Call, Kind, State, Step, ticks};
+use std::time::Duration;
+
+/// The least distance between two ticks, as a fraction of the width.
+const TICK_DISTANCE: f64 = 0.2;
+
+/// Draws the calls.
+pub fn draw(calls: &[Call]) -> String {
+    let Some(end) = calls.iter().map(drawn_until).max() else {
+        return String::new();
+    };
+    let end = end.max(Duration::from_millis(1));
+    let percent = |time: Duration| 100.0 * time.as_secs_f64() / end.as_secs_f64();
+    let mut html = String::new();
+    for (fraction, label) in ticks(end, TICK_DISTANCE) {
+        let left = 100.0 * fraction;
+        // The last label may be too close to the edge.
+        let label = if fraction + TICK_DISTANCE > 1.0 {
+            ""
+        } else {
+            &label
+        };
+        html += &format!("<i class='tick' style='left:{left:.2}%'>{label}</i>");
+    }
+    for call in calls {
+        let outcomes = call.outcomes().join(" → ");
+        html += &format!("<p>{}: {outcomes}</p><div>", call.name);
+        for Bar {
+            class,
+            title,
+            from,
+            until,
+        } in bars(call)
+        {
+            let left = percent(from);
+            let width = percent(until) - left;
+            html += &format!(
+                "<i class='{class}' title='{title}' style='left:{left:.2}%;width:{width:.2}%'></i>"
+            );
+        }
+        html += "</div>";
+    }
+    html
+}
+
+/// The calls in a sentence.
+pub fn sum_up(calls: &[Call]) -> String {
+    let attempts: usize = calls.iter().map(attempts).sum();
+    let messages = calls.len();
+    let retries = attempts.saturating_sub(messages);
+    format!("{messages} messages, {attempts} attempts, {retries} retries")
+}
+
+/// Until when a call is drawn: a delay in full as soon as it begins, unless it is stopped.
+fn drawn_until(call: &Call) -> Duration {
+    match call.steps.last() {
+        Some(last) if call.state == State::Running => call.end.max(last.until),
+        _ => call.end,
+    }
+}
+
+fn attempts(call: &Call) -> usize {
+    let ended = |step: &&Step| matches!(step.kind, Kind::Failed(_) | Kind::Answered);
+    call.steps.iter().filter(ended).count() + usize::from(is_attempting(call))
+}
+
+/// Whether the call makes an attempt, or was stopped in one.
+fn is_attempting(call: &Call) -> bool {
+    let waited = match call.steps.last() {
+        None => true,
+        Some(step) => step.kind.is_delay() && step.until <= call.end,
+    };
+    waited && matches!(call.state, State::Running | State::Stopped)
+}
+
+/// Whether its stream is open.
+fn is_open(call: &Call) -> bool {
+    let last = call.steps.last();
+    last.is_some_and(|step| matches!(step.kind, Kind::Answered | Kind::Chunk))
+}
+
+/// A part of a row.
+struct Bar<'a> {
+    class: &'static str,
+    title: &'a str,
+    from: Duration,
+    until: Duration,
+}
+
+fn bars(call: &Call) -> Vec<Bar<'_>> {
+    let end = drawn_until(call);
+    let mut from = call.start;
+    let mut bars = Vec::new();
+    let mut add = |class, title, until| {
+        bars.push(Bar {
+            class,
+            title,
+            from,
+            until,
+        });
+        from = until;
+    };
+    for step in &call.steps {
+        let (class, title) = meaning(&step.kind);
+        add(class, title, step.until.min(end));
+    }
+    match call.state {
+        State::Stopped if is_attempting(call) => add("attempt stopped", "stopped", end),
+        State::Running if is_attempting(call) => add("attempt running", "under way", end),
+        State::Running if is_open(call) => add("stream", "open", end),
+        _ => {}
+    }
+    bars
+}
+
+/// The class and the title of a step.
+fn meaning(kind: &Kind) -> (&'static str, &str) {
+    match kind {
+        Kind::Failed(label) => {
+            let class = match label.as_str() {
+                "429" => "attempt throttled",
+                "timeout" => "attempt silent",
+                "dropped" => "attempt dropped",
+                _ => "attempt refused",
+            };
+            (class, label)
+        }
+        Kind::Answered => ("attempt answered", "answered"),
+        Kind::Backoff => ("wait", "backoff"),
+        Kind::RetryAfter => ("wait asked", "asked to wait by the server"),
+        Kind::Chunk => ("chunk", "a piece of the answer"),
+        Kind::Broken(label) => ("broken", label),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::timeline::tests::{call, failed};
+
+    #[test]
+    #[rustfmt::skip]
+    fn a_call_is_drawn_as_far_as_it_has_come() {
+        use Kind::*;
+        use State::{Running, Stopped, Succeeded};
+        let answered = [(failed("503"), 100), (Backoff, 150), (Answered, 250)];
+        let broken = [(Answered, 100), (Chunk, 150), (Broken("stalled".into()), 300)];
+        let (refused, wait) = (("attempt refused", 100), ("wait", 150));
+        for (state, end, steps, attempts, expected) in [
+            (Running, 90, &[][..], 1, &[("attempt running", 90)][..]),
+            (Running, 110, &[(failed("429"), 100), (RetryAfter, 200)], 1, &[("attempt throttled", 100), ("wait asked", 200)]),
+            (Running, 300, &[(failed("timeout"), 100), (Backoff, 200)], 2,
+                &[("attempt silent", 100), ("wait", 200), ("attempt running", 300)]),
+            (Stopped, 100, &[], 1, &[("attempt stopped", 100)]),
+            (Stopped, 110, &[(failed("dropped"), 100), (Backoff, 200)], 1, &[("attempt dropped", 100), ("wait", 110)]),
+            (Succeeded, 250, &answered, 2, &[refused, wait, ("attempt answered", 250)]),
+            (Running, 350, &answered, 2, &[refused, wait, ("attempt answered", 250), ("stream", 350)]),
+            (State::Failed, 100, &[(failed("400"), 100)], 1, &[refused]),
+            (State::Failed, 300, &broken, 1, &[("attempt answered", 100), ("chunk", 150), ("broken", 300)]),
+        ] {
+            let call = call("1", 0, steps, end, state);
+            let bars: Vec<_> = bars(&call).iter().map(|bar| (bar.class, bar.until.as_millis())).collect();
+            assert_eq!(bars, expected);
+            let summary = format!("1 messages, {attempts} attempts, {} retries", attempts - 1);
+            assert_eq!(sum_up(&[call]), summary, "{expected:?}");
+        }
+    }
+
+    #[test]
+    fn bars_are_to_scale() {
+        let steps = [(failed("503"), 100), (Kind::Backoff, 400)];
+        let html = draw(&[call("1", 0, &steps, 300, State::Running)]);
+        assert_eq!(
+            html,
+            "<i class='tick' style='left:0.00%'>0.0 s</i>\
+             <i class='tick' style='left:25.00%'>0.1 s</i>\
+             <i class='tick' style='left:50.00%'>0.2 s</i>\
+             <i class='tick' style='left:75.00%'>0.3 s</i>\
+             <p>1: 503 → …</p><div>\
+             <i class='attempt refused' title='503' style='left:0.00%;width:25.00%'></i>\
+             <i class='wait' title='backoff' style='left:25.00%;width:75.00%'></i></div>"
+        );
+        assert_eq!(draw(&[]), "");
+    }
+}
