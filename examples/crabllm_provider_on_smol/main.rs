@@ -1,7 +1,7 @@
 //! The HTTP client of `crabllm-provider` on smol, with retries.
 //!
-//! That client expects tokio around it, which `async-compat` lends to a future, here to the whole
-//! program. The retries and timeouts around the client need neither.
+//! That client needs tokio's context, which `async-compat` lends to a future, here to the whole
+//! program. The retries and timeouts around the client need none.
 //!
 //! ```sh
 //! cargo run --example crabllm_provider_on_smol --features crabllm-core-0_0_25
@@ -13,124 +13,61 @@
 mod flaky_server;
 
 use async_compat::CompatExt;
-use crabllm_provider_0_0_25::{HttpClient, RemoteProvider, make_client};
+use crabllm_provider_0_0_25::{RemoteProvider, make_client};
 use crabllm_retry::{
-    Event, Operations, Policy, Retrying,
-    crabllm_core_0_0_25::{ChatCompletionRequest, Error, Message, Provider, ProviderConfig},
+    Event, Retrying,
+    crabllm_core_0_0_25::{ChatCompletionRequest, Message, Provider, ProviderConfig},
 };
 use flaky_server::{Fault, FlakyServer};
-use futures::{StreamExt, future::join_all};
-use std::{
-    collections::HashMap,
-    process::ExitCode,
-    sync::atomic::{AtomicUsize, Ordering},
-    time::{Duration, Instant},
-};
+use futures::StreamExt;
+use std::{error::Error, time::Duration};
 
-/// The dialect of each call, whether it wants a stream, and the fault that it meets first.
-const CALLS: [(&str, bool, Fault); 6] = [
-    ("openai", false, Fault::Status(503)),
-    ("openai", false, Fault::RateLimit(1)),
-    ("openai", true, Fault::Drop),
-    ("anthropic", false, Fault::Stall),
-    ("anthropic", false, Fault::DropHalfway),
-    ("anthropic", true, Fault::Status(500)),
-];
-
-static RETRIES: AtomicUsize = AtomicUsize::new(0);
-
-fn main() -> ExitCode {
-    // Other examples here have a rustls with another provider of cryptography, so choose one.
+fn main() -> Result<(), Box<dyn Error>> {
+    // Two crates in this tree bring different providers of cryptography to rustls: choose one.
     _ = rustls::crypto::ring::default_provider().install_default();
-    // A streaming answer is read within the context of tokio too: hence everything is.
-    match smol::block_on(run().compat()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    // The stream is read in tokio's context too, so everything runs in it.
+    smol::block_on(run().compat())
 }
 
-async fn run() -> Result<(), Error> {
-    let scripts = CALLS.iter().enumerate();
-    let scripts = scripts.map(|(index, &(.., fault))| (name(index), [fault]));
-    let server = FlakyServer::start(Duration::from_millis(50), scripts)
-        .map_err(|error| Error::Config(format!("cannot start a server: {error}")))?;
-
+async fn run() -> Result<(), Box<dyn Error>> {
     let client = make_client();
-    // One wrapper for each provider: its calls share it, and so the one sleep behind all timeouts.
-    let providers: HashMap<_, _> = ["openai", "anthropic"]
-        .map(|dialect| (dialect, provider(&client, dialect, server.base_url())))
-        .into();
-    let start = Instant::now();
-    let calls = CALLS.iter().enumerate();
-    let calls = calls.map(async |(index, &(dialect, streams, _))| {
-        let provider = &providers[dialect];
-        let request = ChatCompletionRequest {
-            model: name(index),
-            messages: vec![Message::user("What is patience?")],
-            stream: Some(streams),
-            ..ChatCompletionRequest::default()
+    // A chat and a stream for each dialect, and the fault that each of them meets first.
+    for (dialect, chat, stream) in [
+        ("openai", Fault::RateLimit(1), Fault::Drop),
+        ("anthropic", Fault::DropHalfway, Fault::Status(500)),
+    ] {
+        let server = FlakyServer::start(Duration::ZERO, [("chat", [chat]), ("stream", [stream])])?;
+        let config = ProviderConfig {
+            base_url: Some(server.base_url()),
+            ..ProviderConfig::default()
         };
-        let reply = if streams {
-            read(provider, &request).await?
-        } else {
-            let answer = provider.chat_completion(&request).await?;
-            answer.content().unwrap_or_default().to_owned()
-        };
-        println!("{} of {dialect} is answered: {reply}", request.model);
-        Ok(())
-    });
-    let results: Vec<Result<(), Error>> = join_all(calls).await;
-    let elapsed = start.elapsed();
+        let provider = RemoteProvider::new(dialect, &config, client.clone());
+        let provider = Retrying::new(provider).recommended().observe(|event| {
+            if let Event::Retry { delay, error, .. } = event {
+                println!("again in {delay:.0?}: {error}");
+            }
+        });
 
-    let failed = results.iter().filter(|result| result.is_err()).count();
-    println!(
-        "calls={} ok={} failed={failed} attempts={} retries={} elapsed_ms={}",
-        results.len(),
-        results.len() - failed,
-        server.requests(),
-        RETRIES.load(Ordering::Relaxed),
-        elapsed.as_millis(),
-    );
-    results.into_iter().collect()
-}
+        let answer = provider.chat_completion(&request("chat")).await?;
+        println!("{dialect}: {}", answer.content().unwrap_or_default());
 
-/// A client with retries around it.
-fn provider(client: &HttpClient, dialect: &str, base_url: String) -> Retrying<RemoteProvider> {
-    let config = ProviderConfig {
-        base_url: Some(base_url),
-        ..ProviderConfig::default()
-    };
-    let provider = RemoteProvider::new(dialect, &config, client.clone());
-    let policy = Policy::default()
-        .timeout(Duration::from_secs(1))
-        .also_retry(Operations::STREAMS);
-    Retrying::new(provider).policy(policy).observe(|event| {
-        if let Event::Retry {
-            model: Some(model),
-            delay,
-            error,
-            ..
-        } = event
-        {
-            RETRIES.fetch_add(1, Ordering::Relaxed);
-            println!("{model} is retried in {delay:.0?}: {error}");
+        let mut chunks = provider.chat_completion_stream(&request("stream")).await?;
+        let mut reply = String::new();
+        while let Some(chunk) = chunks.next().await {
+            reply += chunk?.content().unwrap_or_default();
         }
-    })
-}
-
-async fn read(provider: &impl Provider, request: &ChatCompletionRequest) -> Result<String, Error> {
-    let mut chunks = provider.chat_completion_stream(request).await?;
-    let mut reply = String::new();
-    while let Some(chunk) = chunks.next().await {
-        reply.push_str(chunk?.content().unwrap_or_default());
+        println!("{dialect}, streamed: {reply}");
+        println!("{} requests for 2 calls", server.requests());
     }
-    Ok(reply)
+    Ok(())
 }
 
-/// By which name the server knows a call.
-fn name(index: usize) -> String {
-    format!("call {}", index + 1)
+/// A request; the server knows it by the name of the model.
+fn request(model: &str) -> ChatCompletionRequest {
+    ChatCompletionRequest {
+        model: model.into(),
+        messages: vec![Message::user("What is patience?")],
+        stream: Some(model == "stream"),
+        ..ChatCompletionRequest::default()
+    }
 }

@@ -4,7 +4,7 @@
 //! request the second, and after the end of the script all are answered well. Callers without a
 //! script always are. A caller is known by the `user` of its requests, or else by their `model`.
 //!
-//! Web pages of any origin may call it, and it can serve one.
+//! It can also serve the files of a web page that calls it.
 
 #![allow(dead_code, reason = "each program has its own faults")]
 
@@ -14,8 +14,6 @@ mod connection;
 mod dialect;
 #[path = "flaky_server/fault.rs"]
 mod fault;
-#[path = "flaky_server/pages.rs"]
-mod pages;
 #[path = "flaky_server/request.rs"]
 mod request;
 
@@ -23,7 +21,6 @@ use connection::Connection;
 use dialect::Dialect;
 use fault::Answer;
 pub use fault::Fault;
-pub use pages::File;
 use request::Request;
 use smol::{Async, LocalExecutor, Timer, channel, future};
 use std::{
@@ -58,6 +55,12 @@ pub struct Setup {
     pub files: HashMap<String, File>,
     /// Where it listens; zero is any free port.
     pub port: u16,
+}
+
+/// A file of a page.
+pub struct File {
+    pub content_type: &'static str,
+    pub content: Vec<u8>,
 }
 
 /// A running server; dropping it stops it and closes its connections.
@@ -127,12 +130,12 @@ impl FlakyServer {
         format!("{}v1", self.page())
     }
 
-    /// Where its pages are, such as `http://127.0.0.1:40123/`.
+    /// Where its page is, such as `http://127.0.0.1:40123/`.
     pub fn page(&self) -> String {
         format!("http://{}/", self.address)
     }
 
-    /// How many requests have arrived in full, not counting those for pages.
+    /// How many requests have arrived in full, not counting those for files.
     pub fn requests(&self) -> usize {
         self.state.requests.load(Ordering::Relaxed)
     }
@@ -175,12 +178,32 @@ struct State {
 
 impl State {
     async fn answer(&self, request: &Request) -> Answer {
+        if request.is_get {
+            return self.file(request);
+        }
         self.requests.fetch_add(1, Ordering::Relaxed);
         Timer::after(self.thinking).await;
         match Dialect::of(&request.path) {
             Some(dialect) => Answer::new(request, dialect, self.next_fault(request.caller())),
-            None => Answer::json(request, 404, "", &Dialect::OpenAi.error("no such path")),
+            None => not_found(request),
         }
+    }
+
+    /// A file of the page, or at `/requests` the number of requests so far.
+    fn file(&self, request: &Request) -> Answer {
+        let requests = self.requests.load(Ordering::Relaxed).to_string();
+        let (content_type, content) = match self.files.get(&request.path) {
+            Some(file) => (file.content_type, &file.content[..]),
+            None if request.path == "/requests" => ("text/plain", requests.as_bytes()),
+            None => return not_found(request),
+        };
+        Answer::whole(
+            request,
+            200,
+            content_type,
+            "cache-control: no-store\r\n",
+            content,
+        )
     }
 
     fn next_fault(&self, caller: &str) -> Option<Fault> {
@@ -189,6 +212,10 @@ impl State {
         let script = script.or_insert_with(|| Script::new((self.newcomers)(caller).into()));
         script.next_fault(Instant::now())
     }
+}
+
+fn not_found(request: &Request) -> Answer {
+    Answer::whole(request, 404, "text/plain", "", b"no such path")
 }
 
 /// The faults that are left for the requests of a caller.

@@ -1,8 +1,7 @@
 //! A client for servers that speak the OpenAI chat API, on the page's own `fetch`.
 //!
-//! Whatever belongs to a page stays on the page's one thread: none of it is [`Send`], but the
-//! futures and streams of a [`Provider`] are. [`SendWrapper`] stands between the two. It lets them
-//! through, and would panic on any other thread, which a page does not have.
+//! The page's own values are not [`Send`], but the futures and streams of a [`Provider`] must be.
+//! [`SendWrapper`] makes them so. It panics on another thread, which a page does not have.
 
 use crate::wire;
 use crabllm_retry::{
@@ -25,31 +24,26 @@ use web_sys::AbortController;
 #[derive(Clone)]
 pub struct Fetch {
     endpoint: String,
-    api_key: Option<String>,
 }
 
 impl Fetch {
-    /// Talks to the server whose paths start at `base_url`, such as `https://api.openai.com/v1`.
-    pub fn new(base_url: &str, api_key: Option<String>) -> Self {
+    /// Talks to the server whose paths start at `base_url`: `/v1` of the page's own server, or that
+    /// of another one that lets this page in.
+    pub fn new(base_url: &str) -> Self {
         Self {
-            endpoint: format!("{}/chat/completions", base_url.trim_end_matches('/')),
-            api_key,
+            endpoint: format!("{base_url}/chat/completions"),
         }
     }
 
     /// Sends a request and returns its answer, if that is a success.
     async fn send(&self, body: Vec<u8>) -> Result<Answer, Error> {
         let abort = Abort::new()?;
-        let mut request = Request::post(&self.endpoint)
+        let request = Request::post(&self.endpoint)
             .header("content-type", "application/json")
-            .abort_signal(Some(&abort.0.signal()));
-        if let Some(key) = &self.api_key {
-            request = request.header("authorization", &format!("Bearer {key}"));
-        }
-        let request = request
+            .abort_signal(Some(&abort.0.signal()))
             .body(Uint8Array::from(&body[..]))
             .map_err(|error| Error::Config(error.to_string()))?;
-        // Of what went wrong, a page is told no more than that something did.
+        // A page is not told what failed.
         let response = request
             .send()
             .await
@@ -115,7 +109,7 @@ impl Answer {
         })
     }
 
-    /// The server's refusal to answer.
+    /// The error of a server that refuses to answer.
     async fn refusal(self) -> Error {
         const HEADER: &str = "retry-after";
         let value = self.response.headers().get(HEADER);
@@ -125,7 +119,7 @@ impl Answer {
     }
 }
 
-/// Aborts a request when nobody waits for its answer any more; one that is over stays as it is.
+/// Aborts a request when it is dropped; a finished one stays as it is.
 struct Abort(AbortController);
 
 impl Abort {

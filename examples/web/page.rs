@@ -8,7 +8,7 @@ use crate::{
 };
 use crabllm_retry::{
     FuturesTimer, Instant, Operations, Policy, Retrying, Timer,
-    crabllm_core_0_0_19::{ChatCompletionRequest, Error, Message, Provider},
+    crabllm_core_0_0_19::{Error, Message, Provider},
 };
 use futures::{
     StreamExt,
@@ -26,31 +26,28 @@ use wasm_bindgen::{JsCast, prelude::Closure};
 use wasm_bindgen_futures::spawn_local;
 use web_sys::{
     Document, Element, Event, EventTarget, HtmlButtonElement, HtmlInputElement, KeyboardEvent,
-    Window,
 };
 
-/// How often the timeline is drawn while a call goes on.
+/// How often the timeline is drawn during a call.
 const FRAME: Duration = Duration::from_millis(40);
 
-/// The bound of each attempt to the page's own server, and of the silence in its streams. It is
-/// short, so that one need not wait for long to see what it does.
+/// The limit for an attempt, and for the silence of a stream: short, so that one need not wait for
+/// long to see it at work.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The page, and what has been said in it.
 struct Page {
     log: Element,
     prompt: HtmlInputElement,
+    streaming: HtmlInputElement,
     send: HtmlButtonElement,
     stop: HtmlButtonElement,
     timeline: Element,
     summary: Element,
-    base_url: HtmlInputElement,
-    api_key: HtmlInputElement,
-    model: HtmlInputElement,
-    streaming: HtmlInputElement,
 
-    /// Tells this conversation from others.
+    /// Distinguishes this conversation from others at the server.
     conversation: u64,
+    provider: Retrying<Fetch>,
     messages: RefCell<Vec<Message>>,
     calls: RefCell<Vec<Call>>,
 
@@ -60,8 +57,25 @@ struct Page {
 
 /// Brings the page to life.
 pub fn start() {
-    let page = Rc::new(Page::new());
-    page.base_url.set_value(&own_server());
+    let policy = Policy::default()
+        .max_retries(3)
+        .timeout(TIMEOUT)
+        .stream_idle(TIMEOUT)
+        .also_retry(Operations::STREAMS);
+    let page = Rc::new(Page {
+        log: element("log"),
+        prompt: element("prompt"),
+        streaming: element("streaming"),
+        send: element("send"),
+        stop: element("stop"),
+        timeline: element("timeline"),
+        summary: element("summary"),
+        conversation: js_sys::Date::now() as u64,
+        provider: Retrying::new(Fetch::new("/v1")).policy(policy),
+        messages: RefCell::default(),
+        calls: RefCell::default(),
+        stopper: RefCell::default(),
+    });
 
     let form: EventTarget = element("chat");
     let asking = page.clone();
@@ -71,35 +85,18 @@ pub fn start() {
     });
     let stopping = page.clone();
     listen(&page.stop, "click", move |_| stopping.stop());
+    let stopping = page.clone();
     listen(&document(), "keydown", move |event| {
         let key = event.dyn_ref::<KeyboardEvent>().map(KeyboardEvent::key);
         if key.as_deref() == Some("Escape") {
-            page.stop();
+            stopping.stop();
         }
     });
+    page.set_stopper(None);
 }
 
 impl Page {
-    fn new() -> Self {
-        Self {
-            log: element("log"),
-            prompt: element("prompt"),
-            send: element("send"),
-            stop: element("stop"),
-            timeline: element("timeline"),
-            summary: element("summary"),
-            base_url: element("base-url"),
-            api_key: element("api-key"),
-            model: element("model"),
-            streaming: element("streaming"),
-            conversation: js_sys::Date::now() as u64,
-            messages: RefCell::default(),
-            calls: RefCell::default(),
-            stopper: RefCell::default(),
-        }
-    }
-
-    /// Asks what is written in the prompt, unless a call is under way.
+    /// Asks the question in the prompt, unless a call is under way.
     fn submit(self: Rc<Self>) {
         let prompt = self.prompt.value().trim().to_owned();
         if prompt.is_empty() || self.stopper.borrow().is_some() {
@@ -109,7 +106,6 @@ impl Page {
         let (stopper, stopped) = AbortHandle::new_pair();
         self.set_stopper(Some(stopper));
         spawn_local(async move {
-            // A call that is stopped is dropped, and with it its request.
             self.ask(prompt, stopped).await;
             self.set_stopper(None);
         });
@@ -127,7 +123,7 @@ impl Page {
         *self.stopper.borrow_mut() = stopper;
     }
 
-    /// Asks, and shows what comes back while it does.
+    /// Asks a question, and shows the answer and the timeline as they come.
     async fn ask(&self, prompt: String, stopped: AbortRegistration) {
         self.say("user", &prompt);
         let bubble = self.say("assistant", "");
@@ -140,6 +136,7 @@ impl Page {
         };
         let begun = recorder.epoch;
         let number = self.begin();
+        // Stopping drops the call, and with it its request.
         let call = Abortable::new(self.call(number, recorder, &bubble), stopped);
         let watch = self.watch(begun, &steps);
         let result = match select(pin!(call), pin!(watch)).await {
@@ -169,12 +166,12 @@ impl Page {
         recorder: Recorder,
         bubble: &Element,
     ) -> Result<String, Error> {
-        let api_key = Some(self.api_key.value()).filter(|key| !key.is_empty());
         let observer = recorder.clone();
-        let provider = Retrying::new(Fetch::new(&self.base_url.value(), api_key))
-            .policy(self.policy())
-            .observe(move |event| observer.event(event));
-        let request = self.request(number);
+        let provider = self.provider.clone();
+        let provider = provider.observe(move |event| observer.event(event));
+        let user = format!("{number} of {}", self.conversation);
+        let mut request = wire::question("flaky", "", Some(user));
+        request.messages.clone_from(&self.messages.borrow());
         if !self.streaming.checked() {
             let response = provider.chat_completion(&request).await?;
             let reply = response.content().unwrap_or_default();
@@ -191,25 +188,7 @@ impl Page {
         Ok(reply)
     }
 
-    fn policy(&self) -> Policy {
-        let policy = Policy::default()
-            .max_retries(3)
-            .also_retry(Operations::STREAMS);
-        if self.base_url.value() == own_server() {
-            policy.timeout(TIMEOUT).stream_idle(TIMEOUT)
-        } else {
-            policy
-        }
-    }
-
-    fn request(&self, number: usize) -> ChatCompletionRequest {
-        let user = format!("{number} of {}", self.conversation);
-        let mut request = wire::question(&self.model.value(), "", Some(user));
-        request.messages.clone_from(&self.messages.borrow());
-        request
-    }
-
-    /// Draws the timeline for as long as it is asked to.
+    /// Draws the timeline again and again.
     async fn watch(&self, begun: Instant, steps: &Receiver<Step>) -> Infallible {
         loop {
             self.update(begun, steps, State::Running);
@@ -253,18 +232,9 @@ impl Page {
     }
 }
 
-/// The base URL of the server that the page is from.
-fn own_server() -> String {
-    let origin = window().location().origin().unwrap_or_default();
-    format!("{origin}/v1")
-}
-
-fn window() -> Window {
-    web_sys::window().expect("a page has a window")
-}
-
 fn document() -> Document {
-    window().document().expect("a window has a document")
+    let window = web_sys::window().expect("a page has a window");
+    window.document().expect("a window has a document")
 }
 
 /// An element of `index.html`.
@@ -283,7 +253,7 @@ fn append(parent: &Element, tag: &str, class: &str) -> Element {
     child
 }
 
-/// Calls a function at every event of a kind, for as long as the page lives.
+/// Calls a function at every event of a kind, as long as the page lives.
 fn listen(target: &EventTarget, kind: &str, f: impl FnMut(Event) + 'static) {
     let closure = Closure::<dyn FnMut(Event)>::new(f);
     let function = closure.as_ref().unchecked_ref();

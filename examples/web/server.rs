@@ -6,11 +6,14 @@ use std::{
     collections::HashMap,
     fs,
     io::{self, Write},
-    path::PathBuf,
+    path::Path,
     process::ExitCode,
     thread,
     time::Duration,
 };
+
+/// The place where `examples/web/build` puts the page's program.
+const PROGRAM: &str = "target/web";
 
 /// Serves the page, and fails on purpose.
 #[derive(Parser)]
@@ -18,10 +21,6 @@ struct Args {
     /// The port to listen on; 0 is any free one.
     #[arg(long, default_value_t = 8080)]
     port: u16,
-
-    /// Where `examples/web/build` has put the page's program.
-    #[arg(long, value_name = "DIRECTORY", default_value = "target/web")]
-    program: PathBuf,
 }
 
 /// How long the server thinks before it answers.
@@ -41,8 +40,7 @@ const SCRIPTS: [&[Fault]; 4] = [
 ];
 
 pub fn main() -> ExitCode {
-    let args = Args::parse();
-    match run(&args) {
+    match run(Args::parse().port) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -51,12 +49,11 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args) -> io::Result<()> {
-    let port = args.port;
+fn run(port: u16) -> io::Result<()> {
     let server = FlakyServer::start_with(Setup {
         thinking: THINKING,
         newcomers: Some(script),
-        files: files(args)?,
+        files: files()?,
         port,
         ..Setup::default()
     })
@@ -69,8 +66,8 @@ fn run(args: &Args) -> io::Result<()> {
     }
 }
 
-/// The script of a message: the page names each by its number, and something new for each
-/// conversation, as in `2 of 1763900000000`. Whoever has no number has no script.
+/// The script of a message. The page names each by its number and the conversation, as in
+/// `2 of 1763900000000`; other callers have no script.
 fn script(caller: &str) -> Vec<Fault> {
     let number = caller.split(' ').next().and_then(|it| it.parse().ok());
     number.map_or_else(Vec::new, |number: usize| {
@@ -78,33 +75,30 @@ fn script(caller: &str) -> Vec<Fault> {
     })
 }
 
-fn files(args: &Args) -> io::Result<HashMap<String, File>> {
-    let program = |name: &str, content_type| {
-        let path = args.program.join(name);
-        let content = fs::read(&path).map_err(|error| {
+fn files() -> io::Result<HashMap<String, File>> {
+    let program = |name| {
+        let path = Path::new(PROGRAM).join(name);
+        fs::read(&path).map_err(|error| {
             let path = path.display();
             io::Error::other(format!("{path}: {error}; `examples/web/build` makes it"))
-        })?;
+        })
+    };
+    let files = [
+        ("/", "text/html", include_bytes!("index.html").to_vec()),
+        (
+            "/style.css",
+            "text/css",
+            include_bytes!("style.css").to_vec(),
+        ),
+        ("/web.js", "text/javascript", program("web.js")?),
+        ("/web_bg.wasm", "application/wasm", program("web_bg.wasm")?),
+    ];
+    let files = files.map(|(path, content_type, content)| {
         let file = File {
             content_type,
             content,
         };
-        Ok::<_, io::Error>((format!("/{name}"), file))
-    };
-    let page = |path: &str, content_type, content: &str| {
-        let content = content.into();
-        (
-            path.into(),
-            File {
-                content_type,
-                content,
-            },
-        )
-    };
-    Ok(HashMap::from([
-        page("/", "text/html", include_str!("index.html")),
-        page("/style.css", "text/css", include_str!("style.css")),
-        program("web.js", "text/javascript")?,
-        program("web_bg.wasm", "application/wasm")?,
-    ]))
+        (path.to_owned(), file)
+    });
+    Ok(HashMap::from(files))
 }

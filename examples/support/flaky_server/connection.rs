@@ -3,7 +3,6 @@
 use super::{
     State,
     fault::{Answer, Ending},
-    pages,
     request::Request,
 };
 use smol::{
@@ -33,11 +32,7 @@ impl Connection {
     /// Answers requests until the client or an answer ends the connection.
     pub async fn run(mut self, state: &State) -> io::Result<()> {
         while let Some(request) = self.request().await? {
-            let answer = match pages::answer(state, &request) {
-                Some(answer) => answer,
-                None => state.answer(&request).await,
-            };
-            let Answer { parts, ending } = answer;
+            let Answer { parts, ending } = state.answer(&request).await;
             for (pause, part) in parts {
                 Timer::after(pause).await;
                 self.stream.write_all(&part).await?;

@@ -1,11 +1,12 @@
 //! The faults, and the answer that each of them leads to.
 
-use super::{dialect::Dialect, pages::FOR_PAGES, request::Request};
-use serde_json::Value;
+use super::{dialect::Dialect, request::Request};
 use std::{iter, time::Duration};
 
 /// The pause before each event of a stream.
 const PACE: Duration = Duration::from_millis(20);
+/// The content type of answers in one piece.
+const JSON: &str = "application/json";
 
 /// The fault of one request.
 #[derive(Debug, Clone, Copy)]
@@ -54,11 +55,13 @@ impl Answer {
             if request.streams() {
                 Self::stream(request, dialect.events(request.model()), pace)
             } else {
-                Self::json(request, 200, "", &dialect.reply(request.model()))
+                let reply = dialect.reply(request.model()).to_string();
+                Self::whole(request, 200, JSON, "", reply.as_bytes())
             }
         };
         let refusal = |status, header: &str, message: &str| {
-            Self::json(request, status, header, &dialect.error(message))
+            let error = dialect.error(message).to_string();
+            Self::whole(request, status, JSON, header, error.as_bytes())
         };
         let nothing = |ending| Self {
             parts: Vec::new(),
@@ -90,11 +93,17 @@ impl Answer {
     }
 
     /// An answer in one piece, which is sent as two halves.
-    pub fn json(request: &Request, status: u16, header: &str, body: &Value) -> Self {
-        let body = body.to_string();
-        let head = format!("content-length: {}\r\n{header}", body.len());
-        let bytes = head_of(request, status, "application/json", &head) + &body;
-        let (first, second) = bytes.as_bytes().split_at(bytes.len() / 2);
+    pub fn whole(
+        request: &Request,
+        status: u16,
+        content_type: &str,
+        header: &str,
+        body: &[u8],
+    ) -> Self {
+        let length = format!("content-length: {}\r\n{header}", body.len());
+        let head = head_of(request, status, content_type, &length);
+        let bytes = [head.as_bytes(), body].concat();
+        let (first, second) = bytes.split_at(bytes.len() / 2);
         let now = Duration::ZERO;
         Self {
             parts: vec![(now, first.into()), (now, second.into())],
@@ -126,6 +135,10 @@ impl Answer {
 
 /// The head of an answer, with more header lines.
 fn head_of(request: &Request, status: u16, content_type: &str, more: &str) -> String {
-    let for_page = if request.from_page { FOR_PAGES } else { "" };
-    format!("HTTP/1.1 {status} \r\ncontent-type: {content_type}\r\n{for_page}{more}\r\n")
+    let close = if request.from_page {
+        "connection: close\r\n"
+    } else {
+        ""
+    };
+    format!("HTTP/1.1 {status} \r\ncontent-type: {content_type}\r\n{close}{more}\r\n")
 }

@@ -5,9 +5,11 @@ use serde_json::Value;
 use std::io;
 
 pub struct Request {
-    pub method: String,
     pub path: String,
-    /// Whether a web page has sent it.
+    /// Whether it asks for a file.
+    pub is_get: bool,
+    /// Whether a browser has sent it. Its connection is closed after the answer: a browser repeats
+    /// a request by itself if a connection that it has used before is closed in place of an answer.
     pub from_page: bool,
     body: Value,
 }
@@ -32,18 +34,19 @@ impl Request {
             None if header("transfer-encoding") == Some("chunked") => join_chunks(rest)?,
             None => Some((Vec::new(), 0)),
         };
+        let is_get = head.method == Some("GET");
         Ok(body.map(|(body, length)| {
             let request = Self {
-                method: head.method.unwrap_or_default().to_owned(),
-                from_page: header("origin").is_some(),
                 path: head.path.unwrap_or_default().to_owned(),
+                is_get,
+                from_page: is_get || header("origin").is_some(),
                 body: serde_json::from_slice(&body).unwrap_or_default(),
             };
             (request, start + length)
         }))
     }
 
-    /// By which name the sender has a script.
+    /// The name of the sender's script.
     pub fn caller(&self) -> &str {
         self.body["user"].as_str().unwrap_or(self.model())
     }
@@ -52,13 +55,13 @@ impl Request {
         self.body["model"].as_str().unwrap_or("flaky")
     }
 
-    /// Whether the answer is to be a stream.
+    /// Whether it asks for a stream.
     pub fn streams(&self) -> bool {
         self.body["stream"] == true
     }
 }
 
-/// The body that starts `received` in chunks, and how long it is there, or `None` as long as it is
+/// The chunked body at the start of `received` and its length there, or `None` as long as it is
 /// incomplete.
 fn join_chunks(received: &[u8]) -> io::Result<Option<(Vec<u8>, usize)>> {
     let mut body = Vec::new();
@@ -71,7 +74,7 @@ fn join_chunks(received: &[u8]) -> io::Result<Option<(Vec<u8>, usize)>> {
             return Ok(None);
         };
         let end = start.saturating_add(usize::try_from(length).unwrap_or(usize::MAX));
-        // A line break ends each chunk, the empty one at the end too.
+        // Each chunk ends in a line break, the last, empty one too.
         let next = end.saturating_add(2);
         let (Some(chunk), Some(b"\r\n")) = (rest.get(start..end), rest.get(end..next)) else {
             return Ok(None);

@@ -1,9 +1,7 @@
-//! The page of `examples/web` in a real browser: headless Chromium, which its driver starts.
-//!
-//! `CHROMEDRIVER` names the driver, and `PAGE_PROGRAM` where `examples/web/build` has put the
-//! page's program. Screenshots go to `target/page`.
+//! The page of `examples/web` in headless Chromium. `CHROMEDRIVER` names its driver. Screenshots go
+//! to `target/page`.
 
-use fantoccini::{Client, ClientBuilder, Locator, key::Key, wd::Capabilities};
+use fantoccini::{Client, ClientBuilder, key::Key, wd::Capabilities};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use std::{
@@ -38,20 +36,9 @@ impl Drop for Process {
 
 /// Serves the page, and returns where.
 fn serve() -> (Process, String) {
-    let program = env::var_os("PAGE_PROGRAM").unwrap_or("target/web".into());
     let mut server = Command::new(env!("CARGO"))
-        .args([
-            "run",
-            "--quiet",
-            "--locked",
-            "--example",
-            "web",
-            "--",
-            "--port",
-            "0",
-            "--program",
-        ])
-        .arg(program)
+        .args(["run", "--quiet", "--locked", "--example", "web"])
+        .args(["--", "--port", "0"])
         .current_dir(root())
         .env("CARGO_TARGET_DIR", root().join("target"))
         .stdout(Stdio::piped())
@@ -65,18 +52,20 @@ fn serve() -> (Process, String) {
     (server, url.trim().to_owned())
 }
 
-/// Opens a page in a browser of its own.
+/// The page in a browser of its own.
 struct Browser {
     page: Client,
     _driver: Process,
+    _server: Process,
 }
 
 impl Browser {
-    async fn open(url: &str, args: &[&str], emulation: Option<Value>) -> Self {
-        let driver = env::var_os("CHROMEDRIVER").unwrap_or("chromedriver".into());
+    async fn open(args: &[&str], emulation: Value) -> Self {
+        let (server, url) = serve();
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
+        let driver = env::var_os("CHROMEDRIVER").unwrap_or("chromedriver".into());
         let driver = Command::new(driver)
             .arg(format!("--port={port}"))
             .stdout(Stdio::null())
@@ -89,7 +78,7 @@ impl Browser {
         let options = &mut settings["goog:chromeOptions"];
         let all = options["args"].as_array_mut().unwrap();
         all.extend(args.iter().map(|&arg| arg.into()));
-        if let Some(emulation) = emulation {
+        if !emulation.is_null() {
             options["mobileEmulation"] = emulation;
         }
         let capabilities: Capabilities = serde_json::from_value(settings).unwrap();
@@ -99,21 +88,19 @@ impl Browser {
             loop {
                 match builder.connect(&format!("http://127.0.0.1:{port}")).await {
                     Ok(client) => break client,
-                    // The driver is not there yet.
+                    // The driver is not ready yet.
                     Err(_) => sleep(Duration::from_millis(50)).await,
                 }
             }
         };
         let page = timeout(PATIENCE, connect).await.expect("a browser");
-        page.goto(url).await.unwrap();
+        page.goto(&url).await.unwrap();
         let browser = Self {
             page,
             _driver: driver,
+            _server: server,
         };
-        // The page is alive once its program has filled in the server's address.
-        browser
-            .until("return document.querySelector('#base-url').value != ''")
-            .await;
+        browser.idle().await;
         browser
     }
 
@@ -131,33 +118,27 @@ impl Browser {
             panic!("not within {PATIENCE:?}: {script}");
         }
     }
-}
 
-/// A person at the page.
-impl Browser {
-    /// Types a message and sends it, by keyboard only.
-    async fn send(&self, message: &str) {
-        let focused = self.page.active_element().await.unwrap();
-        assert_eq!(focused.attr("id").await.unwrap().as_deref(), Some("prompt"));
-        focused.send_keys(message).await.unwrap();
-        focused
-            .send_keys(&char::from(Key::Enter).to_string())
-            .await
-            .unwrap();
-    }
-
-    async fn press_escape(&self) {
-        let focused = self.page.active_element().await.unwrap();
-        focused
-            .send_keys(&char::from(Key::Escape).to_string())
-            .await
-            .unwrap();
-    }
-
-    /// Waits until the page can be asked again.
+    /// Waits until the page can be asked.
     async fn idle(&self) {
         self.until("return !document.querySelector('#send').disabled")
             .await;
+    }
+
+    /// Types into the element that has the focus, which is the prompt at first.
+    async fn type_in(&self, keys: &str) {
+        let focused = self.page.active_element().await.unwrap();
+        focused.send_keys(keys).await.unwrap();
+    }
+
+    async fn send(&self, message: &str) {
+        self.type_in(message).await;
+        self.type_in(&char::from(Key::Enter).to_string()).await;
+    }
+
+    async fn stop(&self) {
+        self.type_in(&char::from(Key::Escape).to_string()).await;
+        self.idle().await;
     }
 
     /// The texts of all elements that a selector finds.
@@ -172,12 +153,10 @@ impl Browser {
         self.texts(selector).await.len()
     }
 
-    /// How many requests the server has got.
+    /// The number of requests that the server has received.
     async fn requests(&self) -> usize {
-        let text = self
-            .js("return fetch('/requests').then(answer => answer.text())")
-            .await;
-        text.as_str().unwrap().parse().unwrap()
+        let script = "return fetch('/requests').then(answer => answer.json())";
+        serde_json::from_value(self.js(script).await).unwrap()
     }
 
     async fn screenshot(self, name: &str) {
@@ -191,16 +170,17 @@ impl Browser {
 
 #[tokio::test]
 async fn a_conversation_is_drawn_as_the_server_saw_it() {
-    let (_server, url) = serve();
-    let browser = Browser::open(&url, &["--window-size=900,1080"], None).await;
+    let browser = Browser::open(&["--window-size=900,1080"], Value::Null).await;
 
     for message in ["What is patience?", "Are you sure?"] {
         browser.send(message).await;
         browser.idle().await;
     }
     // The next answer in one piece: by keyboard too, and back.
-    let streaming = browser.page.find(Locator::Id("streaming")).await.unwrap();
-    streaming.send_keys(" ").await.unwrap();
+    browser
+        .js("document.querySelector('#streaming').focus()")
+        .await;
+    browser.type_in(" ").await;
     browser
         .js("document.querySelector('#prompt').focus()")
         .await;
@@ -225,11 +205,8 @@ async fn a_conversation_is_drawn_as_the_server_saw_it() {
         ("wait", 7),
         ("asked", 1),
     ] {
-        assert_eq!(
-            browser.count(&format!("#timeline .{class}")).await,
-            count,
-            "{class}"
-        );
+        let drawn = browser.count(&format!("#timeline .{class}")).await;
+        assert_eq!(drawn, count, "{class}");
     }
     assert!(browser.count("#timeline .chunk").await >= 2 * REPLY.split(' ').count());
     let attempts = browser.count("#timeline .attempt").await;
@@ -241,21 +218,17 @@ async fn a_conversation_is_drawn_as_the_server_saw_it() {
     browser.screenshot("conversation.png").await;
 }
 
-/// A call that is stopped sends nothing more.
 #[tokio::test]
-async fn a_call_is_stopped_on_a_phone_in_the_dark() {
-    let (_server, url) = serve();
+async fn a_call_that_is_stopped_on_a_dark_phone_sends_nothing_more() {
     let phone = json!({"deviceMetrics": {"width": 360, "height": 780, "pixelRatio": 2}});
-    let dark = ["--blink-settings=preferredColorScheme=0"];
-    let browser = Browser::open(&url, &dark, Some(phone)).await;
+    let browser = Browser::open(&["--blink-settings=preferredColorScheme=0"], phone).await;
 
-    // In the wait that the server asked for.
+    // In the delay that the server asked for.
     browser.send("What is patience?").await;
     browser
         .until("return document.querySelector('#timeline .asked') != null")
         .await;
-    browser.press_escape().await;
-    browser.idle().await;
+    browser.stop().await;
     assert_eq!(browser.count("#timeline .attempt").await, 2);
     assert_eq!(browser.requests().await, 2);
 
@@ -265,15 +238,14 @@ async fn a_call_is_stopped_on_a_phone_in_the_dark() {
         .until("return document.querySelectorAll('#timeline .attempt').length == 4")
         .await;
     sleep(Duration::from_millis(300)).await;
-    browser.press_escape().await;
-    browser.idle().await;
+    browser.stop().await;
     assert_eq!(
         browser.texts("#timeline p").await,
         ["1: 503 → 429 → stopped", "2: dropped → stopped"]
     );
     assert_eq!(browser.texts("#log .why").await, ["stopped"; 2]);
 
-    // Longer than any wait: whatever was to come would have.
+    // Longer than any delay.
     sleep(Duration::from_millis(2500)).await;
     assert_eq!(browser.count("#timeline .attempt").await, 4);
     assert_eq!(browser.requests().await, 4);

@@ -1,4 +1,4 @@
-//! The content of an answer, whatever its dialect.
+//! The content of an answer of any dialect.
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -7,86 +7,81 @@ use serde_json::Value;
 use std::fmt::Display;
 
 /// The text that came, and the error that ended it.
+#[derive(Default)]
 pub struct Answer {
     pub text: String,
     pub error: Option<String>,
 }
 
 impl Answer {
-    /// An answer in one piece.
-    pub fn whole<T, E: Display>(result: Result<T, E>, text: impl FnOnce(&T) -> String) -> Self {
+    /// Adds an answer, or an item of a stream.
+    fn add<E: Display>(&mut self, result: Result<String, E>) {
         match result {
-            Ok(answer) => Self {
-                text: text(&answer),
-                error: None,
-            },
-            Err(error) => Self {
-                text: String::new(),
-                error: Some(error.to_string()),
-            },
+            Ok(text) => self.text += &text,
+            Err(error) => self.error = Some(error.to_string()),
         }
+    }
+
+    /// An answer in one piece.
+    pub fn whole<E: Display>(result: Result<impl Serialize, E>) -> Self {
+        let mut answer = Self::default();
+        answer.add(result.map(text));
+        answer
     }
 
     /// A stream of items.
-    pub async fn items<T, S, E>(
+    pub async fn items<T: Serialize, S: Display, E: Display>(
         opened: Result<impl Stream<Item = Result<T, S>> + Unpin, E>,
-        text: impl Fn(&T) -> String,
-    ) -> Self
-    where
-        S: Display,
-        E: Display,
-    {
-        let mut answer = Self::whole(opened.as_ref().map(|_| ()), |()| String::new());
-        let Ok(mut items) = opened else {
-            return answer;
-        };
-        while let Some(item) = items.next().await {
-            let next = Self::whole(item, &text);
-            answer.text.push_str(&next.text);
-            answer.error = next.error;
-            if answer.error.is_some() {
-                break;
-            }
-        }
-        answer
+    ) -> Self {
+        Self::collect(opened, text).await
     }
 
-    /// A stream of bytes, whose borders need not be those of the events in it.
+    /// A stream of bytes, whose pieces need not end where events do.
     pub async fn bytes<S: Display, E: Display>(
         opened: Result<impl Stream<Item = Result<Bytes, S>> + Unpin, E>,
     ) -> Self {
-        let raw = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
-        let mut answer = Self::items(opened, raw).await;
-        answer.text = answer
+        let raw = |bytes: Bytes| String::from_utf8(bytes.into()).unwrap();
+        let mut answer = Self::collect(opened, raw).await;
+        let data = answer
             .text
             .lines()
-            .filter_map(|line| line.strip_prefix("data: "))
-            .filter_map(|data| serde_json::from_str::<Value>(data).ok())
-            .map(|data| text(&data))
-            .collect();
+            .filter_map(|line| line.strip_prefix("data: "));
+        let events = data.filter_map(|data| serde_json::from_str::<Value>(data).ok());
+        answer.text = events.map(text).collect();
+        answer
+    }
+
+    async fn collect<T, S: Display, E: Display>(
+        opened: Result<impl Stream<Item = Result<T, S>> + Unpin, E>,
+        text: impl Fn(T) -> String,
+    ) -> Self {
+        let mut answer = Self::default();
+        match opened {
+            Ok(mut items) => {
+                while answer.error.is_none()
+                    && let Some(item) = items.next().await
+                {
+                    answer.add(item.map(&text));
+                }
+            }
+            Err(error) => answer.error = Some(error.to_string()),
+        }
         answer
     }
 }
 
-/// The text in an answer, or in an item of a stream, of any dialect.
-pub fn text(answer: &impl Serialize) -> String {
-    const PLACES: [&str; 6] = [
+/// The text in an answer, or in an item of a stream.
+fn text(answer: impl Serialize) -> String {
+    const PLACES: [&str; 5] = [
         "/choices/0/message/content",
+        "/choices/0/message/content/0/text",
         "/choices/0/delta/content",
         "/content/0/text",
         "/delta/text",
-        "/candidates/0/content/parts/0/text",
-        "/choices/0/message/content/0/text",
     ];
     let answer = serde_json::to_value(answer).unwrap();
-    PLACES
+    let mut texts = PLACES
         .iter()
-        .find_map(|place| answer.pointer(place)?.as_str())
-        .unwrap_or_default()
-        .to_owned()
-}
-
-/// The text in an answer that nobody has parsed.
-pub fn raw_text(answer: &Bytes) -> String {
-    text(&serde_json::from_slice::<Value>(answer).unwrap())
+        .filter_map(|place| answer.pointer(place)?.as_str());
+    texts.next().unwrap_or_default().to_owned()
 }

@@ -1,0 +1,141 @@
+//! Methods of the clients of `crabllm-provider`, wrapped with retries.
+//!
+//! There is one for each kind of answer and dialect. Gemini's client knows one address only, and
+//! that one by TLS.
+
+use crate::answer::Answer;
+use crabllm_provider_0_0_19 as release_19;
+use crabllm_provider_0_0_25 as release_25;
+use crabllm_retry::{
+    AsyncIoTimer, Policy, Retrying,
+    crabllm_core_0_0_19::Provider as _,
+    crabllm_core_0_0_25::{Provider as _, ProviderConfig},
+};
+use futures::{FutureExt, StreamExt, future::LocalBoxFuture, stream};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::sync::{LazyLock, Once};
+
+/// The model that every request asks for, and the name of its script at the server.
+pub const MODEL: &str = "flaky-1";
+
+/// A method, which calls a server with a policy.
+pub type Method = (
+    &'static str,
+    fn(String, Policy) -> LocalBoxFuture<'static, Answer>,
+);
+
+/// The methods that answer in one piece.
+pub const UNARY: [Method; 4] = [
+    ("chat_completion of 0.0.25", |url, policy| {
+        let client = newest("openai", url, policy);
+        async move { Answer::whole(client.chat_completion(&parsed(false)).await) }.boxed_local()
+    }),
+    ("chat_completion_raw of 0.0.25", |url, policy| {
+        let client = newest("openai", url, policy);
+        let json = |bytes: bytes::Bytes| serde_json::from_slice::<Value>(&bytes).unwrap();
+        async move {
+            let answer = client.chat_completion_raw("", request(false).into()).await;
+            Answer::whole(answer.map(json))
+        }
+        .boxed_local()
+    }),
+    ("anthropic_messages of 0.0.25", |url, policy| {
+        let client = newest("anthropic", url, policy);
+        async move { Answer::whole(client.anthropic_messages(&parsed(false)).await) }.boxed_local()
+    }),
+    ("chat_completion of 0.0.19", |url, policy| {
+        let client = release_19::RemoteProvider::Anthropic {
+            client: CLIENT_19.clone(),
+            base_url: url,
+            api_key: String::new(),
+        };
+        let client = Retrying::with_timer(client, AsyncIoTimer).policy(policy);
+        async move { Answer::whole(client.chat_completion(&parsed(false)).await) }.boxed_local()
+    }),
+];
+
+/// The methods that open a stream.
+pub const STREAMS: [Method; 4] = [
+    ("chat_completion_stream of 0.0.25", |url, policy| {
+        let client = newest("openai", url, policy);
+        async move { Answer::items(client.chat_completion_stream(&parsed(true)).await).await }
+            .boxed_local()
+    }),
+    ("chat_completion_stream_raw of 0.0.25", |url, policy| {
+        let client = newest("openai", url, policy);
+        async move {
+            let opened = client.chat_completion_stream_raw("", request(true).into());
+            Answer::bytes(opened.await).await
+        }
+        .boxed_local()
+    }),
+    ("anthropic_messages_stream of 0.0.25", |url, policy| {
+        let client = newest("anthropic", url, policy);
+        async move { Answer::items(client.anthropic_messages_stream(&parsed(true)).await).await }
+            .boxed_local()
+    }),
+    ("chat_completion_stream of 0.0.19", |url, policy| {
+        let client = release_19::RemoteProvider::Openai {
+            client: CLIENT_19.clone(),
+            base_url: url,
+            api_key: String::new(),
+        };
+        let client = Retrying::with_timer(client, AsyncIoTimer).policy(policy);
+        async move { Answer::items(client.chat_completion_stream(&parsed(true)).await).await }
+            .boxed_local()
+    }),
+];
+
+/// The method whose request is a stream, which is consumed.
+pub const PASSTHROUGH: [Method; 1] = [("chat_completion_stream_passthrough", |url, policy| {
+    let client = newest("openai", url, policy);
+    async move {
+        let body = stream::iter([Ok(request(true).into())]).boxed();
+        Answer::bytes(client.chat_completion_stream_passthrough("", body).await).await
+    }
+    .boxed_local()
+})];
+
+fn newest(
+    dialect: &str,
+    url: String,
+    policy: Policy,
+) -> Retrying<release_25::RemoteProvider, AsyncIoTimer> {
+    let config = ProviderConfig {
+        base_url: Some(url),
+        ..ProviderConfig::default()
+    };
+    let client = release_25::RemoteProvider::new(dialect, &config, CLIENT_25.clone());
+    Retrying::with_timer(client, AsyncIoTimer).policy(policy)
+}
+
+static CLIENT_19: LazyLock<release_19::HttpClient> = LazyLock::new(|| {
+    choose_cryptography();
+    release_19::make_client()
+});
+
+static CLIENT_25: LazyLock<release_25::HttpClient> = LazyLock::new(|| {
+    choose_cryptography();
+    release_25::make_client()
+});
+
+/// Two crates in this tree bring different providers of cryptography, and every client has TLS even
+/// if no test does, so one must be chosen before the first client is made.
+fn choose_cryptography() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| _ = rustls::crypto::ring::default_provider().install_default());
+}
+
+/// A request that OpenAI's dialect and Anthropic's have in common.
+fn request(stream: bool) -> String {
+    format!(
+        r#"{{"model": "{MODEL}", "max_tokens": 64, "stream": {stream}, "messages": [
+            {{"role": "user", "content": [{{"type": "text", "text": "What is patience?"}}]}}
+        ]}}"#
+    )
+}
+
+fn parsed<T: DeserializeOwned>(stream: bool) -> T {
+    serde_json::from_str(&request(stream)).unwrap()
+}
