@@ -41,7 +41,7 @@ use crabllm_retry::{
 };
 use flaky_server::{Fault, FlakyServer};
 use futures::{StreamExt, stream};
-use output::{describe, one_line};
+use output::one_line;
 use std::{
     collections::BTreeMap,
     fmt::Display,
@@ -76,7 +76,7 @@ fn main() -> ExitCode {
     let chat = match Chat::new(Args::parse()) {
         Ok(chat) => chat,
         Err(error) => {
-            eprint(&format!("error: {}", describe(&error)));
+            eprint(&format!("error: {}", one_line(&error.to_string())));
             return ExitCode::from(2);
         }
     };
@@ -149,13 +149,11 @@ impl Chat {
 
     /// Makes all calls.
     async fn run(&self, epoch: Instant) -> Vec<Record> {
-        let mut records: Vec<_> = stream::iter(0..self.calls)
-            .map(async |index| (index, self.call(index, epoch).await))
-            .buffer_unordered(self.args.concurrency)
+        stream::iter(0..self.calls)
+            .map(|index| self.call(index, epoch))
+            .buffered(self.args.concurrency)
             .collect()
-            .await;
-        records.sort_by_key(|(index, _)| *index);
-        records.into_iter().map(|(_, record)| record).collect()
+            .await
     }
 
     async fn call(&self, index: usize, epoch: Instant) -> Record {
@@ -205,7 +203,7 @@ impl Chat {
         }
         let mut errors = BTreeMap::<String, usize>::new();
         for error in replies.iter().filter_map(|reply| reply.as_ref().err()) {
-            *errors.entry(describe(error)).or_default() += 1;
+            *errors.entry(one_line(&error.to_string())).or_default() += 1;
         }
         for (error, count) in &errors {
             match self.calls {

@@ -1,7 +1,7 @@
 //! The picture of what happens to the calls, in HTML: a row for each, on one time axis.
 
 use crate::timeline::{Call, Kind, State, Step, ticks};
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 /// The least distance between two ticks, as a fraction of the width.
 const TICK_DISTANCE: f64 = 0.2;
@@ -27,18 +27,10 @@ pub fn draw(calls: &[Call]) -> String {
     for call in calls {
         let outcomes = call.outcomes().join(" → ");
         html += &format!("<p>{}: {outcomes}</p><div>", call.name);
-        for Bar {
-            class,
-            title,
-            from,
-            until,
-        } in bars(call)
-        {
+        for (class, from, until) in bars(call) {
             let left = percent(from);
             let width = percent(until) - left;
-            html += &format!(
-                "<i class='{class}' title='{title}' style='left:{left:.2}%;width:{width:.2}%'></i>"
-            );
+            html += &format!("<i class='{class}' style='left:{left:.2}%;width:{width:.2}%'></i>");
         }
         html += "</div>";
     }
@@ -47,7 +39,11 @@ pub fn draw(calls: &[Call]) -> String {
 
 /// The calls in a sentence.
 pub fn sum_up(calls: &[Call]) -> String {
-    let attempts: usize = calls.iter().map(attempts).sum();
+    let attempts = calls
+        .iter()
+        .flat_map(bars)
+        .filter(|(class, ..)| class.starts_with("attempt"))
+        .count();
     let messages = calls.len();
     let retries = attempts.saturating_sub(messages);
     format!("{messages} messages, {attempts} attempts, {retries} retries")
@@ -61,77 +57,41 @@ fn drawn_until(call: &Call) -> Duration {
     }
 }
 
-fn attempts(call: &Call) -> usize {
-    let ended = |step: &&Step| matches!(step.kind, Kind::Failed(_) | Kind::Answered);
-    call.steps.iter().filter(ended).count() + usize::from(is_attempting(call))
-}
-
-/// Whether the call makes an attempt, or was stopped in one.
-fn is_attempting(call: &Call) -> bool {
-    let waited = match call.steps.last() {
-        None => true,
-        Some(step) => step.kind.is_delay() && step.until <= call.end,
-    };
-    waited && matches!(call.state, State::Running | State::Stopped)
-}
-
-/// Whether its stream is open.
-fn is_open(call: &Call) -> bool {
-    let last = call.steps.last();
-    last.is_some_and(|step| matches!(step.kind, Kind::Answered | Kind::Chunk))
-}
-
-/// A part of a row.
-struct Bar<'a> {
-    class: &'static str,
-    title: &'a str,
-    from: Duration,
-    until: Duration,
-}
-
-fn bars(call: &Call) -> Vec<Bar<'_>> {
+/// The bars of a call: class, begin and end.
+fn bars(call: &Call) -> Vec<(&'static str, Duration, Duration)> {
     let end = drawn_until(call);
-    let mut from = call.start;
-    let mut bars = Vec::new();
-    let mut add = |class, title, until| {
-        bars.push(Bar {
-            class,
-            title,
-            from,
-            until,
-        });
-        from = until;
+    let last = call.steps.last();
+    let unfinished = match call.state {
+        State::Stopped if is_attempting(last, end) => Some("attempt stopped"),
+        State::Running if is_attempting(last, end) => Some("attempt running"),
+        State::Running if last.is_some_and(|step| !step.kind.is_delay()) => Some("stream"),
+        _ => None,
     };
-    for step in &call.steps {
-        let (class, title) = meaning(&step.kind);
-        add(class, title, step.until.min(end));
-    }
-    match call.state {
-        State::Stopped if is_attempting(call) => add("attempt stopped", "stopped", end),
-        State::Running if is_attempting(call) => add("attempt running", "under way", end),
-        State::Running if is_open(call) => add("stream", "open", end),
-        _ => {}
-    }
-    bars
+    let steps = (call.steps.iter()).map(|step| (class(&step.kind), step.until.min(end)));
+    let mut begin = call.start;
+    (steps.chain(unfinished.map(|class| (class, end))))
+        .map(|(class, until)| (class, mem::replace(&mut begin, until), until))
+        .collect()
 }
 
-/// The class and the title of a step.
-fn meaning(kind: &Kind) -> (&'static str, &str) {
+/// Whether a call that has not finished is in an attempt.
+fn is_attempting(last: Option<&Step>, now: Duration) -> bool {
+    last.is_none_or(|step| step.kind.is_delay() && step.until < now)
+}
+
+fn class(kind: &Kind) -> &'static str {
     match kind {
-        Kind::Failed(label) => {
-            let class = match label.as_str() {
-                "429" => "attempt throttled",
-                "timeout" => "attempt silent",
-                "dropped" => "attempt dropped",
-                _ => "attempt refused",
-            };
-            (class, label)
-        }
-        Kind::Answered => ("attempt answered", "answered"),
-        Kind::Backoff => ("wait", "backoff"),
-        Kind::RetryAfter => ("wait asked", "asked to wait by the server"),
-        Kind::Chunk => ("chunk", "a piece of the answer"),
-        Kind::Broken(label) => ("broken", label),
+        Kind::Failed(label) => match label.as_str() {
+            "429" => "attempt throttled",
+            "timeout" => "attempt silent",
+            "dropped" => "attempt dropped",
+            _ => "attempt refused",
+        },
+        Kind::Answered => "attempt answered",
+        Kind::Backoff => "wait",
+        Kind::RetryAfter => "wait asked",
+        Kind::Chunk => "chunk",
+        Kind::Broken(_) => "broken",
     }
 }
 
@@ -161,7 +121,7 @@ mod tests {
             (State::Failed, 300, &broken, 1, &[("attempt answered", 100), ("chunk", 150), ("broken", 300)]),
         ] {
             let call = call("1", 0, steps, end, state);
-            let bars: Vec<_> = bars(&call).iter().map(|bar| (bar.class, bar.until.as_millis())).collect();
+            let bars: Vec<_> = bars(&call).iter().map(|bar| (bar.0, bar.2.as_millis())).collect();
             assert_eq!(bars, expected);
             let summary = format!("1 messages, {attempts} attempts, {} retries", attempts - 1);
             assert_eq!(sum_up(&[call]), summary, "{expected:?}");
@@ -179,8 +139,8 @@ mod tests {
              <i class='tick' style='left:50.00%'>0.2 s</i>\
              <i class='tick' style='left:75.00%'>0.3 s</i>\
              <p>1: 503 → …</p><div>\
-             <i class='attempt refused' title='503' style='left:0.00%;width:25.00%'></i>\
-             <i class='wait' title='backoff' style='left:25.00%;width:75.00%'></i></div>"
+             <i class='attempt refused' style='left:0.00%;width:25.00%'></i>\
+             <i class='wait' style='left:25.00%;width:75.00%'></i></div>"
         );
         assert_eq!(draw(&[]), "");
     }

@@ -67,19 +67,19 @@ fn join_chunks(received: &[u8]) -> io::Result<Option<(Vec<u8>, usize)>> {
     let mut body = Vec::new();
     let mut at = 0;
     loop {
-        let rest = received.get(at..).unwrap_or_default();
-        let size = httparse::parse_chunk_size(rest)
-            .map_err(|_| io::Error::other("not the size of a chunk"))?;
+        let rest = &received[at..];
+        let size = httparse::parse_chunk_size(rest).map_err(|_| io::ErrorKind::InvalidData)?;
         let Status::Complete((start, length)) = size else {
             return Ok(None);
         };
-        let end = start.saturating_add(usize::try_from(length).unwrap_or(usize::MAX));
+        let length = usize::try_from(length).map_err(io::Error::other)?;
+        let rest = &rest[start..];
         // Each chunk ends in a line break, the last, empty one too.
-        let next = end.saturating_add(2);
-        let (Some(chunk), Some(b"\r\n")) = (rest.get(start..end), rest.get(end..next)) else {
+        let line_break = rest.get(length..length.saturating_add(2));
+        let (Some(chunk), Some(b"\r\n")) = (rest.get(..length), line_break) else {
             return Ok(None);
         };
-        at += next;
+        at += start + length + 2;
         if chunk.is_empty() {
             return Ok(Some((body, at)));
         }
