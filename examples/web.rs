@@ -40,6 +40,6 @@ fn main() {
 }
 
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
-fn main() -> std::process::ExitCode {
+fn main() -> std::io::Result<()> {
     server::main()
 }

@@ -16,7 +16,7 @@ use gloo_net::http::{Request, Response};
 use js_sys::Uint8Array;
 use send_wrapper::SendWrapper;
 use std::io;
-use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen::JsCast;
 use wasm_streams::ReadableStream;
 use web_sys::AbortController;
 
@@ -103,7 +103,7 @@ impl Answer {
                 Ok(piece) => Ok(io::Cursor::new(
                     piece.unchecked_into::<Uint8Array>().to_vec(),
                 )),
-                Err(error) => Err(io::Error::other(describe(&error))),
+                Err(error) => Err(io::Error::other(format!("{error:?}"))),
             };
             Some((piece, (body, abort)))
         })
@@ -126,7 +126,7 @@ impl Abort {
     fn new() -> Result<Self, Error> {
         AbortController::new()
             .map(Self)
-            .map_err(|error| Error::Config(describe(&error)))
+            .map_err(|error| Error::Config(format!("{error:?}")))
     }
 }
 
@@ -134,11 +134,4 @@ impl Drop for Abort {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-fn describe(error: &JsValue) -> String {
-    error.dyn_ref::<js_sys::Error>().map_or_else(
-        || format!("{error:?}"),
-        |error| String::from(error.message()),
-    )
 }

@@ -7,7 +7,6 @@ use std::{
     fs,
     io::{self, Write},
     path::Path,
-    process::ExitCode,
     thread,
     time::Duration,
 };
@@ -39,17 +38,8 @@ const SCRIPTS: [&[Fault]; 4] = [
     &[],
 ];
 
-pub fn main() -> ExitCode {
-    match run(Args::parse().port) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run(port: u16) -> io::Result<()> {
+pub fn main() -> io::Result<()> {
+    let Args { port } = Args::parse();
     let server = FlakyServer::start_with(Setup {
         thinking: THINKING,
         newcomers: Some(script),
