@@ -13,7 +13,7 @@ mod flaky_server;
 
 use crabllm_retry::{Event, Operation, Retrying, crabllm_core_0_0_19::Error, hints};
 use flaky_server::{Fault, FlakyServer};
-use isahc::{AsyncReadResponseExt, HttpClient, Request};
+use isahc::{HttpClient, Request, prelude::*};
 use serde_json::{Value, json};
 use std::{env, time::Duration};
 
@@ -60,8 +60,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let faults = [Fault::Drop, Fault::Status(503)];
     let server = FlakyServer::start(Duration::ZERO, [("flaky", faults)])?;
     let mut args = env::args().skip(1);
+    // A proxy would look for a local server on its own machine.
+    let http = HttpClient::builder().proxy_blacklist(["localhost", "127.0.0.1"]);
     let client = Client {
-        http: HttpClient::new()?,
+        http: http.build()?,
         url: args.next().unwrap_or_else(|| server.base_url()),
         model: args.next().unwrap_or_else(|| "flaky".into()),
         key: env::var("OPENAI_API_KEY").unwrap_or_default(),

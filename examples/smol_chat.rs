@@ -96,7 +96,7 @@ struct Chat {
     model: String,
 }
 
-/// What became of a call.
+/// The history of a call, and its result.
 type Record = (Call, Result<String, Error>);
 
 impl Chat {

@@ -28,7 +28,7 @@ use web_sys::{
     Document, Element, Event, EventTarget, HtmlButtonElement, HtmlInputElement, KeyboardEvent,
 };
 
-/// How often the timeline is drawn during a call.
+/// The time between two drawings of the timeline during a call.
 const FRAME: Duration = Duration::from_millis(40);
 
 /// The limit for an attempt, and for the silence of a stream: short, so that one need not wait for
