@@ -69,6 +69,7 @@ fn traced_chat(scene: Scene) -> Vec<Lines> {
         for field in [
             r#"gen_ai.operation.name = "chat""#,
             r#"gen_ai.request.model = "m""#,
+            "crabllm_retry.call = 1",
             r#"crabllm_retry.method = "chat_completion""#,
         ] {
             let position = lines.iter().position(|line| line == field);
@@ -86,12 +87,14 @@ fn attempts_and_a_success_at_once_are_for_debugging() {
             "TRACE crabllm_retry: attempt starts",
             r#"gen_ai.operation.name = "chat""#,
             r#"gen_ai.request.model = "m""#,
+            "crabllm_retry.call = 1",
             r#"crabllm_retry.method = "chat_completion""#,
             "crabllm_retry.attempt = 1",
             "crabllm_retry.elapsed = 0.0",
             "DEBUG crabllm_retry: call succeeded",
             r#"gen_ai.operation.name = "chat""#,
             r#"gen_ai.request.model = "m""#,
+            "crabllm_retry.call = 1",
             r#"crabllm_retry.method = "chat_completion""#,
             "crabllm_retry.attempt = 1",
             "crabllm_retry.elapsed = 0.25",
@@ -199,6 +202,7 @@ fn a_stalled_stream_is_a_warning() {
             r#"gen_ai.operation.name = "chat""#,
             r#"gen_ai.request.model = "m""#,
             r#"error.type = "timeout""#,
+            "crabllm_retry.call = 1",
             r#"crabllm_retry.method = "chat_completion_stream""#,
             "crabllm_retry.attempt = 1",
             "crabllm_retry.elapsed = 90.0",
@@ -220,6 +224,7 @@ fn a_call_without_a_model_has_no_field_for_it() {
         [
             "DEBUG crabllm_retry: call succeeded",
             r#"gen_ai.operation.name = "models""#,
+            "crabllm_retry.call = 1",
             r#"crabllm_retry.method = "models""#,
             "crabllm_retry.attempt = 1",
             "crabllm_retry.elapsed = 0.0",
