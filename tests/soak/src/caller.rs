@@ -1,187 +1,167 @@
 //! Makes one call, as its script says.
 
 use crate::{
-    consumer::{self, Consumed},
-    log::{Hint, Log, OnPurpose, Refusal},
-    script::{Cancel, SLOW, Script},
-    waker::CallWakers,
+    log::{Finish, Log, OnPurpose, Outcome},
+    recorder::Recorder,
+    script::Script,
     wire::question,
 };
 use crabllm_retry::{
-    Failure, Retrying, Timer,
+    Policy, Retrying, Timer,
     crabllm_core_0_0_19::{ChatCompletionRequest, Error, Provider},
 };
-use futures::{FutureExt, future::BoxFuture};
+use futures::{FutureExt, StreamExt, future::BoxFuture, poll};
 use std::{
     any::Any,
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
+    task::{Context, Poll, Wake, Waker},
 };
 
-/// Somebody who makes one call.
+/// A wrapper and the record of its calls.
+#[derive(Clone)]
 pub struct Caller<P, T> {
-    pub wrapper: Arc<Retrying<P, T>>,
+    pub wrapper: Retrying<Recorder<P>, T>,
+    pub policy: Policy,
     pub timer: T,
     pub log: Arc<Log>,
-    pub script: Script,
-    pub call: usize,
-    pub signs: Signs,
 }
 
-/// Identifies the attempt that an answer or an error comes from.
-#[derive(Clone, Copy)]
-pub struct Signs {
-    /// Whether answers and items carry their numbers.
-    pub numbered: bool,
-    /// The user that requests name.
-    pub user: fn(&Script) -> Option<String>,
-    /// From which call and attempt an error comes.
-    pub origin: fn(&dyn Failure) -> Option<(usize, usize)>,
-    pub hint: Hint,
-}
-
-/// The outcome of a call.
-#[derive(Debug)]
-pub struct Ended {
-    pub began: Duration,
-    pub ended: Duration,
-    pub end: End,
-}
-
-#[derive(Debug, PartialEq)]
-pub enum End {
-    /// Answered; by this attempt, where answers are numbered.
-    Answered(Option<usize>),
-    Failed(Refusal),
-    Streamed(Consumed),
-    /// Dropped by its caller.
-    Cancelled,
-    Panicked,
-    /// Got something that was never meant for it, or panicked on no purpose.
-    Wrong(String),
-}
-
-impl<P: Provider + 'static, T: Timer + Clone> Caller<P, T> {
-    pub async fn run(self) -> Ended {
-        let (log, timer, call) = (self.log.clone(), self.timer.clone(), self.call);
-        log.record(call).observer_panics_at = self.script.observer_panics_at;
-        let now = || log.time(timer.now());
-        let began = now();
-        let end = match self.script.cancel {
-            Some(Cancel::Unpolled) => {
-                drop(self.wrapper.chat_completion(&self.request()));
-                End::Cancelled
-            }
-            Some(Cancel::After(time)) => {
-                let limit = sleep(timer.clone(), time).boxed();
-                guarded(self.make().boxed(), Some(limit), &log, call).await
-            }
-            _ => guarded(self.make().boxed(), None, &log, call).await,
+impl<P: Provider + Clone + 'static, T: Timer + Clone> Caller<P, T> {
+    pub fn new(inner: P, policy: Policy, timer: T, log: Arc<Log>) -> Self {
+        let (observer, recorded) = (log.clone(), log.clone());
+        let recorder = Recorder {
+            inner,
+            log: recorded,
         };
-        let ended = now();
-        Ended { began, ended, end }
-    }
-
-    async fn make(self) -> End {
-        let request = self.request();
-        if self.script.streams {
-            return self.stream(&request).await;
-        }
-        match self.wrapper.chat_completion(&request).await {
-            Ok(answer) if answer.model != request.model => {
-                End::Wrong(format!("the answer to call {}", answer.model))
-            }
-            Ok(answer) => End::Answered(self.signs.numbered.then_some(answer.created as usize)),
-            Err(error) => self.refused(&error),
-        }
-    }
-
-    async fn stream(self, request: &ChatCompletionRequest) -> End {
-        let items = match self.wrapper.chat_completion_stream(request).await {
-            Ok(items) => items,
-            Err(error) => return self.refused(&error),
-        };
-        let Self {
+        let wrapper = Retrying::with_timer(recorder, timer.clone())
+            .policy(policy.clone())
+            .observe(move |event| observer.observe(event));
+        Self {
             wrapper,
+            policy,
             timer,
             log,
-            script,
-            signs,
-            ..
-        } = self;
-        // Where it was the only one, the stream outlives its wrapper.
-        drop(wrapper);
-        let now = || log.time(timer.now());
-        let pause = || match script.slow {
-            true => timer.sleep(SLOW).boxed(),
-            false => async {}.boxed(),
-        };
-        let wanted = match script.cancel {
-            Some(Cancel::Items(wanted)) => wanted,
-            _ => usize::MAX,
-        };
-        let reading = consumer::read(items, &request.model, signs.numbered, wanted, now, pause);
-        match reading.await {
-            Ok(consumed) => End::Streamed(consumed),
-            Err(wrong) => End::Wrong(wrong),
         }
     }
 
-    /// The end of a call with an error, which must be from its own last attempt.
-    fn refused(&self, error: &Error) -> End {
-        let last = self.log.record(self.call).attempts.len() - 1;
-        match (self.signs.origin)(error) {
-            Some(origin) if origin != (self.call, last) => {
-                End::Wrong(format!("the error of attempt {origin:?}"))
+    /// Makes a call by a clone of the wrapper, and records its outcome.
+    pub async fn call(mut self, number: usize) {
+        let (log, script) = (self.log.clone(), self.log.call(number).script);
+        if script.own_timer {
+            self.wrapper = self.wrapper.timer(self.timer.clone());
+        }
+        log.call(number).began = (log.now)();
+        let call = self.outcome(number, script).boxed();
+        let outcome = until_cancelled(call, script.cancel_at, &log.wakers).await;
+        log.call(number).outcome = Some(outcome);
+    }
+
+    async fn outcome(self, number: usize, script: Script) -> Outcome {
+        let request = question(&number.to_string(), "", Some(script.seed.to_string()));
+        let result = match script.streams {
+            true => self.stream(&request, script).await,
+            false => self.wrapper.chat_completion(&request).await.map(|answer| {
+                let mut text = String::new();
+                add(&mut text, answer.content(), answer.model == request.model);
+                (text, Finish::Complete)
+            }),
+        };
+        match result {
+            Ok((text, finish)) => Outcome::Answered(text, finish),
+            Err(_) => Outcome::Failed,
+        }
+    }
+
+    async fn stream(
+        self,
+        request: &ChatCompletionRequest,
+        script: Script,
+    ) -> Result<(String, Finish), Error> {
+        let mut items = self.wrapper.chat_completion_stream(request).await?;
+        drop(self.wrapper);
+        let mut text = String::new();
+        let finish = loop {
+            if !script.pause.is_zero() {
+                self.timer.sleep(script.pause).await;
             }
-            _ => End::Failed(Refusal::of(error, self.signs.hint)),
+            let began = (self.log.now)();
+            match items.next().await {
+                Some(Ok(chunk)) => add(&mut text, chunk.content(), chunk.model == request.model),
+                None => break Finish::Complete,
+                Some(Err(Error::Timeout)) => break Finish::Stalled((self.log.now)() - began),
+                Some(Err(_)) => break Finish::Failed,
+            }
+        };
+        for _ in 0..2 {
+            let ended = matches!(poll!(items.next()), Poll::Ready(None));
+            add(&mut text, None, ended);
         }
-    }
-
-    fn request(&self) -> ChatCompletionRequest {
-        let user = (self.signs.user)(&self.script);
-        question(&self.call.to_string(), "", user)
+        Ok((text, finish))
     }
 }
 
-/// Drives a call to its end, or until `limit`; whatever ends it, it is dropped by then.
-async fn guarded(
-    mut call: BoxFuture<'static, End>,
-    mut limit: Option<BoxFuture<'static, ()>>,
-    log: &Log,
-    number: usize,
-) -> End {
-    let mut wakers = CallWakers::default();
-    let end = poll_fn(|cx| {
-        let (waker, new) = wakers.waker(cx.waker());
-        log.record(number).wakers.extend(new);
-        let cx = &mut Context::from_waker(&waker);
-        match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
-            Ok(Poll::Ready(end)) => Poll::Ready(end),
+/// Adds to the text of an answer, and marks what should not be there.
+fn add(text: &mut String, content: Option<&str>, right: bool) {
+    text.push_str(content.unwrap_or_default());
+    if !right {
+        text.push_str("[foreign, or after the end]");
+    }
+}
+
+/// Drives a call to its end or its cancellation, and drops it.
+async fn until_cancelled(
+    mut call: BoxFuture<'static, Outcome>,
+    cancel_at: Option<usize>,
+    wakers: &Arc<()>,
+) -> Outcome {
+    let mut half_polls = 0;
+    let mut last: Option<Arc<CallWaker>> = None;
+    let outcome = poll_fn(|cx| {
+        if cancel_at == Some(half_polls) {
+            return Poll::Ready(Outcome::Cancelled);
+        }
+        let reused = last.take().filter(|last| last.task.will_wake(cx.waker()));
+        let waker = last.insert(reused.unwrap_or_else(|| {
+            Arc::new(CallWaker {
+                task: cx.waker().clone(),
+                _counted: wakers.clone(),
+            })
+        }));
+        let waker = Waker::from(waker.clone());
+        let poll = || call.as_mut().poll(&mut Context::from_waker(&waker));
+        let poll = catch_unwind(AssertUnwindSafe(poll));
+        half_polls += 2;
+        match poll {
+            Ok(Poll::Ready(outcome)) => Poll::Ready(outcome),
+            Ok(Poll::Pending) if cancel_at == Some(half_polls - 1) => {
+                Poll::Ready(Outcome::Cancelled)
+            }
+            Ok(Poll::Pending) => Poll::Pending,
             Err(panic) => Poll::Ready(panicked(&*panic)),
-            Ok(Poll::Pending) => match &mut limit {
-                Some(limit) => limit.as_mut().poll(cx).map(|()| End::Cancelled),
-                None => Poll::Pending,
-            },
         }
     });
-    end.await
+    outcome.await
 }
 
-fn panicked(panic: &(dyn Any + Send)) -> End {
+fn panicked(panic: &(dyn Any + Send)) -> Outcome {
     if panic.is::<OnPurpose>() {
-        return End::Panicked;
+        return Outcome::Panicked;
     }
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    End::Wrong(format!("a panic: {}", text.unwrap_or_default()))
+    Outcome::Unexpected(text.unwrap_or_default())
 }
 
-async fn sleep(timer: impl Timer, duration: Duration) {
-    if !duration.is_zero() {
-        timer.sleep(duration).await;
+/// A waker for one call only: as long as somebody has it, the call is not forgotten.
+struct CallWaker {
+    task: Waker,
+    _counted: Arc<()>,
+}
+
+impl Wake for CallWaker {
+    fn wake(self: Arc<Self>) {
+        self.task.wake_by_ref();
     }
 }

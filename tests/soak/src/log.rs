@@ -1,179 +1,135 @@
-//! The record of the calls of a round, below and beside the wrapper.
+//! The record of the calls of a round.
 
-use crate::waker::CallWaker;
-use crabllm_retry::{Event, Failure, GiveUpReason, Instant};
+use crate::script::Script;
+use crabllm_retry::Event;
 use std::{
     panic::resume_unwind,
-    sync::{
-        Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-/// The payload of a panic on purpose.
-pub struct OnPurpose;
-
-/// Panics on purpose, without a word on standard error.
-pub fn panic_on_purpose() -> ! {
-    resume_unwind(Box::new(OnPurpose))
-}
-
-/// The records of a round's calls, by their numbers, which requests name as their models.
 pub struct Log {
-    epoch: Instant,
-    records: Vec<Mutex<Record>>,
-    /// The futures and streams of the inner provider that are not dropped.
-    pub alive: AtomicUsize,
-    /// How often one was polled after its end.
-    pub repolled: AtomicUsize,
-    /// How many attempts found no server.
-    pub unreachable: AtomicUsize,
+    calls: Vec<Mutex<Call>>,
+
+    /// The time by the wrappers' timers.
+    pub now: Box<dyn Fn() -> Duration + Send + Sync>,
+
+    /// Each waker of a call holds a clone.
+    pub wakers: Arc<()>,
 }
 
-/// The record of one call.
-#[derive(Default)]
-pub struct Record {
+#[derive(Debug)]
+pub struct Call {
+    pub script: Script,
+    pub began: Duration,
     pub attempts: Vec<Attempt>,
-    pub told: Vec<Told>,
-    /// Whether its stream is open.
-    pub open: bool,
-    /// Which of the events told makes the observer panic.
-    pub observer_panics_at: Option<usize>,
-    /// The wakers that it was polled with.
-    pub wakers: Vec<Weak<CallWaker>>,
+
+    /// The earliest start of each retry, as the observer was told.
+    pub retries: Vec<Duration>,
+
+    pub events: usize,
+
+    /// `None` until the call has ended.
+    pub outcome: Option<Outcome>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct Attempt {
     pub began: Duration,
-    pub ended: Option<(Duration, How)>,
+    pub ended: Option<(Duration, End)>,
 }
 
-/// How an attempt ends.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum How {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum End {
     Answered,
-    Failed(Refusal),
-    /// Dropped without an answer.
-    Abandoned,
+    Failed,
+    /// Dropped without a result.
+    Dropped,
     Panicked,
 }
 
-/// The properties of an error that matter.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Refusal {
-    pub status: Option<u16>,
-    pub transient: bool,
-    pub timed_out: bool,
-    /// How long the server asks to wait.
-    pub wait: Duration,
+#[derive(Debug)]
+pub enum Outcome {
+    /// The text of an answer or a stream, and how that ended.
+    Answered(String, Finish),
+    Failed,
+    Cancelled,
+    Panicked,
+    /// A panic that no script asked for, such as that of a poll after the end.
+    Unexpected(String),
 }
 
-/// An event, as far as it matters.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Told {
-    Retry { throttled: bool },
-    Success,
-    GaveUp(GiveUpReason),
-    Stalled,
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Finish {
+    Complete,
+    Failed,
+    /// The stream timed out after a silence of this length.
+    Stalled(Duration),
 }
 
-/// Reads from an error how long the server asks to wait.
-pub type Hint = fn(&dyn Failure) -> Option<Duration>;
-
-impl Record {
-    /// The attempt of which the observer was not told, if there is one: it was not at its end.
-    pub fn untold(&self) -> Option<usize> {
-        let last = self.attempts.len().checked_sub(1)?;
-        (self.told.len() == last).then_some(last)
+impl Call {
+    pub fn new(script: Script) -> Self {
+        Self {
+            script,
+            began: Duration::ZERO,
+            attempts: Vec::new(),
+            retries: Vec::new(),
+            events: 0,
+            outcome: None,
+        }
     }
 }
 
-impl Refusal {
-    pub const TIMEOUT: Self = Self {
-        status: None,
-        transient: true,
-        timed_out: true,
-        wait: Duration::ZERO,
-    };
-
-    pub fn of(error: &dyn Failure, hint: Hint) -> Self {
-        Self {
-            status: error.status(),
-            transient: error.is_transient(),
-            timed_out: error.is_timeout(),
-            wait: hint(error).unwrap_or_default(),
-        }
+impl Attempt {
+    pub fn end(&self) -> Option<End> {
+        self.ended.map(|(_, end)| end)
     }
 }
 
 impl Log {
-    /// An empty log of so many calls, whose times count from `epoch`.
-    pub fn new(calls: usize, epoch: Instant) -> Self {
+    pub fn new(
+        scripts: impl Iterator<Item = Script>,
+        now: impl Fn() -> Duration + Send + Sync + 'static,
+    ) -> Self {
         Self {
-            epoch,
-            records: (0..calls).map(|_| Mutex::default()).collect(),
-            alive: AtomicUsize::new(0),
-            repolled: AtomicUsize::new(0),
-            unreachable: AtomicUsize::new(0),
+            calls: scripts
+                .map(|script| Mutex::new(Call::new(script)))
+                .collect(),
+            now: Box::new(now),
+            wakers: Arc::default(),
         }
     }
 
-    pub fn record(&self, call: usize) -> MutexGuard<'_, Record> {
-        let record = self.records[call].lock();
-        record.unwrap_or_else(PoisonError::into_inner)
+    /// A call by its number.
+    pub fn call(&self, number: usize) -> MutexGuard<'_, Call> {
+        let call = self.calls[number].lock();
+        call.unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn len(&self) -> usize {
-        self.records.len()
+    /// The call that names this model, which is its number.
+    pub fn of(&self, model: &str) -> MutexGuard<'_, Call> {
+        self.call(model.parse().expect("models are numbers"))
     }
 
-    pub fn time(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.epoch)
-    }
-
-    /// How many wakers that calls were polled with are still known to somebody.
-    pub fn known_wakers(&self) -> usize {
-        let known = |call| {
-            let record = self.record(call);
-            let known = record
-                .wakers
-                .iter()
-                .filter(|waker| waker.strong_count() > 0);
-            known.count()
-        };
-        (0..self.len()).map(known).sum()
-    }
-
-    /// An observer, which panics where the script says so.
+    /// The observer of the wrappers.
     pub fn observe(&self, event: &Event<'_>) {
-        let (model, told) = match *event {
-            Event::Retry { model, error, .. } => {
-                let throttled = error.is_throttled();
-                (model, Told::Retry { throttled })
-            }
-            Event::Success { model, .. } => (model, Told::Success),
-            Event::GaveUp { model, reason, .. } => (model, Told::GaveUp(reason)),
-            Event::StreamStalled { model, .. } => (model, Told::Stalled),
-            _ => return,
-        };
-        let mut record = self.record(number(model.unwrap_or_default()));
-        record.told.push(told);
-        let panics = record.observer_panics_at == Some(record.told.len() - 1);
-        drop(record);
+        let mut call = self.of(event.model().unwrap_or_default());
+        if let Event::Retry { delay, .. } = *event {
+            call.retries.push((self.now)() + delay);
+        }
+        let panics = call.script.observer_panics_at == Some(call.events);
+        call.events += 1;
+        drop(call);
         if panics {
             panic_on_purpose();
         }
     }
-
-    /// Counts a future or a stream that is made; whoever drops it counts it out.
-    pub fn count_alive(&self) {
-        self.alive.fetch_add(1, Relaxed);
-    }
 }
 
-/// The call that names this model.
-pub fn number(model: &str) -> usize {
-    model.parse().expect("models are numbers")
+/// The payload of a panic that a script asks for.
+pub struct OnPurpose;
+
+/// Panics without a message on standard error.
+pub fn panic_on_purpose() -> ! {
+    resume_unwind(Box::new(OnPurpose))
 }

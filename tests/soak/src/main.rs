@@ -1,4 +1,4 @@
-//! A million calls under every mishap, and what must hold all the same.
+//! A million calls under all faults, and the invariants that must hold all the same.
 //!
 //! ```sh
 //! cargo run --release -p soak
@@ -6,157 +6,122 @@
 //! ```
 //!
 //! Rounds of a thousand calls run in virtual time, each on two of eleven executors. Calls meet
-//! errors, silence, panics and open streams; they are cancelled at every point, and go on on other
-//! executors. In every other round clocks jump besides. All calls must keep the rules of
-//! [`verify`], a shared budget holds what they have left in it, and after each round nothing may
-//! be left of them. What a call does exactly is the business of `tests/model`.
-//!
-//! With `--minutes` it goes on over real sockets.
+//! errors, silence, panics, broken streams and jumps of the clock; they are cancelled at any poll
+//! and at any time, and move to other executors. [`script`] draws all of it, and [`checks`] has
+//! the invariants. With `--minutes` the soak continues over real sockets.
 //!
 //! The last line counts:
 //!
 //! - `calls`: the calls made;
-//! - `lost`: the calls that never ended, or otherwise than their last attempt demands;
-//! - `double`: the calls with an attempt too many, and the polls after an end;
-//! - `leaked`: what is left of calls: wakers, futures, sleeps, wrappers, threads, bytes;
-//! - `early`: the calls with a timeout or a retry before its time;
-//! - `broken`, where there is any: what else should not be.
+//! - `lost`: calls that never ended, or with a result that is not their last attempt's;
+//! - `double`: calls with an attempt too many, or a poll after an end;
+//! - `leaked`: wakers, sleeps, wrappers, threads and bytes that are left;
+//! - `early`: calls with a timeout or a retry before its time;
+//! - `broken`, unless it is zero: anything else, such as a case that was never met.
 //!
-//! All but the first must be zero, or the program fails and says what it has seen.
+//! The program fails if any but the first is not zero.
 
 #![deny(unsafe_code)]
 
 #[path = "../../../benches/overhead/allocator.rs"]
 #[allow(unsafe_code, reason = "an allocator cannot be written without")]
 mod allocator;
-mod args;
-mod budget;
 mod caller;
-mod chaos;
+mod checks;
 #[path = "../../../examples/support/client.rs"]
 mod client;
 #[path = "../../../examples/support/console.rs"]
 mod console;
-mod consumer;
-mod covered;
 #[path = "../../executors/executors.rs"]
 mod executors;
+mod faulty;
 #[path = "../../../examples/support/flaky_server.rs"]
 mod flaky_server;
-mod judge;
-mod leftovers;
 mod log;
-mod patience;
 #[path = "../../../examples/support/pool.rs"]
 mod pool;
+mod recorder;
 mod round;
-mod rules;
 mod script;
 mod sockets;
 mod tally;
 mod timer;
-mod verify;
-mod waker;
-mod watched;
 #[path = "../../../examples/support/wire.rs"]
 mod wire;
-mod wrapped;
-mod wrappers;
 
-use allocator::{Heap, heap};
-use args::Args;
+use allocator::Heap;
+use checks::{CASES, check_process};
 use clap::Parser;
 use console::{eprint, print};
-use covered::Covered;
-use round::{EXECUTORS, Round, Stuck};
-use std::{ops::Range, process::ExitCode, sync::Arc, time::Instant};
-use tally::Tally;
+use std::{
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tally::{Fault, Tally};
 
-/// How many calls a round in virtual time makes.
 const CALLS_PER_ROUND: usize = 1024;
-/// The most that may be left on the heap: the executors that live as long as the process keep
-/// some of what they had in their busiest moment.
+
+/// The bytes that may be left: executors that live as long as the process keep some.
 const TOLERANCE: i64 = 4 << 10;
+
+/// Make a great many calls under all faults, and count what went wrong.
+#[derive(Parser)]
+struct Args {
+    /// How many calls to make in virtual time; with too few, some faults never happen, which is an
+    /// error too
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    calls: usize,
+    /// How long to continue over real sockets, on loopback
+    #[arg(long, value_name = "M", default_value = "0", value_parser = minutes)]
+    minutes: Duration,
+    /// The seed of all randomness
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+}
+
+fn minutes(argument: &str) -> Result<Duration, String> {
+    let minutes: f64 = argument.parse().map_err(|_| "not a number")?;
+    Duration::try_from_secs_f64(minutes * 60.0).map_err(|error| error.to_string())
+}
 
 fn main() -> ExitCode {
     let args = Args::parse();
     let tally = Arc::<Tally>::default();
-    let result = in_virtual_time(&args, &tally).and_then(|()| over_sockets(&args, &tally));
-    if let Err(error) = result {
-        tally.end_early(&error);
+    in_virtual_time(&args, &tally);
+    if tally.is_clean() && !args.minutes.is_zero() {
+        match sockets::soak(args.seed, args.minutes, &tally) {
+            Ok(heap) => report("Over sockets", heap, &tally, &CASES[..CASES.len() - 5]),
+            Err(error) => tally.add(Fault::Broken, 1, &error.to_string()),
+        }
     }
     print(&tally.verdict());
     ExitCode::from(u8::from(!tally.is_clean()))
 }
 
-fn in_virtual_time(args: &Args, tally: &Arc<Tally>) -> Result<(), String> {
+fn in_virtual_time(args: &Args, tally: &Arc<Tally>) {
     let start = Instant::now();
-    let plan = Plan {
-        seed: args.seed,
-        calls: args.calls,
-        tally,
-    };
-    // With the first ones comes what lives as long as the process: on each executor twice.
-    let warm = plan.rounds().min(2 * EXECUTORS.len());
-    plan.run(0..warm)?;
-    let mut result = Ok(());
-    let Heap {
-        allocations,
-        live_bytes,
-    } = heap(|| result = plan.run(warm..plan.rounds()));
-    result?;
-    leftovers::check_heap(live_bytes, TOLERANCE, tally);
-    tally.demand_covered(Covered::ALL);
-    let took = start.elapsed().as_secs();
-    print(&format!(
-        "In virtual time, in {took} s, with {allocations} allocations of which {live_bytes} bytes \
-         are left:\n{}",
-        tally.table(Covered::ALL)
-    ));
-    Ok(())
-}
-
-fn over_sockets(args: &Args, tally: &Tally) -> Result<(), String> {
-    if args.minutes.is_zero() {
-        return Ok(());
-    }
-    let own = Arc::default();
-    let done = sockets::soak(args.seed, args.minutes, &own).map_err(|error| error.to_string())?;
-    own.demand_covered(Covered::OVER_SOCKETS);
-    tally.add_calls(&own);
-    let table = own.table(Covered::OVER_SOCKETS);
-    print(&format!("\nOver sockets, {done}:\n{table}"));
-    Ok(())
-}
-
-/// Calls in rounds.
-struct Plan<'a> {
-    seed: u64,
-    calls: usize,
-    tally: &'a Arc<Tally>,
-}
-
-impl Plan<'_> {
-    fn rounds(&self) -> usize {
-        self.calls.div_ceil(CALLS_PER_ROUND)
-    }
-
-    fn run(&self, rounds: Range<usize>) -> Result<(), String> {
-        for number in rounds {
-            let round = Round {
-                seed: self.seed,
-                number,
-                calls: CALLS_PER_ROUND.min(self.calls - number * CALLS_PER_ROUND),
-                tally: self.tally,
-            };
-            round.run().map_err(|Stuck| "a round that never ended")?;
-            if !self.tally.is_clean() {
-                return Err(format!("round {number} went wrong, the rest is left out"));
-            }
-            if number > 0 && number.is_multiple_of(250) {
-                eprint(&format!("round {number} of {}", self.rounds()));
-            }
+    let rounds = args.calls.div_ceil(CALLS_PER_ROUND);
+    let run = |number| {
+        let calls = CALLS_PER_ROUND.min(args.calls - number * CALLS_PER_ROUND);
+        if number > 0 && number % 250 == 0 {
+            eprint(&format!("round {number} of {rounds}"));
         }
-        Ok(())
+        round::run(args.seed, number, calls, tally)
+    };
+    // What lives as long as the process comes with the first rounds, two on each executor.
+    let warm = rounds.min(2 * round::EXECUTORS.len());
+    if !(0..warm).all(run) {
+        return;
     }
+    let heap = check_process(tally, TOLERANCE, || _ = (warm..rounds).all(run));
+    let title = format!("In virtual time, in {} s", start.elapsed().as_secs());
+    report(&title, heap, tally, &CASES);
+}
+
+fn report(title: &str, left: Heap, tally: &Tally, cases: &[&str]) {
+    let (allocations, bytes) = (left.allocations, left.live_bytes);
+    let covered = tally.take_covered(cases);
+    let text = format!("{title}, {allocations} allocations, {bytes} bytes left:\n{covered}");
+    print(&text);
 }

@@ -1,180 +1,133 @@
-//! The script of each call: drawn from the seed and the number of the call, so that nothing
-//! has to be kept and a failure can be repeated.
+//! What a call does and meets. This is the one place where faults are drawn.
 
+use crabllm_retry::{Backoff, Jitter, Operations, Policy};
 use fastrand::Rng;
 use std::time::Duration;
 
 /// All times are multiples of it, so that many things happen at one instant.
 pub const TICK: Duration = Duration::from_millis(50);
-/// The pause of a consumer that is slow: longer than any bound on the silence of a stream.
-pub const SLOW: Duration = Duration::from_secs(8);
 
-/// The actions of one call, and the faults that it meets.
-#[derive(Debug, Clone, PartialEq)]
+/// The script of a call: a function of the call's seed, so that a failure can be repeated.
+#[derive(Clone, Copy, Debug)]
 pub struct Script {
+    pub seed: u64,
     pub streams: bool,
-    /// When its caller drops it, counted from its first poll.
-    pub cancel: Option<Cancel>,
-    /// Whether it goes on on another executor after its first poll.
-    pub hops: bool,
-    /// Whether it is made by a clone of a wrapper.
-    pub clones: bool,
-    /// Whether it is made by a wrapper of its own, which goes as soon as a stream is open.
-    pub orphaned: bool,
-    /// Which of the events told makes the observer panic.
+
+    /// The moment at which the call is dropped, in half polls: an even one is in place of a poll,
+    /// an odd one after a poll that finds it pending.
+    pub cancel_at: Option<usize>,
+
+    /// Whether the call moves to another executor after its first poll.
+    pub moves: bool,
+
+    /// Whether the call's wrapper has a timer of its own. A stream outlives such a wrapper.
+    pub own_timer: bool,
+
+    /// The event at which the observer panics, from 0.
     pub observer_panics_at: Option<usize>,
-    /// The items of its stream once it is open.
-    pub flow: Flow,
-    /// Whether its consumer takes a long while over each item.
-    pub slow: bool,
-    /// The seed of the outcomes of its attempts.
-    pub key: u64,
+
+    /// The pause of the caller before it reads an item.
+    pub pause: Duration,
+
+    /// The jump of the clock before the call, which ends sleeps.
+    pub jump: Duration,
+
+    /// The jump of the clock that leaves the sleeps behind, as after the suspend of a laptop.
+    pub suspend: Duration,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Cancel {
-    Unpolled,
-    /// At this time, wherever the call is then.
-    After(Duration),
-    /// When so many items of its stream have arrived.
-    Items(usize),
-}
-
-/// The outcome of one attempt.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Turn {
-    pub after: Duration,
-    pub act: Act,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// What an attempt does, or a stream in place of an item.
+#[derive(Clone, Copy, Debug)]
 pub enum Act {
     Succeed,
-    /// Fails with this status and asks to wait so many seconds.
-    Fail(u16, u64),
     Disconnect,
-    Misconfigured,
-    Hang,
-    Panic,
-}
-
-/// The items of an open stream, and its end.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Flow {
-    pub items: usize,
-    pub pace: Duration,
-    pub end: FlowEnd,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum FlowEnd {
-    Finish,
-    Fail,
+    /// An error with this status that asks to wait so many seconds, unless they are zero.
+    Fail(u16, u64),
     Hang,
     Panic,
 }
 
 impl Script {
-    /// The script of the call with this number.
-    pub fn of(seed: u64, call: usize) -> Self {
-        let key = mix(seed, call as u64);
-        let rng = &mut Rng::with_seed(key);
-        let streams = one_in(rng, 4);
+    pub fn new(seed: u64) -> Self {
+        let rng = &mut Rng::with_seed(seed);
+        let streams = one_in(rng, 3);
+        let hours = |hours| Duration::from_secs(3600 * hours);
+        let jumps = |rng: &mut Rng| hours(if one_in(rng, 512) { rng.u64(1..5) } else { 0 });
         Self {
+            seed,
             streams,
-            cancel: Cancel::draw(rng, streams),
-            hops: one_in(rng, 8),
-            clones: one_in(rng, 8),
-            orphaned: one_in(rng, if streams { 4 } else { 64 }),
-            observer_panics_at: one_in(rng, 64).then(|| rng.usize(..3)),
-            flow: Flow::draw(rng),
-            slow: one_in(rng, 8),
-            key,
+            cancel_at: one_in(rng, 4).then(|| rng.usize(..24)),
+            moves: one_in(rng, 8),
+            own_timer: one_in(rng, if streams { 4 } else { 64 }),
+            observer_panics_at: one_in(rng, 64).then(|| rng.usize(..6)),
+            // Longer than any `stream_idle`.
+            pause: Duration::from_secs(if one_in(rng, 8) { 8 } else { 0 }),
+            jump: jumps(rng),
+            suspend: jumps(rng),
         }
     }
 
-    /// The outcome of an attempt, counted from zero.
-    pub fn turn(&self, attempt: usize) -> Turn {
-        Turn::draw(&mut Rng::with_seed(mix(self.key, attempt as u64)))
-    }
-}
-
-impl Cancel {
-    fn draw(rng: &mut Rng, streams: bool) -> Option<Self> {
-        match rng.u8(..24) {
-            0 => Some(Self::Unpolled),
-            1 => Some(Self::After(Duration::ZERO)),
-            // Between two ticks, so that it never falls on anything else.
-            2..5 => Some(Self::After(TICK * rng.u32(..60) + TICK / 2)),
-            5..9 if streams => Some(Self::Items(rng.usize(..4))),
-            _ => None,
-        }
-    }
-}
-
-impl Turn {
-    fn draw(rng: &mut Rng) -> Self {
+    /// What an attempt does, from 0, and after which time.
+    pub fn attempt(&self, number: usize) -> (Duration, Act) {
+        let rng = &mut Rng::with_seed(mix(self.seed, number as u64));
         let act = match rng.u8(..100) {
             0..45 => Act::Succeed,
             45..60 => Act::Fail(503, 0),
             60..66 => Act::Fail(429, 0),
             66..69 => Act::Fail(429, rng.u64(1..6)),
             69..72 => Act::Fail(503, rng.u64(1..6)),
-            72..73 => Act::Fail(503, 3600),
+            72 => Act::Fail(503, 3600),
             73..82 => Act::Disconnect,
-            82..86 => Act::Misconfigured,
-            86..89 => Act::Fail(400, 0),
+            82..89 => Act::Fail(400, 0),
             89..98 => Act::Hang,
             _ => Act::Panic,
         };
         // Half of them at once, the others up to a little above the longest timeout.
-        let after = if rng.bool() {
-            TICK * rng.u32(..50)
-        } else {
-            Duration::ZERO
+        let ticks = if rng.bool() { rng.u32(..50) } else { 0 };
+        (TICK * ticks, act)
+    }
+
+    /// The same for an item of the call's stream.
+    pub fn item(&self, number: usize) -> (Duration, Act) {
+        let rng = &mut Rng::with_seed(mix(!self.seed, number as u64));
+        let act = match rng.u8(..100) {
+            0..2 => Act::Disconnect,
+            2..5 => Act::Hang,
+            5 => Act::Panic,
+            _ => Act::Succeed,
         };
-        Self { after, act }
+        (TICK * rng.u32(..20), act)
     }
 }
 
-impl Flow {
-    fn draw(rng: &mut Rng) -> Self {
-        let end = match rng.u8(..16) {
-            0..10 => FlowEnd::Finish,
-            10..12 => FlowEnd::Fail,
-            12..15 => FlowEnd::Hang,
-            _ => FlowEnd::Panic,
-        };
-        Self {
-            items: rng.usize(..6),
-            pace: TICK * rng.u32(..20),
-            end,
-        }
-    }
+/// The policy of a wrapper.
+pub fn policy(rng: &mut Rng) -> Policy {
+    let jitters = [Jitter::None, Jitter::Equal, Jitter::Full];
+    let initial = TICK * rng.u32(..10);
+    let backoff = Backoff::exponential(initial, Duration::from_secs(2));
+    let deadline = if one_in(rng, 3) { rng.u32(20..80) } else { 0 };
+    let retried = match rng.bool() {
+        true => Operations::CHAT | Operations::STREAMS,
+        false => Operations::CHAT,
+    };
+    Policy::default()
+        .max_retries(rng.u32(..5))
+        .timeout(TICK * rng.u32(10..40))
+        .deadline(TICK * deadline)
+        .backoff(backoff.jitter(jitters[rng.usize(..3)]))
+        .max_retry_after(Duration::from_secs(4))
+        .stream_idle(TICK * rng.u32(21..60))
+        .retry(retried)
 }
 
-pub fn one_in(rng: &mut Rng, n: u32) -> bool {
+fn one_in(rng: &mut Rng, n: u32) -> bool {
     rng.u32(..n) == 0
 }
 
-/// A seed for one part of what is drawn from another: the finisher of SplitMix64.
+/// The seed of one part of what another seed determines: the finisher of SplitMix64.
 pub fn mix(seed: u64, part: u64) -> u64 {
     let mut mixed = seed.wrapping_add(part.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     mixed ^ (mixed >> 31)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn equal_seeds_give_equal_scripts() {
-        let scripts = |seed| (0..100).map(move |call| Script::of(seed, call));
-        assert!(scripts(1).eq(scripts(1)));
-        assert!(!scripts(1).eq(scripts(2)));
-        let script = Script::of(1, 7);
-        assert_eq!(script.turn(3), script.turn(3));
-    }
 }

@@ -1,4 +1,4 @@
-//! Virtual timers of all kinds.
+//! The timers of a round in virtual time.
 
 use crabllm_retry::{
     Instant, Timer,
@@ -12,34 +12,15 @@ use std::{
     time::Duration,
 };
 
-/// A timer on a virtual clock, of which all of them have their own view.
+/// A virtual timer whose clock may run ahead of its sleeps, as after the suspend of a laptop.
 #[derive(Clone)]
 pub struct SoakTimer {
-    clock: VirtualTimer,
-    shareable: bool,
-    /// By how many seconds it is ahead of the sleeps, as after the suspend of a laptop.
-    ahead: Arc<AtomicU64>,
-}
+    pub clock: VirtualTimer,
 
-impl SoakTimer {
-    pub fn new(clock: VirtualTimer, shareable: bool) -> Self {
-        let ahead = Arc::default();
-        Self {
-            clock,
-            shareable,
-            ahead,
-        }
-    }
+    /// The seconds that the clock is ahead, for all timers of the round.
+    pub ahead: Arc<AtomicU64>,
 
-    /// Moves the clock on, but not the sleeps.
-    pub fn suspend(&self, time: Duration) {
-        self.ahead.fetch_add(time.as_secs(), Relaxed);
-    }
-
-    /// How many there are that were cloned from each other.
-    pub fn clones(&self) -> usize {
-        Arc::strong_count(&self.ahead)
-    }
+    pub shareable: bool,
 }
 
 impl Timer for SoakTimer {
