@@ -29,20 +29,16 @@ pub struct Caller<P, T> {
 }
 
 impl<P: Provider + Clone + 'static, T: Timer + Clone> Caller<P, T> {
-    pub fn new(inner: P, policy: Policy, timer: T, log: Arc<Log>) -> Self {
-        let (observer, recorded) = (log.clone(), log.clone());
-        let recorder = Recorder {
-            inner,
-            log: recorded,
-        };
-        let wrapper = Retrying::with_timer(recorder, timer.clone())
-            .policy(policy.clone())
-            .observe(move |event| observer.observe(event));
+    pub fn new(inner: P, policy: Policy, timer: T, log: &Arc<Log>) -> Self {
+        let observer = log.clone();
+        let recorder = Recorder(inner, log.clone());
         Self {
-            wrapper,
+            wrapper: Retrying::with_timer(recorder, timer.clone())
+                .policy(policy.clone())
+                .observe(move |event| observer.observe(event)),
             policy,
             timer,
-            log,
+            log: log.clone(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The provider that acts out the scripts in virtual time.
+//! The provider that acts out the scripts, and the timer, in virtual time.
 
 use crate::{
     flaky_server::REPLY,
@@ -7,21 +7,26 @@ use crate::{
     wire,
 };
 use crabllm_retry::{
-    Timer,
+    Instant, Timer,
     crabllm_core_0_0_19::{
         BoxStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, Choice,
         ChunkChoice, Delta, Error, Message, Provider,
     },
-    test_util::VirtualTimer,
+    test_util::{VirtualSleep, VirtualTimer},
 };
 use futures::{StreamExt, stream};
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
+/// Looks up the scripts in the log.
 #[derive(Clone)]
-pub struct Faulty {
-    pub clock: VirtualTimer,
-    pub log: Arc<Log>,
-}
+pub struct Faulty(pub VirtualTimer, pub Arc<Log>);
 
 impl Provider for Faulty {
     async fn chat_completion(
@@ -47,7 +52,7 @@ impl Provider for Faulty {
         request: &ChatCompletionRequest,
     ) -> Result<BoxStream<'static, Result<ChatCompletionChunk, Error>>, Error> {
         let script = self.attempt(request).await?;
-        let (clock, model) = (self.clock.clone(), request.model.clone());
+        let (clock, model) = (self.0.clone(), request.model.clone());
         let words = REPLY.split_inclusive(' ').enumerate();
         let state = (words, clock, model);
         let items = stream::try_unfold(state, move |(mut words, clock, model)| async move {
@@ -65,10 +70,10 @@ impl Provider for Faulty {
 impl Faulty {
     async fn attempt(&self, request: &ChatCompletionRequest) -> Result<Script, Error> {
         let (script, number) = {
-            let call = self.log.of(&request.model);
+            let call = self.1.of(&request.model);
             (call.script, call.attempts.len() - 1)
         };
-        act(&self.clock, script.attempt(number)).await?;
+        act(&self.0, script.attempt(number)).await?;
         Ok(script)
     }
 }
@@ -102,5 +107,32 @@ fn chunk(model: &str, word: &str) -> ChatCompletionChunk {
         model: model.into(),
         choices: vec![choice],
         ..ChatCompletionChunk::default()
+    }
+}
+
+/// A virtual timer whose clock may run ahead of its sleeps, as after the suspend of a laptop.
+#[derive(Clone)]
+pub struct SoakTimer {
+    pub clock: VirtualTimer,
+
+    /// The seconds that the clock is ahead, for all timers of the round.
+    pub ahead: Arc<AtomicU64>,
+
+    pub shareable: bool,
+}
+
+impl Timer for SoakTimer {
+    type Sleep = VirtualSleep;
+
+    fn sleep(&self, duration: Duration) -> VirtualSleep {
+        self.clock.sleep(duration)
+    }
+
+    fn now(&self) -> Instant {
+        self.clock.now() + Duration::from_secs(self.ahead.load(Relaxed))
+    }
+
+    fn is_shareable(&self) -> bool {
+        self.shareable
     }
 }

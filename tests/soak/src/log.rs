@@ -18,7 +18,7 @@ pub struct Log {
     pub wakers: Arc<()>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Call {
     pub script: Script,
     pub began: Duration,
@@ -36,7 +36,10 @@ pub struct Call {
 #[derive(Debug)]
 pub struct Attempt {
     pub began: Duration,
-    pub ended: Option<(Duration, End)>,
+    pub ended: Duration,
+
+    /// `None` while it runs.
+    pub end: Option<End>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,34 +70,17 @@ pub enum Finish {
     Stalled(Duration),
 }
 
-impl Call {
-    pub fn new(script: Script) -> Self {
-        Self {
-            script,
-            began: Duration::ZERO,
-            attempts: Vec::new(),
-            retries: Vec::new(),
-            events: 0,
-            outcome: None,
-        }
-    }
-}
-
-impl Attempt {
-    pub fn end(&self) -> Option<End> {
-        self.ended.map(|(_, end)| end)
-    }
-}
-
 impl Log {
     pub fn new(
         scripts: impl Iterator<Item = Script>,
         now: impl Fn() -> Duration + Send + Sync + 'static,
     ) -> Self {
+        let call = |script| Call {
+            script,
+            ..Call::default()
+        };
         Self {
-            calls: scripts
-                .map(|script| Mutex::new(Call::new(script)))
-                .collect(),
+            calls: scripts.map(|script| Mutex::new(call(script))).collect(),
             now: Box::new(now),
             wakers: Arc::default(),
         }

@@ -45,12 +45,11 @@ mod round;
 mod script;
 mod sockets;
 mod tally;
-mod timer;
 #[path = "../../../examples/support/wire.rs"]
 mod wire;
 
 use allocator::Heap;
-use checks::{CASES, check_process};
+use checks::{CASES, CASES_OVER_SOCKETS, check_process};
 use clap::Parser;
 use console::{eprint, print};
 use std::{
@@ -91,7 +90,7 @@ fn main() -> ExitCode {
     in_virtual_time(&args, &tally);
     if tally.is_clean() && !args.minutes.is_zero() {
         match sockets::soak(args.seed, args.minutes, &tally) {
-            Ok(heap) => report("Over sockets", heap, &tally, &CASES[..CASES.len() - 5]),
+            Ok(heap) => report("Over sockets", heap, &tally, CASES_OVER_SOCKETS),
             Err(error) => tally.add(Fault::Broken, 1, &error.to_string()),
         }
     }
@@ -116,10 +115,10 @@ fn in_virtual_time(args: &Args, tally: &Arc<Tally>) {
     }
     let heap = check_process(tally, TOLERANCE, || _ = (warm..rounds).all(run));
     let title = format!("In virtual time, in {} s", start.elapsed().as_secs());
-    report(&title, heap, tally, &CASES);
+    report(&title, heap, tally, CASES);
 }
 
-fn report(title: &str, left: Heap, tally: &Tally, cases: &[&str]) {
+fn report(title: &str, left: Heap, tally: &Tally, cases: usize) {
     let (allocations, bytes) = (left.allocations, left.live_bytes);
     let covered = tally.take_covered(cases);
     let text = format!("{title}, {allocations} allocations, {bytes} bytes left:\n{covered}");

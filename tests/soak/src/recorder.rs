@@ -10,10 +10,7 @@ use std::{sync::Arc, thread};
 /// Its futures and streams panic if they are polled after their end, and hold the log, so that one
 /// that is not dropped is noticed.
 #[derive(Clone)]
-pub struct Recorder<P> {
-    pub inner: P,
-    pub log: Arc<Log>,
-}
+pub struct Recorder<P>(pub P, pub Arc<Log>);
 
 impl<P: Provider> Provider for Recorder<P> {
     async fn chat_completion(
@@ -21,7 +18,7 @@ impl<P: Provider> Provider for Recorder<P> {
         request: &ChatCompletionRequest,
     ) -> Result<ChatCompletionResponse, Error> {
         let running = self.start(request);
-        let result = self.inner.chat_completion(request).await;
+        let result = self.0.chat_completion(request).await;
         running.end(result)
     }
 
@@ -30,9 +27,9 @@ impl<P: Provider> Provider for Recorder<P> {
         request: &ChatCompletionRequest,
     ) -> Result<BoxStream<'static, Result<ChatCompletionChunk, Error>>, Error> {
         let running = self.start(request);
-        let result = self.inner.chat_completion_stream(request).await;
+        let result = self.0.chat_completion_stream(request).await;
         let items = running.end(result)?;
-        let items = stream::unfold((items, self.log.clone()), async |(mut items, log)| {
+        let items = stream::unfold((items, self.1.clone()), async |(mut items, log)| {
             Some((items.next().await?, (items, log)))
         });
         Ok(Box::pin(items))
@@ -41,11 +38,15 @@ impl<P: Provider> Provider for Recorder<P> {
 
 impl<P> Recorder<P> {
     fn start(&self, request: &ChatCompletionRequest) -> Running {
-        let began = (self.log.now)();
-        let attempt = Attempt { began, ended: None };
-        self.log.of(&request.model).attempts.push(attempt);
+        let Self(_, log) = self;
+        let began = (log.now)();
+        log.of(&request.model).attempts.push(Attempt {
+            began,
+            ended: began,
+            end: None,
+        });
         Running {
-            log: self.log.clone(),
+            log: log.clone(),
             model: request.model.clone(),
             end: None,
         }
@@ -77,7 +78,7 @@ impl Drop for Running {
         });
         let now = (self.log.now)();
         if let Some(attempt) = self.log.of(&self.model).attempts.last_mut() {
-            attempt.ended = Some((now, end));
+            (attempt.ended, attempt.end) = (now, Some(end));
         }
     }
 }

@@ -2,23 +2,22 @@
 
 use crate::{
     caller::Caller,
-    checks::{COST, check_budget, check_calls, check_none, until},
+    checks::{COST, check_budget, check_calls, check_none},
     executors::{self, Run, Task},
-    faulty::Faulty,
+    faulty::{Faulty, SoakTimer},
     log::Log,
     script::{self, Script, mix},
     tally::{Fault, Tally},
-    timer::SoakTimer,
 };
 use crabllm_retry::{RetryBudget, Timer, test_util::VirtualTimer};
 use fastrand::Rng;
 use futures::{
     FutureExt,
-    channel::{mpsc, oneshot},
+    channel::mpsc,
+    future::{Shared, join_all},
     poll,
 };
 use std::{
-    convert::Infallible,
     ops::Range,
     sync::{
         Arc,
@@ -57,71 +56,49 @@ struct Round {
     timer: SoakTimer,
     log: Arc<Log>,
 
-    /// Wrappers with sleeps of their own and with shared ones, which share a budget, and one
-    /// without a budget.
-    callers: [Caller<Faulty, SoakTimer>; 3],
+    /// Wrappers with a sleep for each wait and with a shared one. Both share the budget.
+    callers: [Caller<Faulty, SoakTimer>; 2],
 
     budget: RetryBudget,
     capacity: u32,
     tally: Arc<Tally>,
 }
 
-/// Two executors, which run until all clones are dropped.
-#[derive(Clone)]
-struct Executors {
-    queues: [mpsc::UnboundedSender<Task>; 2],
-    _running: smol::channel::Sender<Infallible>,
-}
+/// The tasks that the two executors are to spawn.
+type Queues = [mpsc::UnboundedSender<Task>; 2];
 
-/// Runs a round, and checks that it went well.
+/// Runs a round, and returns whether it went well.
 pub fn run(seed: u64, number: usize, calls: usize, tally: &Arc<Tally>) -> bool {
     let round = Arc::new(Round::new(mix(seed, number as u64), calls, tally));
+    let (queue, tasks) = mpsc::unbounded();
+    let (other_queue, other_tasks) = mpsc::unbounded();
+    let done = round.start([queue, other_queue], calls);
     // Every executor meets every other.
     let pair = [number, number + number / EXECUTORS.len()].map(|it| it % EXECUTORS.len());
-    let place = format!("round {number} on executors {pair:?}");
-    let ended = run_on(pair.map(|executor| EXECUTORS[executor]), |executors| {
-        round.start(executors, calls);
+    let (ended, ends) = threads::channel();
+    let threads = pair.into_iter().zip([tasks, other_tasks]);
+    let threads = threads.map(|(executor, tasks)| {
+        let (done, ended) = (done.clone(), ended.clone());
+        thread::spawn(move || {
+            EXECUTORS[executor](done.boxed(), tasks);
+            _ = ended.send(());
+        })
     });
-    check_calls(
-        &round.log,
-        calls,
-        |call| &round.callers[call % 3].policy,
-        tally,
-        &place,
-    );
-    if ended {
-        round.check_leftovers(calls);
+    let threads: Vec<_> = threads.collect();
+    let in_time = |_: &_| ends.recv_timeout(PATIENCE).is_ok();
+    let all_ended = threads.iter().all(in_time);
+    let place = format!("round {number} on executors {pair:?}");
+    let policy = |call: usize| &round.callers[call % 2].policy;
+    check_calls(&round.log, calls, policy, tally, &place);
+    if all_ended {
+        // Memory that a thread frees when it ends is freed before the heap is looked at.
+        threads.into_iter().for_each(|thread| _ = thread.join());
+        round.check_leftovers(number, calls);
     }
     if !tally.is_clean() {
         tally.add(Fault::Broken, 1, &format!("stopped after {place}"));
     }
     tally.is_clean()
-}
-
-/// Runs what `start` spawns to its end, or until it is stuck.
-fn run_on(runs: [Run; 2], start: impl FnOnce(&Executors)) -> bool {
-    let (queues, tasks): (Vec<_>, Vec<_>) = runs.iter().map(|_| mpsc::unbounded()).unzip();
-    let (running, stopped) = smol::channel::bounded(1);
-    let executors = Executors {
-        queues: queues.try_into().expect("two"),
-        _running: running,
-    };
-    start(&executors);
-    drop(executors);
-    let (ended, ends) = threads::channel();
-    let threads = runs.into_iter().zip(tasks).map(|(run, tasks)| {
-        let (stopped, ended) = (stopped.clone(), ended.clone());
-        thread::spawn(move || {
-            run(async move { _ = stopped.recv().await }.boxed(), tasks);
-            _ = ended.send(());
-        })
-    });
-    let threads: Vec<_> = threads.collect();
-    if threads.iter().any(|_| ends.recv_timeout(PATIENCE).is_err()) {
-        return false;
-    }
-    // Memory that a thread frees when it ends is freed before the heap is looked at.
-    threads.into_iter().all(|thread| thread.join().is_ok())
 }
 
 impl Round {
@@ -136,23 +113,17 @@ impl Round {
         let (epoch, now) = (timer.now(), timer.clone());
         let scripts = (0..calls).map(|call| Script::new(mix(seed, call as u64)));
         let log = Arc::new(Log::new(scripts, move || now.now() - epoch));
-        // One of the capacities is never used up.
+        // The larger one is never used up.
         let capacity = if rng.bool() { 100 } else { 1 << 30 };
         let budget = RetryBudget::new(capacity).cost(COST).throttle_cost(COST);
-        let callers = [(false, true), (true, true), (true, false)].map(|(shareable, budgeted)| {
-            let (clock, log) = (clock.clone(), log.clone());
+        let callers = [false, true].map(|shareable| {
             let timer = SoakTimer {
                 shareable,
                 ..timer.clone()
             };
-            let inner = Faulty {
-                clock,
-                log: log.clone(),
-            };
-            let mut caller = Caller::new(inner, script::policy(rng), timer, log);
-            if budgeted {
-                caller.wrapper = caller.wrapper.budget(budget.clone());
-            }
+            let inner = Faulty(clock.clone(), log.clone());
+            let mut caller = Caller::new(inner, script::policy(rng), timer, &log);
+            caller.wrapper = caller.wrapper.budget(budget.clone());
             caller
         });
         Self {
@@ -165,22 +136,26 @@ impl Round {
         }
     }
 
-    fn start(self: &Arc<Self>, executors: &Executors, calls: usize) {
+    /// Starts the calls. The future is ready when they have ended.
+    fn start(self: &Arc<Self>, queues: Queues, calls: usize) -> Shared<Task> {
         let share = calls.div_ceil(WORKERS);
-        let shares = (0..calls).step_by(share.max(1));
-        let tasks = shares.enumerate().map(|(worker, first)| {
+        let firsts = (0..calls).step_by(share.max(1));
+        let tasks = firsts.enumerate().map(|(worker, first)| {
             let calls = first..(first + share).min(calls);
-            let work = self.clone().work(executors.clone(), worker % 2, calls);
-            self.timer.clock.task(work).boxed()
+            let work = self.clone().work(queues.clone(), worker % 2, calls);
+            let (task, handle) = work.remote_handle();
+            (self.timer.clock.task(task).boxed(), handle)
         });
         // All are watched before the first one runs, so that the clock waits for all.
-        for (worker, task) in tasks.collect::<Vec<_>>().into_iter().enumerate() {
-            executors.spawn(worker % 2, task);
+        let (tasks, handles): (Vec<_>, Vec<_>) = tasks.unzip();
+        for (worker, task) in tasks.into_iter().enumerate() {
+            _ = queues[worker % 2].unbounded_send(task);
         }
+        join_all(handles).map(drop).boxed().shared()
     }
 
     /// Makes calls, one after the other.
-    async fn work(self: Arc<Self>, executors: Executors, home: usize, calls: Range<usize>) {
+    async fn work(self: Arc<Self>, queues: Queues, home: usize, calls: Range<usize>) {
         for number in calls {
             let script = self.log.call(number).script;
             if !script.jump.is_zero() {
@@ -192,60 +167,41 @@ impl Round {
                 let seconds = script.suspend.as_secs();
                 self.timer.ahead.fetch_add(seconds, Relaxed);
             }
-            let mut call = self.callers[number % 3].clone().call(number).boxed();
+            let mut call = self.callers[number % 2].clone().call(number).boxed();
             if !script.moves {
                 call.await;
             } else if poll!(&mut call).is_pending() {
                 self.tally.cover("moved to another executor");
-                let (done, moved) = oneshot::channel();
-                let rest = async move {
-                    call.await;
-                    _ = done.send(());
-                };
-                executors.spawn(1 - home, self.timer.clock.task(rest).boxed());
-                _ = moved.await;
+                let (rest, handle) = call.remote_handle();
+                let task = self.timer.clock.task(rest).boxed();
+                _ = queues[1 - home].unbounded_send(task);
+                handle.await;
             }
         }
     }
 
     /// Checks that nothing is left of the calls, nor then of the wrappers.
-    fn check_leftovers(self: Arc<Self>, calls: usize) {
-        until(|| Arc::strong_count(&self) == 1);
+    fn check_leftovers(self: Arc<Self>, number: usize, calls: usize) {
+        let tally = &self.tally.clone();
+        check_none(|| Arc::strong_count(&self) - 1, "tasks", tally);
         let Some(round) = Arc::into_inner(self) else {
             return;
         };
-        let Self {
-            timer,
-            log,
-            callers,
-            budget,
-            capacity,
-            tally,
-        } = round;
-        let budgeted = (0..calls).filter(|call| call % 3 < 2);
-        let retries = budgeted.map(|call| log.call(call).attempts.len().saturating_sub(1));
-        check_budget(&budget, capacity, retries.sum::<usize>() as u32, &tally);
-        let none = |left: &dyn Fn() -> usize, what| check_none(left, what, &tally);
-        none(&|| Arc::strong_count(&log.wakers) - 1, "wakers");
+        let retries = (0..calls).map(|call| round.log.call(call).attempts.len().saturating_sub(1));
+        check_budget(&round.budget, round.capacity, retries.sum(), tally);
+        check_none(|| Arc::strong_count(&round.log.wakers) - 1, "wakers", tally);
+        let sleeps = || round.timer.clock.sleeping();
         // An idle wrapper may keep a shared sleep until it is over, but not longer than it lives.
-        if calls % 2 == 0 {
-            timer.clock.advance(LONG);
-            none(&|| timer.clock.sleeping(), "sleeps of idle wrappers");
+        if number.is_multiple_of(2) {
+            round.timer.clock.advance(LONG);
+            check_none(sleeps, "sleeps of idle wrappers", tally);
         }
-        drop(callers);
-        none(&|| timer.clock.sleeping(), "sleeps");
-        none(
-            &|| Arc::strong_count(&log) - 1,
-            "wrappers, attempts or streams",
-        );
-        drop(log);
-        none(&|| Arc::strong_count(&timer.ahead) - 1, "timers");
-    }
-}
-
-impl Executors {
-    fn spawn(&self, executor: usize, task: Task) {
-        let sent = self.queues[executor].unbounded_send(task);
-        sent.unwrap_or_else(|_| unreachable!("executors run until all is done"));
+        drop(round.callers);
+        check_none(sleeps, "sleeps", tally);
+        let users = || Arc::strong_count(&round.log) - 1;
+        check_none(users, "wrappers, attempts or streams", tally);
+        drop(round.log);
+        let timers = || Arc::strong_count(&round.timer.ahead) - 1;
+        check_none(timers, "timers", tally);
     }
 }

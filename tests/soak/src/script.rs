@@ -8,7 +8,7 @@ use std::time::Duration;
 pub const TICK: Duration = Duration::from_millis(50);
 
 /// The script of a call: a function of the call's seed, so that a failure can be repeated.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Script {
     pub seed: u64,
     pub streams: bool,
