@@ -1,11 +1,10 @@
 //! The same random scripts through the daemon's own wrapper, on tokio with paused
 //! time, and through this crate's, on the virtual timer.
 //!
-//! They agree on the result, the items of streams, the number of attempts, and how
-//! long each takes; the delays of both lie within the same bounds. Where this crate
-//! differs it does so on purpose, and each difference is a test.
+//! They agree on the result, the items of streams, and the number and durations of attempts; the
+//! delays of both lie within the same bounds. Each intended difference is a test.
 //!
-//! `ORIGINAL_SEED` and `ORIGINAL_CASES` choose other scripts and more.
+//! `ORIGINAL_SEED` and `ORIGINAL_CASES` set the seed and the number of scripts.
 
 #[path = "../../common/random.rs"]
 mod random;
@@ -56,8 +55,7 @@ struct Case {
     attempts: Vec<Behavior>,
 }
 
-/// Calls that come to an end with both: the original never ends a silent stream or
-/// embedding.
+/// Calls that both wrappers end: the original never ends a silent stream or embedding.
 fn cases() -> impl Strategy<Value = Case> {
     let method = prop::sample::select(vec![Chat, Chat, Stream, Embedding]);
     method.prop_flat_map(|method| {
@@ -126,7 +124,7 @@ fn delay(attempt: usize) -> RangeInclusive<Duration> {
 }
 
 #[test]
-fn random_scripts_come_to_the_same() {
+fn random_scripts_have_the_same_results() {
     let tokio = tokio_with_paused_time();
     for_random_cases("ORIGINAL", 20_000, &cases(), |case| {
         let (original, _) = originals(&tokio, case.method, case.script());
@@ -136,7 +134,7 @@ fn random_scripts_come_to_the_same() {
     });
 }
 
-/// The differences that are meant, each as the README has it.
+/// The intended differences, as listed in the README.
 mod differences {
     use super::*;
 

@@ -1,9 +1,8 @@
 //! Makes one call, as its script says.
 
 use crate::{
-    log::{Finish, Log, OnPurpose, Outcome},
+    log::{Log, OnPurpose, Outcome},
     recorder::Recorder,
-    script::Script,
     wire::question,
 };
 use crabllm_retry::{
@@ -17,6 +16,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     task::{Context, Poll, Wake, Waker},
+    time::Duration,
 };
 
 /// A wrapper and the record of its calls.
@@ -49,52 +49,52 @@ impl<P: Provider + Clone + 'static, T: Timer + Clone> Caller<P, T> {
             self.wrapper = self.wrapper.timer(self.timer.clone());
         }
         log.call(number).began = (log.now)();
-        let call = self.outcome(number, script).boxed();
-        let outcome = until_cancelled(call, script.cancel_at, &log.wakers).await;
+        let call = async move {
+            let request = question(&number.to_string(), "", Some(script.seed.to_string()));
+            let outcome = match script.streams {
+                true => self.stream(&request, script.pause).await,
+                false => self.chat(&request).await,
+            };
+            outcome.unwrap_or(Outcome::Failed)
+        };
+        let outcome = until_cancelled(call.boxed(), script.cancel_at, &log.wakers).await;
         log.call(number).outcome = Some(outcome);
     }
 
-    async fn outcome(self, number: usize, script: Script) -> Outcome {
-        let request = question(&number.to_string(), "", Some(script.seed.to_string()));
-        let result = match script.streams {
-            true => self.stream(&request, script).await,
-            false => self.wrapper.chat_completion(&request).await.map(|answer| {
-                let mut text = String::new();
-                add(&mut text, answer.content(), answer.model == request.model);
-                (text, Finish::Complete)
-            }),
-        };
-        match result {
-            Ok((text, finish)) => Outcome::Answered(text, finish),
-            Err(_) => Outcome::Failed,
-        }
+    async fn chat(self, request: &ChatCompletionRequest) -> Result<Outcome, Error> {
+        let answer = self.wrapper.chat_completion(request).await?;
+        let mut text = String::new();
+        add(&mut text, answer.content(), answer.model == request.model);
+        Ok(Outcome::Answered(text))
     }
 
     async fn stream(
         self,
         request: &ChatCompletionRequest,
-        script: Script,
-    ) -> Result<(String, Finish), Error> {
+        pause: Duration,
+    ) -> Result<Outcome, Error> {
         let mut items = self.wrapper.chat_completion_stream(request).await?;
         drop(self.wrapper);
         let mut text = String::new();
-        let finish = loop {
-            if !script.pause.is_zero() {
-                self.timer.sleep(script.pause).await;
+        let (last, silence) = loop {
+            if !pause.is_zero() {
+                self.timer.sleep(pause).await;
             }
             let began = (self.log.now)();
             match items.next().await {
                 Some(Ok(chunk)) => add(&mut text, chunk.content(), chunk.model == request.model),
-                None => break Finish::Complete,
-                Some(Err(Error::Timeout)) => break Finish::Stalled((self.log.now)() - began),
-                Some(Err(_)) => break Finish::Failed,
+                last => break (last, (self.log.now)() - began),
             }
         };
         for _ in 0..2 {
             let ended = matches!(poll!(items.next()), Poll::Ready(None));
             add(&mut text, None, ended);
         }
-        Ok((text, finish))
+        Ok(match last {
+            None => Outcome::Answered(text),
+            Some(Err(Error::Timeout)) => Outcome::Stalled(text, silence),
+            Some(_) => Outcome::BrokeOff(text),
+        })
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::{
     allocator::{Heap, heap},
     flaky_server::REPLY,
-    log::{Attempt, Call, End, Finish, Log, Outcome},
+    log::{Attempt, Call, End, Log, Outcome},
     tally::{
         Fault::{self, Broken, Double, Early, Leaked, Lost},
         Tally,
@@ -40,52 +40,54 @@ pub fn check_calls<'a>(
 
 /// The fault of a call that should be over.
 fn fault<'a>(call: &'a Call, policy: &Policy) -> Option<(Fault, &'a str)> {
-    let attempts = &call.attempts;
-    let failed = |attempt: &Attempt| matches!(attempt.end, Some(End::Failed | End::Dropped));
-    let mut earlier = attempts.iter().rev().skip(1);
-    let mut retries = attempts.iter().skip(1).zip(&call.retries);
-    let Some(outcome) = &call.outcome else {
-        return Some((Lost, "never ended"));
-    };
-    Some(if attempts.iter().any(|attempt| attempt.end.is_none()) {
-        (Leaked, "an attempt outlives its call")
-    } else if let Outcome::Unexpected(panic) = outcome {
-        (Double, panic)
-    } else if attempts.len() > most_attempts(call, policy) {
-        (Double, "more attempts than the policy allows")
-    } else if !earlier.all(failed) {
-        (Double, "a retry after a success")
-    } else if attempts.len() > call.retries.len() + 1 {
-        (Double, "a retry that was not announced")
-    } else if retries.any(|(retry, earliest)| retry.began < *earliest) {
-        (Early, "a retry before its delay has passed")
-    } else if times_out_early(call, policy) {
-        (Early, "a timeout before its time")
-    } else if let Outcome::Answered(text, finish) = outcome {
-        match finish {
-            _ if attempts.last().is_none_or(failed) => (Lost, "answered by no attempt"),
-            _ if !REPLY.starts_with(text) => (Lost, "items of others, or out of order"),
-            Finish::Complete if text != REPLY => (Lost, "some items are missing"),
-            Finish::Stalled(silence) if *silence < policy.stream_idle => {
-                (Early, "a stall before its time")
-            }
-            _ => return None,
-        }
-    } else if matches!(outcome, Outcome::Failed) && !attempts.last().is_some_and(failed) {
-        (Lost, "failed without its last attempt")
-    } else {
-        return None;
-    })
+    fault_of_attempts(call, policy).or_else(|| fault_of_outcome(call, policy))
 }
 
-fn most_attempts(call: &Call, policy: &Policy) -> usize {
-    let operation = match call.script.streams {
-        true => Operation::ChatCompletionStream,
-        false => Operation::ChatCompletion,
+fn fault_of_attempts(call: &Call, policy: &Policy) -> Option<(Fault, &'static str)> {
+    let attempts = &call.attempts;
+    let mut earlier = attempts.iter().rev().skip(1);
+    let mut retries = attempts.iter().skip(1).zip(&call.retries);
+    let retried = !call.script.streams || policy.retry.contains(Operation::ChatCompletionStream);
+    let max_retries = if retried { policy.max_retries } else { 0 };
+    if attempts.len() > 1 + max_retries as usize {
+        Some((Double, "more attempts than the policy allows"))
+    } else if !earlier.all(Attempt::failed) {
+        Some((Double, "a retry after a success"))
+    } else if attempts.len() > call.retries.len() + 1 {
+        Some((Double, "a retry that was not announced"))
+    } else if retries.any(|(retry, earliest)| retry.began < *earliest) {
+        Some((Early, "a retry before its delay has passed"))
+    } else if times_out_early(call, policy) {
+        Some((Early, "a timeout before its time"))
+    } else {
+        None
+    }
+}
+
+fn fault_of_outcome<'a>(call: &'a Call, policy: &Policy) -> Option<(Fault, &'a str)> {
+    let Some(outcome) = &call.outcome else {
+        return Some((Lost, "no end"));
     };
-    match policy.retry.contains(operation) {
-        true => 1 + policy.max_retries as usize,
-        false => 1,
+    if call.attempts.iter().any(|attempt| attempt.end.is_none()) {
+        return Some((Leaked, "an attempt that outlives its call"));
+    }
+    let last_failed = call.attempts.last().is_some_and(Attempt::failed);
+    let (text, all) = match outcome {
+        Outcome::Unexpected(panic) => return Some((Double, panic)),
+        Outcome::Cancelled | Outcome::Panicked => return None,
+        Outcome::Failed if last_failed => return None,
+        Outcome::Failed => return Some((Lost, "a failure that is not the last attempt's")),
+        Outcome::Answered(text) => (text, true),
+        Outcome::BrokeOff(text) | Outcome::Stalled(text, _) => (text, false),
+    };
+    match outcome {
+        _ if last_failed => Some((Lost, "an answer that is not the last attempt's")),
+        _ if !REPLY.starts_with(text) => Some((Lost, "items of others, or out of order")),
+        _ if all && text != REPLY => Some((Lost, "items are missing")),
+        Outcome::Stalled(_, silence) if *silence < policy.stream_idle => {
+            Some((Early, "a stall before its time"))
+        }
+        _ => None,
     }
 }
 
@@ -110,10 +112,10 @@ fn cover(call: &Call, tally: &Tally) {
     let last = call.attempts.last().and_then(|attempt| attempt.end);
     let retried = call.attempts.len() > 1;
     tally.cover(match &call.outcome {
-        Some(Outcome::Answered(_, Finish::Complete)) if retried => "answered after retries",
-        Some(Outcome::Answered(_, Finish::Complete)) => "answered",
-        Some(Outcome::Answered(_, Finish::Failed)) => "streams that broke off",
-        Some(Outcome::Answered(_, Finish::Stalled(_))) => "streams that stalled",
+        Some(Outcome::Answered(_)) if retried => "answered after retries",
+        Some(Outcome::Answered(_)) => "answered",
+        Some(Outcome::BrokeOff(_)) => "streams that broke off",
+        Some(Outcome::Stalled(..)) => "streams that stalled",
         Some(Outcome::Failed) if last == Some(End::Dropped) => "timed out",
         Some(Outcome::Failed) => "failed",
         Some(Outcome::Cancelled) => match last {
@@ -131,13 +133,27 @@ fn cover(call: &Call, tally: &Tally) {
     });
 }
 
-/// Checks a budget that paid for these retries: the others have given back what they cost.
-pub fn check_budget(budget: &RetryBudget, capacity: u32, retries: usize, tally: &Tally) {
-    let least = capacity.saturating_sub(COST * retries as u32);
+/// Checks a budget that has paid for these calls and was neither full nor empty at any time.
+pub fn check_budget(budget: &RetryBudget, before: u32, log: &Log, calls: usize, tally: &Tally) {
+    let changes = (0..calls).map(|number| change(&log.call(number)));
+    let expected = i64::from(before) + changes.sum::<i64>();
     let available = budget.available();
-    if !(least..=capacity).contains(&available) {
-        let what = format!("{available} of {capacity} tokens left after {retries} retries");
+    if i64::from(available) != expected {
+        let what = format!("{available} tokens in place of {expected}");
         tally.add(Broken, 1, &what);
+    }
+}
+
+/// The tokens that a call adds: started retries cost, a success after them refunds the last one.
+fn change(call: &Call) -> i64 {
+    let retries = call.attempts.len().saturating_sub(1) as i64;
+    let answered = call
+        .attempts
+        .last()
+        .is_some_and(|last| last.end == Some(End::Answered));
+    match retries {
+        0 => i64::from(answered),
+        _ => i64::from(COST) * (i64::from(answered) - retries),
     }
 }
 
@@ -170,6 +186,7 @@ fn threads() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::script::Script;
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -188,7 +205,7 @@ mod tests {
                 attempt(1300, 1400, End::Answered),
             ],
             retries: vec![100 * MS, 1300 * MS],
-            outcome: Some(Outcome::Answered(REPLY.into(), Finish::Complete)),
+            outcome: Some(Outcome::Answered(REPLY.into())),
             ..Call::default()
         };
         let mut policy = Policy::default().timeout(1000 * MS);
@@ -199,11 +216,8 @@ mod tests {
 
     #[test]
     fn each_fault_is_found() {
-        let answered = |text: &str, finish| Some(Outcome::Answered(text.into(), finish));
         finds(None, |_, _| ());
         finds(None, |_, policy| policy.deadline = 1100 * MS);
-        finds(Some(Lost), |call, _| call.outcome = None);
-        finds(Some(Lost), |call, _| call.outcome = Some(Outcome::Failed));
         finds(Some(Lost), |call, _| call.attempts.truncate(2));
         finds(Some(Leaked), |call, _| call.attempts[2].end = None);
         finds(Some(Double), |_, policy| policy.max_retries = 1);
@@ -212,24 +226,26 @@ mod tests {
         finds(Some(Double), |call, _| call.attempts.swap(1, 2));
         finds(Some(Early), |call, _| call.attempts[2].began -= MS);
         finds(Some(Early), |_, policy| policy.timeout += MS);
-        for (expected, text, finish) in [
-            (None, "", Finish::Failed),
-            (Some(Lost), "", Finish::Complete),
-            (Some(Lost), "another", Finish::Failed),
-            (Some(Early), "", Finish::Stalled(MS)),
+        for (expected, outcome) in [
+            (Some(Lost), None),
+            (Some(Lost), Some(Outcome::Failed)),
+            (Some(Lost), Some(Outcome::Answered(String::new()))),
+            (Some(Lost), Some(Outcome::BrokeOff("another".into()))),
+            (None, Some(Outcome::BrokeOff(String::new()))),
+            (Some(Early), Some(Outcome::Stalled(String::new(), MS))),
+            (Some(Double), Some(Outcome::Unexpected(String::new()))),
         ] {
-            finds(expected, |call, _| call.outcome = answered(text, finish));
+            finds(expected, |call, _| call.outcome = outcome);
         }
-        let panic = Outcome::Unexpected(String::new());
-        finds(Some(Double), |call, _| call.outcome = Some(panic));
     }
 
     #[test]
     fn a_budget_that_loses_tokens_is_found() {
-        for (capacity, retries, kept) in [(20, 0, false), (20, 1, true), (0, 0, false)] {
+        let log = Log::new([Script::default()].into_iter(), || Duration::ZERO);
+        for (before, kept) in [(7, true), (8, false)] {
             let tally = Tally::default();
-            check_budget(&RetryBudget::new(7), capacity, retries, &tally);
-            assert_eq!(tally.is_clean(), kept, "{capacity} {retries}");
+            check_budget(&RetryBudget::new(7), before, &log, 1, &tally);
+            assert_eq!(tally.is_clean(), kept);
         }
     }
 }

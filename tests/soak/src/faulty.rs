@@ -84,7 +84,6 @@ async fn act(clock: &VirtualTimer, (after, act): (Duration, Act)) -> Result<(), 
     }
     match act {
         Act::Succeed => Ok(()),
-        Act::Disconnect => Err(Error::Internal("connection lost".into())),
         Act::Fail(status, seconds) => {
             let wait = (seconds > 0).then_some(Duration::from_secs(seconds));
             Err(wire::refusal(status, String::new(), wait))

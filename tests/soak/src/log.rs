@@ -51,10 +51,13 @@ pub enum End {
     Panicked,
 }
 
+/// How a call ended; with the text that was read, if there is any.
 #[derive(Debug)]
 pub enum Outcome {
-    /// The text of an answer or a stream, and how that ended.
-    Answered(String, Finish),
+    Answered(String),
+    BrokeOff(String),
+    /// The stream timed out after this silence.
+    Stalled(String, Duration),
     Failed,
     Cancelled,
     Panicked,
@@ -62,12 +65,11 @@ pub enum Outcome {
     Unexpected(String),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Finish {
-    Complete,
-    Failed,
-    /// The stream timed out after a silence of this length.
-    Stalled(Duration),
+impl Attempt {
+    /// Whether it failed or timed out.
+    pub fn failed(&self) -> bool {
+        matches!(self.end, Some(End::Failed | End::Dropped))
+    }
 }
 
 impl Log {

@@ -9,15 +9,20 @@ use crate::{
     script::{self, Script, mix},
     tally::{Fault, Tally},
 };
-use crabllm_retry::{RetryBudget, Timer, test_util::VirtualTimer};
+use crabllm_retry::{
+    Backoff, Operation, RetryBudget, Retrying, Timer, crabllm_core_0_0_19::Error,
+    test_util::VirtualTimer,
+};
 use fastrand::Rng;
 use futures::{
     FutureExt,
     channel::mpsc,
+    executor::block_on,
     future::{Shared, join_all},
     poll,
 };
 use std::{
+    future::ready,
     ops::Range,
     sync::{
         Arc,
@@ -36,6 +41,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Longer than any timeout and any `stream_idle`.
 const LONG: Duration = Duration::from_secs(60);
+
+/// So many tokens that a round can neither use them up nor double them.
+const HALF: u32 = 1 << 30;
 
 pub const EXECUTORS: [Run; 11] = [
     executors::smol_global,
@@ -60,7 +68,10 @@ struct Round {
     callers: [Caller<Faulty, SoakTimer>; 2],
 
     budget: RetryBudget,
-    capacity: u32,
+
+    /// Its tokens at the start.
+    tokens: u32,
+
     tally: Arc<Tally>,
 }
 
@@ -113,9 +124,11 @@ impl Round {
         let (epoch, now) = (timer.now(), timer.clone());
         let scripts = (0..calls).map(|call| Script::new(mix(seed, call as u64)));
         let log = Arc::new(Log::new(scripts, move || now.now() - epoch));
-        // The larger one is never used up.
-        let capacity = if rng.bool() { 100 } else { 1 << 30 };
-        let budget = RetryBudget::new(capacity).cost(COST).throttle_cost(COST);
+        let (budget, tokens) = match rng.bool() {
+            true => (half_full(), HALF),
+            false => (RetryBudget::new(100), 100),
+        };
+        let budget = budget.cost(COST).throttle_cost(COST);
         let callers = [false, true].map(|shareable| {
             let timer = SoakTimer {
                 shareable,
@@ -131,7 +144,7 @@ impl Round {
             log,
             callers,
             budget,
-            capacity,
+            tokens,
             tally: tally.clone(),
         }
     }
@@ -187,8 +200,9 @@ impl Round {
         let Some(round) = Arc::into_inner(self) else {
             return;
         };
-        let retries = (0..calls).map(|call| round.log.call(call).attempts.len().saturating_sub(1));
-        check_budget(&round.budget, round.capacity, retries.sum(), tally);
+        if round.tokens == HALF {
+            check_budget(&round.budget, HALF, &round.log, calls, tally);
+        }
         check_none(|| Arc::strong_count(&round.log.wakers) - 1, "wakers", tally);
         let sleeps = || round.timer.clock.sleeping();
         // An idle wrapper may keep a shared sleep until it is over, but not longer than it lives.
@@ -204,4 +218,17 @@ impl Round {
         let timers = || Arc::strong_count(&round.timer.ahead) - 1;
         check_none(timers, "timers", tally);
     }
+}
+
+/// A budget that is neither full nor empty: one retry has paid half of it.
+fn half_full() -> RetryBudget {
+    let budget = RetryBudget::new(2 * HALF);
+    let at_once = Backoff::exponential(Duration::ZERO, Duration::ZERO);
+    let spender = Retrying::with_timer((), VirtualTimer::new())
+        .max_retries(1)
+        .backoff(at_once)
+        .budget(budget.clone().cost(HALF));
+    let fail = |_: &()| ready(Err::<(), _>(Error::Timeout));
+    _ = block_on(spender.call(Operation::Other("spend"), None, fail));
+    budget
 }

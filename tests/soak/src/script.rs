@@ -40,7 +40,6 @@ pub struct Script {
 #[derive(Clone, Copy, Debug)]
 pub enum Act {
     Succeed,
-    Disconnect,
     /// An error with this status that asks to wait so many seconds, unless they are zero.
     Fail(u16, u64),
     Hang,
@@ -72,12 +71,11 @@ impl Script {
         let rng = &mut Rng::with_seed(mix(self.seed, number as u64));
         let act = match rng.u8(..100) {
             0..45 => Act::Succeed,
-            45..60 => Act::Fail(503, 0),
-            60..66 => Act::Fail(429, 0),
-            66..69 => Act::Fail(429, rng.u64(1..6)),
-            69..72 => Act::Fail(503, rng.u64(1..6)),
-            72 => Act::Fail(503, 3600),
-            73..82 => Act::Disconnect,
+            45..69 => Act::Fail(503, 0),
+            69..75 => Act::Fail(429, 0),
+            75..78 => Act::Fail(429, rng.u64(1..6)),
+            78..81 => Act::Fail(503, rng.u64(1..6)),
+            81 => Act::Fail(503, 3600),
             82..89 => Act::Fail(400, 0),
             89..98 => Act::Hang,
             _ => Act::Panic,
@@ -91,7 +89,7 @@ impl Script {
     pub fn item(&self, number: usize) -> (Duration, Act) {
         let rng = &mut Rng::with_seed(mix(!self.seed, number as u64));
         let act = match rng.u8(..100) {
-            0..2 => Act::Disconnect,
+            0..2 => Act::Fail(503, 0),
             2..5 => Act::Hang,
             5 => Act::Panic,
             _ => Act::Succeed,

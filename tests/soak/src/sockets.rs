@@ -122,11 +122,11 @@ fn flaws(user: &str) -> Vec<Flaw> {
         let (after, act) = script.attempt(number);
         match (act, script.item(number).1) {
             (Act::Succeed, Act::Hang) => Flaw::StallHalfway,
-            (Act::Succeed, Act::Disconnect) => Flaw::DropHalfway,
+            (Act::Succeed, Act::Fail(..)) => Flaw::DropHalfway,
             (Act::Succeed, _) => Flaw::Late(after / 8),
             (Act::Fail(429, seconds), _) => Flaw::RateLimit(if seconds % 2 == 0 { 1 } else { 60 }),
             (Act::Fail(status, _), _) => Flaw::Status(status),
-            (Act::Disconnect | Act::Panic, _) => Flaw::Drop,
+            (Act::Panic, _) => Flaw::Drop,
             (Act::Hang, _) => Flaw::Stall,
         }
     };
