@@ -6,9 +6,9 @@
 //! ```
 //!
 //! Rounds of a thousand calls run in virtual time, each on two of eleven executors. Calls meet
-//! errors, silence, panics, broken streams and jumps of the clock; they are cancelled at any poll
-//! and at any time, and move to other executors. [`script`] draws all of it, and [`checks`] has
-//! the invariants. With `--minutes` the soak continues over real sockets.
+//! errors, silence, panics, broken streams and jumps of the clock; they are cancelled at any poll,
+//! and move to other executors. [`script`] draws all of it, and [`checks`] has the invariants.
+//! With `--minutes` the soak continues over real sockets.
 //!
 //! The last line counts:
 //!

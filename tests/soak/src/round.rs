@@ -3,11 +3,12 @@
 use crate::{
     caller::Caller,
     checks::{COST, check_budget, check_calls, check_none},
+    console::eprint,
     executors::{self, Run, Task},
     faulty::{Faulty, SoakTimer},
     log::Log,
     script::{self, Script, mix},
-    tally::{Fault, Tally},
+    tally::Tally,
 };
 use crabllm_retry::{
     Backoff, Operation, RetryBudget, Retrying, Timer, crabllm_core_0_0_19::Error,
@@ -107,7 +108,7 @@ pub fn run(seed: u64, number: usize, calls: usize, tally: &Arc<Tally>) -> bool {
         round.check_leftovers(number, calls);
     }
     if !tally.is_clean() {
-        tally.add(Fault::Broken, 1, &format!("stopped after {place}"));
+        eprint(&format!("stopped after {place}"));
     }
     tally.is_clean()
 }
@@ -228,7 +229,9 @@ fn half_full() -> RetryBudget {
         .max_retries(1)
         .backoff(at_once)
         .budget(budget.clone().cost(HALF));
-    let fail = |_: &()| ready(Err::<(), _>(Error::Timeout));
+    // The last error is permanent, so that a wrapper at fault does not spend the other half.
+    let mut errors = [Error::Timeout, Error::Config("the end".into())].into_iter();
+    let fail = |_: &()| ready(errors.next().map_or(Ok(()), Err));
     _ = block_on(spender.call(Operation::Other("spend"), None, fail));
     budget
 }

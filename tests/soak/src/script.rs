@@ -5,7 +5,7 @@ use fastrand::Rng;
 use std::time::Duration;
 
 /// All times are multiples of it, so that many things happen at one instant.
-pub const TICK: Duration = Duration::from_millis(50);
+const TICK: Duration = Duration::from_millis(50);
 
 /// The script of a call: a function of the call's seed, so that a failure can be repeated.
 #[derive(Clone, Copy, Debug, Default)]
