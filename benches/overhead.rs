@@ -1,16 +1,17 @@
-//! The cost of the wrapper, beside its peers.
+//! The cost of the wrapper compared with its peers.
 //!
 //! ```sh
 //! cargo bench --bench overhead
 //! ```
 //!
-//! The sides of a comparison run in this one process and take turns, round after round;
-//! each figure is the median of its rounds. *Overhead* is the time of a wrapped call less
-//! the time of the same inner call bare, on the same executor, in the same round. The
-//! output is a table for each comparison, then one line for each figure.
+//! The sides of a comparison take turns in this one process, round after round; each figure
+//! is the median of its rounds. *Overhead* is the time of a wrapped call less the time of
+//! the same inner call bare, on the same executor, in the same round. The figures go to
+//! standard output, one a line, and the times behind them to standard error. On a busy
+//! machine trust the ratios, not the nanoseconds.
 //!
-//! `OVERHEAD_ROUNDS` asks for another number of rounds, at least nine. Threads are counted
-//! in `/proc`, so this runs on Linux.
+//! `OVERHEAD_ROUNDS` sets the number of rounds, at least nine. Threads are counted in
+//! `/proc`, so this runs on Linux.
 
 #[path = "overhead/allocator.rs"]
 mod allocator;
@@ -18,8 +19,6 @@ mod allocator;
 mod calls;
 #[path = "overhead/contenders.rs"]
 mod contenders;
-#[path = "overhead/executor.rs"]
-mod executor;
 #[path = "overhead/footprint.rs"]
 mod footprint;
 #[path = "overhead/in_flight.rs"]
@@ -30,8 +29,6 @@ mod lateness;
 mod paired;
 #[path = "overhead/process.rs"]
 mod process;
-#[path = "overhead/report.rs"]
-mod report;
 #[path = "overhead/server.rs"]
 mod server;
 #[path = "overhead/streams.rs"]
@@ -39,7 +36,6 @@ mod streams;
 #[path = "overhead/two_threads.rs"]
 mod two_threads;
 
-use report::Report;
 use std::{env, time::Duration};
 
 /// The default timeout of a call.
@@ -51,28 +47,35 @@ fn main() {
         return;
     }
     let rounds = paired::rounds();
-    let mut report = Report::new(rounds);
 
     // Checks that may fail come before measurements that take long.
-    process::expect_threads();
-    process::crates(&mut report);
+    process::crates();
 
     // Heap first: timer crates keep what they once allocated.
-    footprint::in_flight_heap(&mut report);
-    footprint::allocations(&mut report);
-    footprint::future_sizes(&mut report);
-    streams::allocations(&mut report);
+    footprint::in_flight_heap();
+    footprint::allocations();
+    footprint::future_size();
+    streams::allocations();
 
-    calls::ready(rounds, &mut report);
-    calls::armed_on_tokio(rounds, &mut report);
-    calls::armed_with_futures_timer(rounds, &mut report);
-    calls::armed_with_async_io(rounds, &mut report);
-    in_flight::cost(rounds, &mut report);
-    in_flight::cost_among_longer(rounds, &mut report);
-    two_threads::throughput(rounds, &mut report);
-    streams::cost(rounds, &mut report);
-    lateness::volleys(rounds, &mut report);
+    calls::ready(rounds);
+    calls::armed_on_tokio(rounds);
+    calls::armed_with_futures_timer(rounds);
+    calls::armed_with_async_io(rounds);
+    in_flight::cost(rounds);
+    in_flight::cost_among_longer(rounds);
+    two_threads::throughput(rounds);
+    streams::cost(rounds);
+    lateness::volleys(rounds);
 
-    process::threads(&mut report);
-    report.finish();
+    // All executors with threads of their own are gone by now.
+    process::threads();
+}
+
+fn ratio(name: &str, value: f64) {
+    println!("ratio {name} {value:.3}");
+}
+
+/// Prints a number, rounded to an integer.
+fn count(name: &str, value: f64) {
+    println!("count {name} {}", value.round() as i64);
 }

@@ -1,131 +1,125 @@
 //! The cost of one call at a time.
 
 use crate::{
-    contenders::Contenders,
-    executor::{CALLS, Executor},
-    paired::{Group, Side},
-    report::Report,
-    server,
+    contenders::{Contenders, tokio},
+    paired::{Side, measure},
+    ratio, server,
 };
+use futures::executor::block_on;
+use std::{hint::black_box, pin::pin};
 
-/// Sides that make one call after the other.
-struct Calls<'a> {
-    group: Group<'a>,
-    executor: &'a Executor,
-}
+/// The calls of one entry into an executor.
+pub const CALLS: usize = 1_000;
 
-impl<'a> Calls<'a> {
-    fn new(title: &str, executor: &'a Executor) -> Self {
-        Self {
-            group: Group::new(title),
-            executor,
-        }
-    }
-
-    fn add<R: 'a>(
-        &mut self,
-        name: &str,
-        bare: impl Into<Option<Side>>,
-        mut call: impl AsyncFnMut() -> R + 'a,
-    ) -> Side {
-        let executor = self.executor;
-        let run = move || executor.repeat(&mut call);
-        self.group.add(name, bare, CALLS, run)
+/// Makes [`CALLS`] calls, one after the other.
+pub async fn repeat<R>(mut call: impl AsyncFnMut() -> R) {
+    for _ in 0..CALLS {
+        let call = pin!(call());
+        black_box(call.await);
     }
 }
 
 /// Calls that are ready at once.
-pub fn ready(rounds: usize, report: &mut Report) {
-    let executor = Executor::tokio();
+pub fn ready(rounds: usize) {
+    let runtime = tokio();
     let ways = Contenders::new(server::ready);
-    let mut calls = Calls::new(
-        "ready at once, on a tokio current-thread runtime",
-        &executor,
+    let [bare, ours, timeout] = measure(
+        "ready at once",
+        rounds,
+        [
+            Side::new("bare", CALLS, || {
+                runtime.block_on(repeat(async || ways.bare().await))
+            }),
+            Side::new("ours", CALLS, || {
+                runtime.block_on(repeat(async || ways.ours().await))
+            }),
+            Side::new("tokio", CALLS, || {
+                runtime.block_on(repeat(async || ways.tokio().await))
+            }),
+        ],
     );
-    let bare = calls.add("bare", None, async || ways.bare().await);
-    let ours = calls.add("ours, FuturesTimer", bare, async || ways.ours().await);
-    calls.add("ours, watched", bare, async || ways.watched().await);
-    calls.add("ours, AsyncIoTimer", bare, async || {
-        ways.ours_async_io().await
-    });
-    let tokio = calls.add("tokio::time::timeout", bare, async || ways.tokio().await);
-    let upstream = calls.add("bare, 0.0.25", None, async || ways.bare_upstream().await);
-    calls.add("crabllm_core::Retrying 0.0.25", upstream, async || {
-        ways.original().await
-    });
-    calls.add("tower, retry and timeout", bare, ways.tower());
-    calls.add("race, fresh futures_timer::Delay", bare, async || {
-        ways.naive_futures_timer().await
-    });
-    calls.add("backon around that race", bare, async || {
-        ways.backon().await
-    });
-    calls.add("race, fresh async_io::Timer", bare, async || {
-        ways.naive_async_io().await
-    });
-    let measured = calls.group.measure(rounds);
-    report.section(&measured, ours);
-    report.overhead_ratio("ready_vs_tokio_timeout", &measured, ours, tokio);
+    let ours = ours.beyond(&bare);
+    ratio("ready_vs_tokio_timeout", ours.over(&timeout.beyond(&bare)));
 }
 
-/// Calls that pend once, beside those of tokio.
-pub fn armed_on_tokio(rounds: usize, report: &mut Report) {
-    let executor = Executor::tokio();
+/// Calls that pend once, on tokio.
+pub fn armed_on_tokio(rounds: usize) {
+    let runtime = tokio();
     let ways = Contenders::new(server::once);
-    let mut calls = Calls::new("pends once, on a tokio current-thread runtime", &executor);
-    let bare = calls.add("bare", None, async || ways.bare().await);
-    let ours = calls.add("ours, FuturesTimer", bare, async || ways.ours().await);
-    let tokio = calls.add("tokio::time::timeout", bare, async || ways.tokio().await);
-    let upstream = calls.add("bare, 0.0.25", None, async || ways.bare_upstream().await);
-    let original = calls.add("crabllm_core::Retrying 0.0.25", upstream, async || {
-        ways.original().await
-    });
-    calls.add("tower, retry and timeout", bare, ways.tower());
-    let floor = calls.add("floor: clock, two locks, waker", bare, async || {
-        ways.floor().await
-    });
-    let measured = calls.group.measure(rounds);
-    report.section(&measured, ours);
-    report.overhead_ratio("armed_vs_tokio_timeout", &measured, ours, tokio);
-    report.overhead_ratio("armed_vs_floor", &measured, ours, floor);
-    report.overhead_ratio("armed_vs_original", &measured, ours, original);
+    let [bare, ours, timeout, floor, bare_upstream, original] = measure(
+        "pending once, on tokio",
+        rounds,
+        [
+            Side::new("bare", CALLS, || {
+                runtime.block_on(repeat(async || ways.bare().await))
+            }),
+            Side::new("ours", CALLS, || {
+                runtime.block_on(repeat(async || ways.ours().await))
+            }),
+            Side::new("tokio", CALLS, || {
+                runtime.block_on(repeat(async || ways.tokio().await))
+            }),
+            Side::new("floor", CALLS, || {
+                runtime.block_on(repeat(async || ways.floor().await))
+            }),
+            Side::new("bare, 0.0.25", CALLS, || {
+                runtime.block_on(repeat(async || ways.bare_upstream().await))
+            }),
+            Side::new("original, 0.0.25", CALLS, || {
+                runtime.block_on(repeat(async || ways.original().await))
+            }),
+        ],
+    );
+    let ours = ours.beyond(&bare);
+    ratio("armed_vs_tokio_timeout", ours.over(&timeout.beyond(&bare)));
+    ratio("armed_vs_floor", ours.over(&floor.beyond(&bare)));
+    let original = original.beyond(&bare_upstream);
+    ratio("armed_vs_original", ours.over(&original));
 }
 
 /// Calls that pend once, timed by `futures-timer`.
-pub fn armed_with_futures_timer(rounds: usize, report: &mut Report) {
-    let executor = Executor::Futures;
+pub fn armed_with_futures_timer(rounds: usize) {
     let ways = Contenders::new(server::once);
-    let mut calls = Calls::new("pends once, on futures::executor::block_on", &executor);
-    let bare = calls.add("bare", None, async || ways.bare().await);
-    let ours = calls.add("ours, FuturesTimer", bare, async || ways.ours().await);
-    calls.add("ours, watched", bare, async || ways.watched().await);
-    let naive = calls.add("race, fresh futures_timer::Delay", bare, async || {
-        ways.naive_futures_timer().await
-    });
-    calls.add("backon around that race", bare, async || {
-        ways.backon().await
-    });
-    let measured = calls.group.measure(rounds);
-    report.section(&measured, ours);
-    report.overhead_ratio("armed_vs_naive_futures_timer", &measured, ours, naive);
+    let [bare, ours, naive] = measure(
+        "pending once, with futures-timer",
+        rounds,
+        [
+            Side::new("bare", CALLS, || {
+                block_on(repeat(async || ways.bare().await))
+            }),
+            Side::new("ours", CALLS, || {
+                block_on(repeat(async || ways.ours().await))
+            }),
+            Side::new("naive race", CALLS, || {
+                block_on(repeat(async || ways.naive_futures_timer().await))
+            }),
+        ],
+    );
+    let ours = ours.beyond(&bare);
+    ratio(
+        "armed_vs_naive_futures_timer",
+        ours.over(&naive.beyond(&bare)),
+    );
 }
 
 /// Calls that pend once, timed by `async-io`.
-pub fn armed_with_async_io(rounds: usize, report: &mut Report) {
-    let executor = Executor::Futures;
+pub fn armed_with_async_io(rounds: usize) {
     let ways = Contenders::new(server::once);
-    let mut calls = Calls::new(
-        "pends once, on futures::executor::block_on, timed by async-io",
-        &executor,
+    let [bare, ours, naive] = measure(
+        "pending once, with async-io",
+        rounds,
+        [
+            Side::new("bare", CALLS, || {
+                block_on(repeat(async || ways.bare().await))
+            }),
+            Side::new("ours", CALLS, || {
+                block_on(repeat(async || ways.ours_async_io().await))
+            }),
+            Side::new("naive race", CALLS, || {
+                block_on(repeat(async || ways.naive_async_io().await))
+            }),
+        ],
     );
-    let bare = calls.add("bare", None, async || ways.bare().await);
-    let ours = calls.add("ours, AsyncIoTimer", bare, async || {
-        ways.ours_async_io().await
-    });
-    let naive = calls.add("race, fresh async_io::Timer", bare, async || {
-        ways.naive_async_io().await
-    });
-    let measured = calls.group.measure(rounds);
-    report.section(&measured, ours);
-    report.overhead_ratio("armed_vs_naive_async_io", &measured, ours, naive);
+    let ours = ours.beyond(&bare);
+    ratio("armed_vs_naive_async_io", ours.over(&naive.beyond(&bare)));
 }

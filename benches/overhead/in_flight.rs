@@ -2,10 +2,9 @@
 
 use crate::{
     TIMEOUT,
-    contenders::Contenders,
-    executor::Executor,
-    paired::{Group, Side},
-    report::Report,
+    contenders::{Contenders, tokio},
+    paired::{Side, measure},
+    ratio,
     server::{self, Server, request},
 };
 use crabllm_retry::{
@@ -17,7 +16,7 @@ use std::{
     pin::{Pin, pin},
     task::{Context, Poll},
 };
-use tokio::time::sleep;
+use tokio::{runtime::Runtime, time::sleep};
 
 /// Slots for calls that are in flight at the same time, allocated once: neither the start
 /// nor the end of a call is charged for its slot.
@@ -42,19 +41,17 @@ impl<F: Future, S: Fn() -> F> Flock<S, F> {
     }
 
     /// Drops the calls, the oldest first.
-    pub fn cancel(&mut self) {
+    fn cancel(&mut self) {
         for slot in &mut self.slots {
             slot.set(None);
         }
     }
 }
 
-/// Runs `f` once within the executor.
-///
-/// A tokio runtime is left in its usual state: it has slept, and has a timer that ends
-/// before those that `f` arms, so that arming one does not wake it.
-pub fn within(executor: &Executor, mut f: impl FnMut(&mut Context<'_>)) {
-    executor.block_on(async {
+/// Runs `f` once within the runtime in its usual state: it has slept, and has a timer that
+/// ends before those that `f` arms, so that arming one does not wake it.
+pub fn within(runtime: &Runtime, mut f: impl FnMut(&mut Context<'_>)) {
+    runtime.block_on(async {
         let mut earlier = pin!(sleep(TIMEOUT / 2));
         poll_fn(|cx| Poll::Ready(earlier.as_mut().poll(cx).is_pending())).await;
         tokio::task::yield_now().await;
@@ -66,76 +63,63 @@ pub fn within(executor: &Executor, mut f: impl FnMut(&mut Context<'_>)) {
     });
 }
 
-/// The calls of one entry into the executor, unless more than that are in flight.
-const CALLS: usize = 10_000;
-
-/// The calls that wait with a longer timeout.
-const WAITING: usize = 100_000;
-
-/// Sides that start calls and drop them.
-struct Flights<'a> {
-    group: Group<'a>,
-    executor: &'a Executor,
-}
-
-impl<'a> Flights<'a> {
-    fn new(title: &str, executor: &'a Executor) -> Self {
-        Self {
-            group: Group::new(title),
-            executor,
-        }
-    }
-
-    fn add<F: Future + 'a>(
-        &mut self,
-        name: &str,
-        bare: impl Into<Option<Side>>,
-        size: usize,
-        start: impl Fn() -> F + 'a,
-    ) -> Side {
-        let executor = self.executor;
-        let mut flock = Flock::new(size, start);
-        let passes = CALLS.div_ceil(size);
-        let name = format!("{name}, {size}");
-        self.group.add(name, bare, size * passes, move || {
-            within(executor, |cx| {
-                for _ in 0..passes {
-                    flock.arm(cx);
-                    flock.cancel();
-                }
-            });
-        })
-    }
+/// A side that starts `size` calls and drops them.
+fn flight<'a, F: Future + 'a>(
+    name: &'static str,
+    runtime: &'a Runtime,
+    size: usize,
+    start: impl Fn() -> F + 'a,
+) -> Side<'a> {
+    /// The calls of one entry into the runtime, unless more than that are in flight.
+    const CALLS: usize = 10_000;
+    let mut flock = Flock::new(size, start);
+    let passes = CALLS.div_ceil(size);
+    Side::new(name, size * passes, move || {
+        within(runtime, |cx| {
+            for _ in 0..passes {
+                flock.arm(cx);
+                flock.cancel();
+            }
+        });
+    })
 }
 
 /// Measures the cost of arming a timeout and cancelling it, by the number of calls in
 /// flight.
-pub fn cost(rounds: usize, report: &mut Report) {
-    let executor = Executor::tokio();
+pub fn cost(rounds: usize) {
+    let runtime = tokio();
     // One wrapper for each size: a list that was larger before would give memory back, and
     // grow again.
-    let sizes = [1_000, 100_000, 1_000_000].map(|size| (size, Contenders::new(server::never)));
-    let mut flights = Flights::new(
-        "started, polled once and dropped, so many in flight, on a tokio current-thread runtime",
-        &executor,
+    let ways = [(); 3].map(|()| Contenders::new(server::never));
+    let [few, many, most] = &ways;
+    let [bare_few, few, bare_many, many, timeout, bare_most, most] = measure(
+        "armed and cancelled",
+        rounds,
+        [
+            flight("bare, 1,000", &runtime, 1_000, || few.bare()),
+            flight("ours, 1,000", &runtime, 1_000, || few.ours()),
+            flight("bare, 100,000", &runtime, 100_000, || many.bare()),
+            flight("ours, 100,000", &runtime, 100_000, || many.ours()),
+            flight("tokio, 100,000", &runtime, 100_000, || many.tokio()),
+            flight("bare, 1,000,000", &runtime, 1_000_000, || most.bare()),
+            flight("ours, 1,000,000", &runtime, 1_000_000, || most.ours()),
+        ],
     );
-    let [small, middle, large] = sizes.each_ref().map(|(size, ways)| {
-        let bare = flights.add("bare", None, *size, || ways.bare());
-        let ours = flights.add("ours", bare, *size, || ways.ours());
-        let tokio = flights.add("tokio::time::timeout", bare, *size, || ways.tokio());
-        (ours, tokio)
-    });
-    let measured = flights.group.measure(rounds);
-    report.section(&measured, small.0);
-    report.overhead_ratio("inflight_100k_vs_tokio", &measured, middle.0, middle.1);
-    report.overhead_ratio("inflight_1m_vs_1k", &measured, large.0, small.0);
+    let many = many.beyond(&bare_many);
+    ratio(
+        "inflight_100k_vs_tokio",
+        many.over(&timeout.beyond(&bare_many)),
+    );
+    let (few, most) = (few.beyond(&bare_few), most.beyond(&bare_most));
+    ratio("inflight_1m_vs_1k", most.over(&few));
 }
 
 /// Measures the same cost while calls with a longer timeout wait. Every measured deadline
 /// is earlier than theirs, though it is set later.
-pub fn cost_among_longer(rounds: usize, report: &mut Report) {
+pub fn cost_among_longer(rounds: usize) {
     const SIZE: usize = 1_000;
-    let executor = Executor::tokio();
+    const WAITING: usize = 100_000;
+    let runtime = tokio();
     let (server, request) = (Server(server::never), request());
     let slow = ChatCompletionRequest {
         model: "slow".into(),
@@ -146,20 +130,21 @@ pub fn cost_among_longer(rounds: usize, report: &mut Report) {
         Retrying::new(server).policy_for("slow", policy)
     });
     let mut waiting = Flock::new(WAITING, || mixed.chat_completion(&slow));
-    within(&executor, |cx| waiting.arm(cx));
+    within(&runtime, |cx| waiting.arm(cx));
 
-    let mut flights = Flights::new(
-        "the same beside 100,000 calls that wait for 300 s, on a tokio current-thread runtime",
-        &executor,
+    let [bare, alone, mixed] = measure(
+        "armed and cancelled beside 100,000 longer ones",
+        rounds,
+        [
+            flight("bare", &runtime, SIZE, || server.chat_completion(&request)),
+            flight("ours, alone", &runtime, SIZE, || {
+                alone.chat_completion(&request)
+            }),
+            flight("ours, beside them", &runtime, SIZE, || {
+                mixed.chat_completion(&request)
+            }),
+        ],
     );
-    let bare = flights.add("bare", None, SIZE, || server.chat_completion(&request));
-    let alone = flights.add("ours, alone", bare, SIZE, || {
-        alone.chat_completion(&request)
-    });
-    let mixed = flights.add("ours, beside them", bare, SIZE, || {
-        mixed.chat_completion(&request)
-    });
-    let measured = flights.group.measure(rounds);
-    report.section(&measured, alone);
-    report.overhead_ratio("inflight_mixed_vs_alone", &measured, mixed, alone);
+    let (alone, mixed) = (alone.beyond(&bare), mixed.beyond(&bare));
+    ratio("inflight_mixed_vs_alone", mixed.over(&alone));
 }

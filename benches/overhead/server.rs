@@ -56,8 +56,8 @@ pub async fn large() {
     black_box(&kept);
 }
 
-/// A provider of empty answers, without an allocation, and of streams of [`ITEMS`] items
-/// that are all ready.
+/// A provider of empty answers, without an allocation, and in the older release of streams
+/// of [`ITEMS`] items that are all ready.
 #[derive(Clone, Copy)]
 pub struct Server<P>(pub P);
 
@@ -77,7 +77,9 @@ impl<P: Pace> core::Provider for Server<P> {
         _: &core::ChatCompletionRequest,
     ) -> Streamed<core::ChatCompletionChunk, core::Error> {
         self.0.pace().await;
-        Ok(items())
+        Ok(Box::pin(stream::iter(
+            (0..ITEMS).map(|_| Ok(core::ChatCompletionChunk::default())),
+        )))
     }
 }
 
@@ -94,8 +96,7 @@ impl<P: Pace> upstream::Provider for Server<P> {
         &self,
         _: &upstream::ChatCompletionRequest,
     ) -> Streamed<upstream::ChatCompletionChunk, upstream::Error> {
-        self.0.pace().await;
-        Ok(items())
+        Err(upstream::Error::not_implemented("chat_completion_stream"))
     }
 
     async fn anthropic_messages(
@@ -123,10 +124,6 @@ impl<P: Pace> upstream::Provider for Server<P> {
             "gemini_generate_content_stream",
         ))
     }
-}
-
-fn items<I: Default + Send + 'static, E: Send + 'static>() -> BoxStream<'static, Result<I, E>> {
-    Box::pin(stream::iter((0..ITEMS).map(|_| Ok(I::default()))))
 }
 
 const REQUEST: &str = r#"{"model": "m", "messages": []}"#;

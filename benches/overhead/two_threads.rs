@@ -1,6 +1,10 @@
 //! One wrapper, shared by two threads.
 
-use crate::{contenders::Contenders, paired::Group, report::Report, server};
+use crate::{
+    contenders::Contenders,
+    paired::{Side, measure},
+    ratio, server,
+};
 use futures::executor::block_on;
 use std::{
     hint::black_box,
@@ -16,27 +20,27 @@ use tokio::{
 const CALLS: usize = 20_000;
 
 /// Measures how many calls a second two threads get out of one wrapper.
-pub fn throughput(rounds: usize, report: &mut Report) {
+pub fn throughput(rounds: usize) {
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
         .enable_time()
         .build()
-        .expect("a runtime without I/O");
+        .unwrap();
     // Tasks of the runtime cannot borrow.
     let ways: &'static _ = Box::leak(Box::new(Contenders::new(server::once)));
-    let mut group = Group::new("pends once, two threads at it, on a two-worker tokio runtime");
-    let bare = group.add("bare", None, 2 * CALLS, || {
-        on_workers(&runtime, || calls(|| ways.bare()))
-    });
-    let ours = group.add("ours, FuturesTimer", bare, 2 * CALLS, || {
-        on_workers(&runtime, || calls(|| ways.ours()))
-    });
-    let tokio = group.add("tokio::time::timeout", bare, 2 * CALLS, || {
-        on_workers(&runtime, || calls(|| ways.tokio()))
-    });
-    let measured = group.measure(rounds);
-    report.section(&measured, ours);
-    report.ratio("two_threads_vs_tokio", measured.ratio(tokio, ours));
+    let [ours, timeout] = measure(
+        "pending once, on two threads",
+        rounds,
+        [
+            Side::new("ours", 2 * CALLS, || {
+                on_workers(&runtime, || calls(|| ways.ours()))
+            }),
+            Side::new("tokio", 2 * CALLS, || {
+                on_workers(&runtime, || calls(|| ways.tokio()))
+            }),
+        ],
+    );
+    ratio("two_threads_vs_tokio", timeout.over(&ours));
 }
 
 async fn calls<F: Future>(call: impl Fn() -> F) {
