@@ -1,11 +1,20 @@
-//! Random scripts of attempts, for two wrappers that should do the same.
+//! Random scripts through this crate's wrapper, in virtual time, and through the one that it
+//! replaces, on tokio with paused time.
+//!
+//! They agree on the result, the items of streams, the number of attempts, and how long each
+//! takes; the delays of both lie within the same bounds.
+//!
+//! The file that includes this one has `Provider`, its requests and `original`, which makes
+//! the wrapper that is replaced, at its root.
 
-#![allow(dead_code, reason = "the releases have different errors")]
-
-use crabllm_retry::{
-    Instant, Timer,
-    test_util::{ScriptedAttempt, Step},
+use crate::{
+    ChatCompletionRequest, EmbeddingRequest, Provider, original, random::for_random_cases,
 };
+use crabllm_retry::{
+    Instant, Operation, Policy, Retrying, Timer,
+    test_util::{Scripted, Step, VirtualTimer},
+};
+use futures::{StreamExt, executor::block_on};
 use proptest::{collection::vec, prelude::*, test_runner::TestCaseError};
 use std::{
     fmt,
@@ -35,6 +44,34 @@ pub fn tokio_with_paused_time() -> tokio::runtime::Runtime {
         .start_paused(true)
         .build()
         .unwrap()
+}
+
+/// A call, and the behavior of its attempts.
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub method: Operation,
+    pub policy: Policy,
+    pub attempts: Vec<Behavior>,
+}
+
+impl Case {
+    fn script(&self) -> Vec<Step> {
+        self.attempts.iter().map(Behavior::step).collect()
+    }
+
+    /// The bounds of the delay after an attempt.
+    fn delay(&self, attempt: usize) -> RangeInclusive<Duration> {
+        let bound = Duration::from_millis(100) * (1 << attempt);
+        match self.attempts.get(attempt) {
+            Some(&Behavior {
+                latency,
+                kind: Kind::RetryAfter(asked),
+            }) if latency <= self.policy.timeout => {
+                asked..=bound.max(asked + (asked / 4).min(Duration::from_secs(5)))
+            }
+            _ => bound / 2..=bound,
+        }
+    }
 }
 
 /// The behavior of an attempt, or of the wait for an item of a stream.
@@ -103,7 +140,7 @@ impl Behavior {
 }
 
 /// All that can be seen of a call.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Run {
     /// The result, or the items of the stream.
     pub result: Vec<String>,
@@ -113,26 +150,50 @@ pub struct Run {
 
     /// The delays between them.
     pub delays: Vec<Duration>,
+
+    /// The time from the last attempt's end to the call's.
+    pub rest: Duration,
 }
 
 impl Run {
-    pub fn new(result: Vec<String>, attempts: Vec<ScriptedAttempt>) -> Self {
-        let end = |attempt: &ScriptedAttempt| attempt.ended.expect("all are over");
-        let delays = attempts.windows(2).map(|two| two[1].started - end(&two[0]));
+    /// A call through this crate's wrapper.
+    pub fn ours<T: Timer>(
+        method: Operation,
+        policy: Policy,
+        script: Vec<Step>,
+        timer: impl Fn(&VirtualTimer) -> T,
+    ) -> Self {
+        let clock = VirtualTimer::new();
+        let provider = Scripted::new(clock.clone(), script);
+        let retrying = Retrying::with_timer(provider.clone(), timer(&clock)).policy(policy);
+        let result = block_on(clock.task(call(&retrying, method)));
+        Self::new(result, &provider, clock.now())
+    }
+
+    /// The same through the wrapper that it replaces.
+    pub fn originals(method: Operation, policy: &Policy, script: Vec<Step>) -> Self {
+        let provider = Scripted::new(TokioTimer, script);
+        let retrying = original(provider.clone(), policy);
+        let (result, end) = tokio_with_paused_time()
+            .block_on(async { (call(&retrying, method).await, TokioTimer.now()) });
+        Self::new(result, &provider, end)
+    }
+
+    fn new<T: Timer>(result: Vec<String>, provider: &Scripted<T>, end: Instant) -> Self {
+        let attempts = provider.attempts().into_iter();
+        let times: Vec<_> = attempts
+            .map(|attempt| (attempt.started, attempt.ended.expect("all are over")))
+            .collect();
+        let delays = times.windows(2).map(|two| two[1].0 - two[0].1);
         Self {
             result,
+            attempts: times.iter().map(|(start, end)| *end - *start).collect(),
             delays: delays.collect(),
-            attempts: attempts.iter().map(|one| end(one) - one.started).collect(),
+            rest: end - times[times.len() - 1].1,
         }
     }
 
-    /// Whether another wrapper, on tokio, did the same; `delay` has the bounds of the
-    /// delay after each attempt, from 0.
-    pub fn agrees_with(
-        &self,
-        other: &Self,
-        delay: impl Fn(usize) -> RangeInclusive<Duration>,
-    ) -> Result<(), TestCaseError> {
+    fn agrees_with(&self, other: &Self, case: &Case) -> Result<(), TestCaseError> {
         prop_assert_eq!(&self.result, &other.result);
         prop_assert_eq!(self.attempts.len(), other.attempts.len());
         // tokio's clock has a resolution of a millisecond, and rounds up.
@@ -141,7 +202,7 @@ impl Run {
             prop_assert!(our <= their && *their <= *our + tick, "{our:?} {their:?}");
         }
         for (attempt, (our, their)) in self.delays.iter().zip(&other.delays).enumerate() {
-            let bounds = delay(attempt);
+            let bounds = case.delay(attempt);
             prop_assert!(bounds.contains(our), "{our:?}, not in {bounds:?}");
             prop_assert!(
                 bounds.start() <= their && *their <= *bounds.end() + tick,
@@ -152,7 +213,43 @@ impl Run {
     }
 }
 
-pub fn describe<T, E: fmt::Debug>(result: Result<T, E>) -> String {
+/// Asserts that both wrappers agree on random cases.
+pub fn assert_agree<T: Timer>(
+    subject: &str,
+    cases: &impl Strategy<Value = Case>,
+    timer: impl Fn(&VirtualTimer) -> T,
+) {
+    for_random_cases(subject, 10_000, cases, |case| {
+        let ours = Run::ours(case.method, case.policy.clone(), case.script(), &timer);
+        let originals = Run::originals(case.method, &case.policy, case.script());
+        ours.agrees_with(&originals, &case)
+            .map_err(|error| TestCaseError::fail(format!("{error}\n{ours:?}\n{originals:?}")))
+    });
+}
+
+pub async fn call(provider: &impl Provider, method: Operation) -> Vec<String> {
+    match method {
+        Operation::ChatCompletion => vec![describe(provider.chat_completion(&request()).await)],
+        Operation::ChatCompletionStream => {
+            match provider.chat_completion_stream(&request()).await {
+                Ok(items) => items.map(describe).collect().await,
+                Err(error) => vec![format!("not opened: {error:?}")],
+            }
+        }
+        Operation::Embedding => vec![describe(provider.embedding(&embedding()).await)],
+        other => panic!("{other} is in no case"),
+    }
+}
+
+pub fn request() -> ChatCompletionRequest {
+    serde_json::from_str(r#"{"model": "m", "messages": []}"#).unwrap()
+}
+
+fn embedding() -> EmbeddingRequest {
+    serde_json::from_str(r#"{"model": "m", "input": "text"}"#).unwrap()
+}
+
+fn describe<T, E: fmt::Debug>(result: Result<T, E>) -> String {
     match result {
         Ok(_) => "ok".into(),
         Err(error) => format!("{error:?}"),

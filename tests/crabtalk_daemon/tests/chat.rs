@@ -1,5 +1,5 @@
-//! An agent of the daemon chats through this crate's wrapper and through the daemon's own, with
-//! servers that fail in the same ways.
+//! An agent of the daemon chats through this crate's wrapper, and through the daemon's
+//! own, with servers that fail in the same ways.
 
 #[path = "../../../examples/support/flaky_server.rs"]
 mod flaky_server;
@@ -12,7 +12,7 @@ use crabtalk_core::{
     paths::{CONFIG_FILE, DEFAULT_AGENT},
     protocol::{
         api::Server,
-        message::{StreamMsg, stream_event::Event},
+        message::{SendMsg, StreamMsg, stream_event::Event},
     },
 };
 use crabtalk_daemon::{Daemon, DaemonConfig, provider::Retrying as OriginalRetrying};
@@ -38,32 +38,37 @@ enum Way {
     /// For one step, which the model answers in one piece.
     Unary,
 
-    /// By a message, whose answer the model streams.
+    /// By a message whose answer is streamed.
     Streamed,
+
+    /// By a message whose answer comes in one piece, although the model streams it.
+    Sent,
 }
 
-use Way::{Streamed, Unary};
-
-/// One call, the faults of the server, and whether the original survives them.
-type Case = (Way, &'static [Fault], bool);
-
-const CASES: &[Case] = &[
-    (Unary, &[], true),
-    (Unary, &[Fault::Status(503)], true),
-    (Unary, &[Fault::Status(500), Fault::Status(502)], true),
-    (Unary, &[Fault::Drop], true),
-    (Unary, &[Fault::DropHalfway], true),
-    (Unary, &[Fault::Late(Duration::from_secs(1))], true),
-    (Unary, &[Fault::Stall], true),
-    (Unary, &[Fault::StallHalfway], true),
-    (Unary, &[Fault::RateLimitInBody(1)], false),
-    (Streamed, &[], true),
-    (Streamed, &[Fault::Late(Duration::from_secs(1))], true),
-    (Streamed, &[Fault::Slow(Duration::from_millis(200))], true),
-    (Streamed, &[Fault::Status(503)], false),
-    (Streamed, &[Fault::Drop, Fault::Status(500)], false),
-    (Streamed, &[Fault::Stall], false),
-    (Streamed, &[Fault::RateLimitInBody(1)], false),
+/// Calls, the faults of the server on the way, and whether the original survives them.
+const CASES: &[(Way, &[Fault], bool)] = &[
+    (Way::Unary, &[], true),
+    (Way::Unary, &[Fault::Status(503)], true),
+    (Way::Unary, &[Fault::Status(500), Fault::Status(502)], true),
+    (Way::Unary, &[Fault::Drop], true),
+    (Way::Unary, &[Fault::DropHalfway], true),
+    (Way::Unary, &[Fault::Late(Duration::from_secs(1))], true),
+    (Way::Unary, &[Fault::Stall], true),
+    (Way::Unary, &[Fault::StallHalfway], true),
+    (Way::Unary, &[Fault::RateLimitInBody(1)], false),
+    (Way::Sent, &[], true),
+    (Way::Sent, &[Fault::Status(503), Fault::Drop], false),
+    (Way::Streamed, &[], true),
+    (Way::Streamed, &[Fault::Late(Duration::from_secs(1))], true),
+    (
+        Way::Streamed,
+        &[Fault::Slow(Duration::from_millis(200))],
+        true,
+    ),
+    (Way::Streamed, &[Fault::Status(503)], false),
+    (Way::Streamed, &[Fault::Drop, Fault::Status(500)], false),
+    (Way::Streamed, &[Fault::Stall], false),
+    (Way::Streamed, &[Fault::RateLimitInBody(1)], false),
 ];
 
 /// The end of one call.
@@ -75,7 +80,8 @@ struct Outcome {
 
 /// Starts a daemon with a server of its own, and asks its agent once.
 async fn ask<P: Provider + 'static>(
-    (way, faults, _): Case,
+    way: Way,
+    faults: &[Fault],
     sender: String,
     wrap: impl Fn(ProviderRegistry<RemoteProvider>) -> P + Send + Sync + 'static,
 ) -> Outcome {
@@ -92,8 +98,9 @@ async fn ask<P: Provider + 'static>(
     let handle = handle.await.unwrap();
     give_a_title(&handle.daemon, &sender).await;
     let answer = match way {
-        Unary => step(&handle.daemon).await,
-        Streamed => stream(&handle.daemon, sender).await,
+        Way::Unary => step(&handle.daemon).await,
+        Way::Streamed => stream(&handle.daemon, sender).await,
+        Way::Sent => send(&handle.daemon, sender).await,
     };
     let requests = server.requests();
     handle.shutdown().await.unwrap();
@@ -116,7 +123,7 @@ fn configure(directory: &Path, base_url: &str) {
     fs::write(directory.join(CONFIG_FILE), config).unwrap();
 }
 
-/// Names the conversation, so that the daemon does not ask the model for a title.
+/// Names the conversation, for which the daemon would ask the model.
 async fn give_a_title<P: Provider + 'static>(daemon: &Daemon<P, NoHost>, sender: &str) {
     let runtime = daemon.runtime.read().await.clone();
     let id = runtime.get_or_create_conversation(DEFAULT_AGENT, sender);
@@ -135,6 +142,16 @@ async fn step<P: Provider + 'static>(daemon: &Daemon<P, NoHost>) -> String {
     )
 }
 
+async fn send<P: Provider + 'static>(daemon: &Daemon<P, NoHost>, sender: String) -> String {
+    let message = SendMsg {
+        agent: DEFAULT_AGENT.into(),
+        content: "Hello".into(),
+        sender: Some(sender),
+        ..SendMsg::default()
+    };
+    daemon.send(message).await.unwrap().content
+}
+
 async fn stream<P: Provider + 'static>(daemon: &Daemon<P, NoHost>, sender: String) -> String {
     let message = StreamMsg {
         agent: DEFAULT_AGENT.into(),
@@ -150,7 +167,7 @@ async fn stream<P: Provider + 'static>(daemon: &Daemon<P, NoHost>, sender: Strin
     words.collect().await
 }
 
-/// The home directory of the test. The daemon keeps its conversations there.
+/// A directory in place of the user's, where the daemon keeps its conversations.
 fn home() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("home")
 }
@@ -177,18 +194,24 @@ fn the_daemon_answers_with_either_wrapper() {
         rustls::crypto::ring::default_provider()
             .install_default()
             .unwrap();
-        let both = CASES.iter().enumerate().map(async |(n, &case)| {
-            let ours = ask(case, format!("ours-{n}"), |registry| {
-                Retrying::new(registry).also_retry(Operations::STREAMS)
+        let both = CASES
+            .iter()
+            .enumerate()
+            .map(async |(n, &(way, faults, original_survives))| {
+                let ours = ask(way, faults, format!("ours-{n}"), |registry| {
+                    Retrying::new(registry).also_retry(Operations::STREAMS)
+                });
+                let original = ask(way, faults, format!("original-{n}"), OriginalRetrying::new);
+                let (ours, original) = join(ours, original).await;
+                let about = format!("{way:?} {faults:?}: {ours:?}, {original:?}");
+                assert!(ours.ok, "{about}");
+                assert_eq!(original.ok, original_survives, "{about}");
+                assert!(
+                    !original.ok || ours.requests <= original.requests,
+                    "{about}"
+                );
+                (ours, original)
             });
-            let original = ask(case, format!("original-{n}"), OriginalRetrying::new);
-            let (ours, original) = join(ours, original).await;
-            let about = format!("{case:?}: {ours:?}, {original:?}");
-            assert_eq!((ours.ok, original.ok), (true, case.2), "{about}");
-            let more = original.ok && ours.requests > original.requests;
-            assert!(!more, "{about}");
-            (ours, original)
-        });
         let outcomes = join_all(both).await;
         let ok = outcomes.iter().filter(|(ours, _)| ours.ok).count();
         let answered_by_both = || outcomes.iter().filter(|(_, original)| original.ok);
