@@ -107,7 +107,7 @@ jitter = "equal"
 }
 
 #[test]
-fn a_wrong_value_is_refused_with_its_place_and_what_would_be_right() {
+fn a_wrong_value_is_refused_with_its_place_and_the_accepted_values() {
     let duration = "a duration such as \"30s\"";
     let names = "`chat`, `streams`, `all`, `none`";
     for (written, right) in [

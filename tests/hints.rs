@@ -475,7 +475,7 @@ fn a_body_may_overrule_the_status() {
 }
 
 #[test]
-fn the_failures_own_answers_are_asked() {
+fn the_failures_own_properties_count() {
     let transient = |fake| Fake {
         transient: true,
         ..fake
@@ -542,7 +542,7 @@ proptest! {
     }
 }
 
-/// Their effect on calls.
+/// The effect of hints on calls.
 #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))]
 mod calls {
     use super::*;
@@ -555,7 +555,7 @@ mod calls {
     use futures::future::join_all;
 
     #[test]
-    fn a_body_is_read_by_default_and_the_hook_has_the_last_word() {
+    fn a_body_is_read_by_default_and_the_hook_overrides_it() {
         let delays = |change: fn(_) -> _| {
             let scene = Scene::new([Step::status_with_body(429, AZURE)]).set(change);
             assert!(block_on(scene.retrying.chat_completion(&request())).is_ok());
@@ -569,7 +569,7 @@ mod calls {
     }
 
     #[test]
-    fn a_failure_that_no_wait_mends_is_not_retried() {
+    fn a_failure_that_waiting_cannot_fix_is_not_retried() {
         let refused = [Step::status_with_body(429, NO_CREDIT)];
         let scene = Scene::new(refused).set(|r| r.retry_if(is_transient));
         assert!(block_on(scene.retrying.chat_completion(&request())).is_err());

@@ -4,7 +4,7 @@
 use crabllm_core_0_0_25::{BoxStream, ChatCompletionChunk, ChatCompletionRequest, Error, Provider};
 use std::time::Duration;
 
-/// Answers questions with patience.
+/// Answers questions, with retries.
 #[derive(Debug, Clone)]
 pub struct Service<P: Provider> {
     provider: Retrying<P>,
@@ -31,13 +31,13 @@ impl<P: Provider> Service<P> {
         open(&self.provider, request).await
     }
 
-    /// The provider itself, for what only it can do.
+    /// The inner provider.
     pub fn provider(&self) -> &P {
         self.provider.get_ref()
     }
 }
 
-/// Needs no more than some provider.
+/// Takes any provider.
 async fn open(
     provider: &impl Provider,
     request: &ChatCompletionRequest,
