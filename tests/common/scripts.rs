@@ -126,7 +126,7 @@ pub fn millis(least: u64, most: u64) -> impl Strategy<Value = Duration> {
 }
 
 impl Behavior {
-    pub fn step(&self) -> Step {
+    fn step(&self) -> Step {
         let step = match &self.kind {
             Kind::Answer(items) => Step::stream(items.iter().map(Self::step)),
             Kind::Status(status) => Step::status(*status),
