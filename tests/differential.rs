@@ -59,7 +59,7 @@ prop_compose! {
 fn failure() -> impl Strategy<Value = Kind> {
     prop_oneof![
         3 => error(),
-        1 => seconds(120).prop_map(Kind::RetryAfter),
+        1 => seconds(120).prop_map(|asked| Kind::Status(429, Some(asked))),
         1 => Just(Kind::Hang),
     ]
 }

@@ -65,7 +65,7 @@ impl Case {
         match self.attempts.get(attempt) {
             Some(&Behavior {
                 latency,
-                kind: Kind::RetryAfter(asked),
+                kind: Kind::Status(_, Some(asked)),
             }) if latency <= self.policy.timeout => {
                 asked..=bound.max(asked + (asked / 4).min(Duration::from_secs(5)))
             }
@@ -85,8 +85,8 @@ pub struct Behavior {
 pub enum Kind {
     /// With the items of the stream, if it is one.
     Answer(Vec<Behavior>),
-    Status(u16),
-    RetryAfter(Duration),
+    /// With the delay that the error requests.
+    Status(u16, Option<Duration>),
     Disconnect,
     Invalid,
     Hang,
@@ -115,7 +115,7 @@ fn outcome(
 pub fn error() -> impl Strategy<Value = Kind> {
     let statuses = vec![400u16, 401, 404, 408, 429, 500, 501, 502, 503, 504, 529];
     prop_oneof![
-        4 => prop::sample::select(statuses).prop_map(Kind::Status),
+        4 => prop::sample::select(statuses).prop_map(|status| Kind::Status(status, None)),
         1 => Just(Kind::Disconnect),
         1 => Just(Kind::Invalid),
     ]
@@ -129,8 +129,8 @@ impl Behavior {
     fn step(&self) -> Step {
         let step = match &self.kind {
             Kind::Answer(items) => Step::stream(items.iter().map(Self::step)),
-            Kind::Status(status) => Step::status(*status),
-            Kind::RetryAfter(asked) => Step::status(429).retry_after(*asked),
+            Kind::Status(status, None) => Step::status(*status),
+            Kind::Status(status, Some(asked)) => Step::status(*status).retry_after(*asked),
             Kind::Disconnect => Step::disconnect(),
             Kind::Invalid => Step::invalid(),
             Kind::Hang => Step::hang(),

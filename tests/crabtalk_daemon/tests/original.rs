@@ -45,7 +45,7 @@ fn cases() -> impl Strategy<Value = Case> {
     method.prop_flat_map(|method| {
         let failure = match method {
             Chat | Stream => prop_oneof![3 => error(), 1 => Just(Kind::Hang)].boxed(),
-            Embedding => error().boxed(),
+            _ => error().boxed(),
         };
         vec(attempt(failure, error()), 0..5).prop_map(move |attempts| Case {
             method,
