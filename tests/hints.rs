@@ -542,6 +542,12 @@ proptest! {
     }
 }
 
+#[test]
+fn whole_seconds_are_put_into_a_body_as_they_are_written() {
+    let body = with_retry_after("Slow down.".into(), Duration::from_secs(20));
+    assert_eq!(body, "retry-after: 20\nSlow down.");
+}
+
 /// The effect of hints on calls.
 #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))]
 mod calls {

@@ -3,19 +3,13 @@
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
 
 #[cfg(feature = "crabllm-core-0_0_19")]
-use crabllm_retry::crabllm_core_0_0_19::{
-    BoxStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, Error, Provider,
-    json,
-};
+use crabllm_retry::crabllm_core_0_0_19::{ChatCompletionRequest, Error, json};
 use crabllm_retry::{
     Backoff, GiveUpReason, Instant, Jitter, Operations, Policy, RetryBudget, Retrying, Timer,
     test_util::{Scripted, Step, VirtualSleep, VirtualTimer},
 };
 use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -173,29 +167,6 @@ pub fn status<T>(result: Result<T, Error>) -> Option<u16> {
     match result {
         Err(Error::Provider { status, .. }) => Some(status),
         _ => None,
-    }
-}
-
-/// A provider that implements nothing. It counts the calls of `chat_completion`.
-#[cfg(feature = "crabllm-core-0_0_19")]
-#[derive(Clone, Default)]
-pub struct Bare(pub Arc<AtomicUsize>);
-
-#[cfg(feature = "crabllm-core-0_0_19")]
-impl Provider for Bare {
-    async fn chat_completion(
-        &self,
-        _: &ChatCompletionRequest,
-    ) -> Result<ChatCompletionResponse, Error> {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Err(Error::not_implemented("chat_completion"))
-    }
-
-    async fn chat_completion_stream(
-        &self,
-        _: &ChatCompletionRequest,
-    ) -> Result<BoxStream<'static, Result<ChatCompletionChunk, Error>>, Error> {
-        Err(Error::not_implemented("chat_completion_stream"))
     }
 }
 
