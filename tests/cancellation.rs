@@ -83,17 +83,6 @@ fn dropping_a_call_or_a_stream_drops_all_that_it_waits_for() {
 }
 
 #[test]
-fn a_call_that_is_dropped_in_a_delay_of_a_real_timer_keeps_no_waker() {
-    fn in_a_delay(timer: impl Timer) {
-        let provider = Scripted::new(VirtualTimer::manual(), [Step::status(503)]);
-        let retrying = Retrying::with_timer(provider, timer).backoff(exactly(SECOND));
-        drop_waiting(retrying.chat_completion(&request()));
-    }
-    in_a_delay(FuturesTimer);
-    in_a_delay(AsyncIoTimer);
-}
-
-#[test]
 fn a_panic_refunds_a_retry_that_has_not_started() {
     let never: fn(&Event<'_>) -> bool = |_| false;
     let at_retry: fn(&Event<'_>) -> bool = |event| matches!(event, Event::Retry { .. });
@@ -274,15 +263,6 @@ fn a_timer_in_an_arc_is_that_timer() {
         drop(in_an_arc.sleep(2 * SECOND));
         assert_eq!(sleeps.asked(), [2 * SECOND]);
     }
-}
-
-#[test]
-fn a_stream_outlives_its_wrapper_and_its_request() {
-    let items = {
-        let scene = Scene::new([Step::stream([Step::ok().after(SECOND)])]);
-        block_on(scene.retrying.chat_completion_stream(&request())).unwrap()
-    };
-    assert_eq!(block_on(items.count()), 1);
 }
 
 #[test]

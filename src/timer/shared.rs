@@ -328,10 +328,5 @@ impl<T: Timer, S: Borrow<SharedTimer<T>>> Drop for SharedWait<T, S> {
 
 #[cfg(all(test, crabllm_retry_model))]
 mod model;
-#[cfg(all(
-    test,
-    not(crabllm_retry_model),
-    feature = "futures-timer",
-    feature = "test-util"
-))]
+#[cfg(all(test, not(crabllm_retry_model), feature = "test-util"))]
 mod tests;

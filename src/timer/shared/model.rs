@@ -5,61 +5,40 @@
 //! that polled it last, and is over.
 
 use super::*;
+use crate::test_util::{VirtualSleep, VirtualTimer};
 use futures_test::task::{AwokenCount, new_count_waker};
 use loom::{
     model::Builder,
-    sync::Mutex,
     thread::{self, JoinHandle},
 };
 use std::time::Duration;
 
 const TICK: Duration = Duration::from_secs(1);
 
-/// A clock that the model moves.
+/// A clock that the model moves. Other threads may run before each use of it.
 #[derive(Clone)]
 struct Clock {
-    epoch: Instant,
-    state: Arc<Mutex<ClockState>>,
-}
-
-#[derive(Default)]
-struct ClockState {
-    now: Duration,
-    sleepers: Vec<(Duration, usize, Option<Waker>)>,
-    made: usize,
+    timer: VirtualTimer,
+    switch: Arc<Mutex<()>>,
 }
 
 struct ClockSleep {
+    sleep: VirtualSleep,
     clock: Clock,
-    deadline: Duration,
-    id: usize,
 }
 
 impl Clock {
     fn new() -> Self {
         Self {
-            epoch: Instant::now(),
-            state: Arc::new(Mutex::new(ClockState::default())),
+            timer: VirtualTimer::manual(),
+            switch: Arc::new(Mutex::new(())),
         }
     }
 
-    /// Moves the clock, and wakes outside of its lock.
-    fn advance(&self, duration: Duration) {
-        let mut state = self.state.lock().unwrap();
-        state.now += duration;
-        let now = state.now;
-        let due: Vec<_> = state
-            .sleepers
-            .iter_mut()
-            .filter(|(deadline, ..)| *deadline <= now)
-            .filter_map(|(.., waker)| waker.take())
-            .collect();
-        drop(state);
-        due.into_iter().for_each(Waker::wake);
-    }
-
-    fn sleeping(&self) -> usize {
-        self.state.lock().unwrap().sleepers.len()
+    /// The clock, after a lock that the model checker knows.
+    fn timer(&self) -> &VirtualTimer {
+        drop(self.switch.lock());
+        &self.timer
     }
 }
 
@@ -67,20 +46,14 @@ impl Timer for Clock {
     type Sleep = ClockSleep;
 
     fn sleep(&self, duration: Duration) -> ClockSleep {
-        let mut state = self.state.lock().unwrap();
-        let (deadline, id) = (state.now + duration, state.made);
-        state.made += 1;
-        state.sleepers.push((deadline, id, None));
-        drop(state);
         ClockSleep {
+            sleep: self.timer().sleep(duration),
             clock: self.clone(),
-            deadline,
-            id,
         }
     }
 
     fn now(&self) -> Instant {
-        self.epoch + self.state.lock().unwrap().now
+        self.timer().now()
     }
 
     fn is_shareable(&self) -> bool {
@@ -91,24 +64,15 @@ impl Timer for Clock {
 impl Future for ClockSleep {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.clock.state.lock().unwrap();
-        if state.now >= self.deadline {
-            return Poll::Ready(());
-        }
-        let id = self.id;
-        let mut sleepers = state.sleepers.iter_mut();
-        if let Some((.., waker)) = sleepers.find(|sleeper| sleeper.1 == id) {
-            *waker = Some(cx.waker().clone());
-        }
-        Poll::Pending
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.clock.timer();
+        Pin::new(&mut self.sleep).poll(cx)
     }
 }
 
 impl Drop for ClockSleep {
     fn drop(&mut self) {
-        let mut state = self.clock.state.lock().unwrap();
-        state.sleepers.retain(|(_, id, _)| *id != self.id);
+        self.clock.timer();
     }
 }
 
@@ -169,7 +133,7 @@ fn check(
         model(clock.clone(), shared.clone());
         assert_eq!(shared.lock().list.earliest(), None, "a deadline is left");
         drop(shared);
-        assert_eq!(clock.sleeping(), 0, "a sleep is left");
+        assert_eq!(clock.timer().sleeping(), 0, "a sleep is left");
     });
 }
 
@@ -184,9 +148,9 @@ fn two_tasks_arm_while_the_timer_fires() {
     for ticks in [[1, 1], [1, 2], [2, 1]] {
         check(3, move |clock, shared| {
             let tasks = ticks.map(|ticks| started(&shared, ticks));
-            clock.advance(TICK);
+            clock.timer().advance(TICK);
             let waiters = tasks.map(|task| task.join().unwrap());
-            clock.advance(10 * TICK);
+            clock.timer().advance(10 * TICK);
             waiters.into_iter().for_each(Waiter::assert_over);
         });
     }
@@ -197,9 +161,9 @@ fn three_tasks_arm_one_of_them_long_before() {
     check(2, |clock, shared| {
         let first = Waiter::new(&shared, 2);
         let tasks = [1, 3].map(|ticks| started(&shared, ticks));
-        clock.advance(2 * TICK);
+        clock.timer().advance(2 * TICK);
         let waiters = tasks.map(|task| task.join().unwrap());
-        clock.advance(10 * TICK);
+        clock.timer().advance(10 * TICK);
         first.assert_over();
         waiters.into_iter().for_each(Waiter::assert_over);
     });
@@ -210,9 +174,9 @@ fn a_shorter_wait_is_not_delayed_by_a_longer_one() {
     check(4, |clock, shared| {
         let tasks = [1, 3].map(|ticks| started(&shared, ticks));
         let [short, long] = tasks.map(|task| task.join().unwrap());
-        clock.advance(TICK);
+        clock.timer().advance(TICK);
         short.assert_over();
-        clock.advance(2 * TICK);
+        clock.timer().advance(2 * TICK);
         long.assert_over();
     });
 }
@@ -223,9 +187,9 @@ fn the_first_is_cancelled_while_the_timer_fires() {
         check(3, move |clock, shared| {
             let [cancelled, other] = ticks.map(|ticks| Waiter::new(&shared, ticks));
             let task = thread::spawn(move || drop(cancelled));
-            clock.advance(TICK);
+            clock.timer().advance(TICK);
             task.join().unwrap();
-            clock.advance(10 * TICK);
+            clock.timer().advance(10 * TICK);
             other.assert_over();
         });
     }
@@ -237,9 +201,9 @@ fn the_first_is_cancelled_while_another_arms() {
         let cancelled = Waiter::new(&shared, 1);
         let task = started(&shared, 2);
         drop(cancelled);
-        clock.advance(TICK);
+        clock.timer().advance(TICK);
         let waiter = task.join().unwrap();
-        clock.advance(10 * TICK);
+        clock.timer().advance(10 * TICK);
         waiter.assert_over();
     });
 }
@@ -249,7 +213,7 @@ fn another_waker_polls_while_the_timer_fires() {
     check(4, |clock, shared| {
         let mut waiter = Waiter::new(&shared, 1);
         let task = thread::spawn(move || waiter.poll_by_another().is_pending().then_some(waiter));
-        clock.advance(TICK);
+        clock.timer().advance(TICK);
         // A wait that was pending for the other waker must wake that one.
         task.join()
             .unwrap()
@@ -266,10 +230,10 @@ fn a_task_arms_cancels_and_arms_again_while_the_timer_fires() {
             drop(Waiter::new(&again, 1));
             Waiter::new(&again, 1)
         });
-        clock.advance(TICK);
-        clock.advance(TICK);
+        clock.timer().advance(TICK);
+        clock.timer().advance(TICK);
         let waiter = task.join().unwrap();
-        clock.advance(10 * TICK);
+        clock.timer().advance(10 * TICK);
         waiter.assert_over();
     });
 }
@@ -279,11 +243,11 @@ fn two_timers_fire_at_once() {
     check(3, |clock, shared| {
         let [first, second] = [1, 2].map(|ticks| Waiter::new(&shared, ticks));
         let hand = clock.clone();
-        let task = thread::spawn(move || hand.advance(TICK));
-        clock.advance(TICK);
+        let task = thread::spawn(move || hand.timer().advance(TICK));
+        clock.timer().advance(TICK);
         task.join().unwrap();
         // The second sleep may have been made while the clock moved on.
-        clock.advance(TICK);
+        clock.timer().advance(TICK);
         first.assert_over();
         second.assert_over();
     });
@@ -294,7 +258,7 @@ fn the_wrapper_is_dropped_while_the_timer_fires() {
     check(3, |clock, shared| {
         let waiter = Waiter::new(&shared, 1);
         let task = thread::spawn(move || drop((waiter, shared)));
-        clock.advance(TICK);
+        clock.timer().advance(TICK);
         task.join().unwrap();
     });
 }
