@@ -7,17 +7,17 @@ use crabllm_retry::{
     test_util::{VirtualSleep, VirtualTask, VirtualTimer},
 };
 use futures::{
-    FutureExt, StreamExt,
+    FutureExt,
     channel::oneshot,
     executor::{ThreadPool, block_on},
     future::{BoxFuture, join, join_all, pending, ready, select},
-    stream::FuturesUnordered,
     task::SpawnExt,
 };
-use futures_test::task::new_count_waker;
+use proptest::{collection::vec, prelude::*};
 use std::{
     future::poll_fn,
     mem,
+    ops::Range,
     sync::{Arc, Mutex},
     task::{Context, Poll, Wake, Waker},
     thread,
@@ -65,31 +65,41 @@ fn a_manual_clock_moves_by_hand_only() {
     assert_eq!(timer.sleeping(), 0);
 }
 
-#[test]
-fn the_clock_moves_to_the_next_deadline_and_no_further() {
-    let timer = VirtualTimer::new();
-    let order = Mutex::new(Vec::new());
-    let sleeps = [3, 1, 2].map(|n| {
-        let (timer, order) = (&timer, &order);
-        async move {
-            timer.sleep(n * SECOND).await;
-            order.lock().unwrap().push((n, timer.elapsed()));
-        }
-    });
-    block_on(join_all(sleeps));
-    let expected = [1, 2, 3].map(|n| (n, n * SECOND));
-    assert_eq!(*order.lock().unwrap(), expected);
+/// Sleeps and yields in turn. Only the sleeps take time.
+async fn act(timer: VirtualTimer, steps: Vec<(u32, usize)>) {
+    let mut expected = Duration::ZERO;
+    for (seconds, yields) in steps {
+        timer.sleep(seconds * SECOND).await;
+        yield_times(yields).await;
+        expected += seconds * SECOND;
+        assert_eq!(timer.elapsed(), expected);
+    }
 }
 
-#[test]
-fn a_busy_future_holds_the_clock() {
-    let timer = VirtualTimer::new();
-    let busy = async {
-        yield_times(50).await;
-        timer.elapsed()
-    };
-    let (seen, ()) = block_on(join(busy, timer.sleep(SECOND)));
-    assert_eq!(seen, Duration::ZERO);
+/// The seconds and the yields of several tasks.
+fn tasks(yields: Range<usize>) -> impl Strategy<Value = Vec<Vec<(u32, usize)>>> {
+    vec(vec((0..5_u32, yields), 1..10), 1..8)
+}
+
+proptest! {
+    #[test]
+    fn the_clock_moves_to_each_deadline_while_all_tasks_are_asleep(tasks in tasks(0..95)) {
+        let timer = VirtualTimer::new();
+        block_on(join_all(tasks.into_iter().map(|steps| act(timer.clone(), steps))));
+        prop_assert_eq!(timer.sleeping(), 0);
+    }
+
+    #[test]
+    fn the_clock_waits_for_watched_tasks_on_all_threads(tasks in tasks(0..1000)) {
+        let timer = VirtualTimer::new();
+        let pool = ThreadPool::builder().pool_size(2).create().unwrap();
+        let tasks = tasks.into_iter().map(|steps| timer.task(act(timer.clone(), steps)));
+        // All are watched before the first one runs.
+        let tasks: Vec<_> = tasks.collect();
+        let handles = tasks.into_iter().map(|task| pool.spawn_with_handle(task).unwrap());
+        block_on(join_all(handles));
+        prop_assert_eq!(timer.sleeping(), 0);
+    }
 }
 
 #[test]
@@ -129,79 +139,27 @@ fn clocks_sleeps_and_tasks_have_debug_output() {
 }
 
 #[test]
-fn a_watched_task_holds_the_clock_however_long_it_is_busy() {
-    let timer = VirtualTimer::new();
-    let busy = async {
-        yield_times(100_000).await;
-        timer.elapsed()
-    };
-    let both = join(timer.task(busy), timer.task(timer.sleep(SECOND)));
-    assert_eq!(block_on(both).0, Duration::ZERO);
-    assert_eq!(timer.elapsed(), SECOND);
-}
-
-#[test]
-fn the_clock_waits_for_all_threads() {
-    for _ in 0..100 {
-        let timer = VirtualTimer::new();
-        let pool = ThreadPool::builder().pool_size(2).create().unwrap();
-        let tasks: Vec<_> = (0..8)
-            .map(|i| {
-                let sleeper = timer.clone();
-                timer.task(async move {
-                    for _ in 0..10 {
-                        sleeper.sleep(SECOND).await;
-                        yield_times(i).await;
-                    }
-                    sleeper.elapsed()
-                })
-            })
-            .collect();
-        let handles: FuturesUnordered<_> = tasks
-            .into_iter()
-            .map(|task| pool.spawn_with_handle(task).unwrap())
-            .collect();
-        let ends: Vec<Duration> = block_on(handles.collect());
-        assert_eq!(ends, [10 * SECOND; 8]);
-    }
-}
-
-#[test]
-fn a_sleep_that_is_dropped_or_never_polled_does_not_hold_the_clock() {
+fn a_sleep_that_nobody_polls_any_more_does_not_hold_the_clock() {
     for watched in [false, true] {
         let timer = VirtualTimer::new();
         let dropped = timer.sleep(SECOND);
-        let _kept = timer.sleep(SECOND);
-        let awaited = timer.sleep(2 * SECOND);
+        let _never_polled = timer.sleep(SECOND);
+        let mut polled_once = timer.sleep(SECOND);
+        assert!(!is_over(&mut polled_once));
         assert_eq!(timer.sleeping(), 3);
         drop(dropped);
         assert_eq!(timer.sleeping(), 2);
-        if watched {
-            block_on(timer.task(awaited));
-        } else {
-            block_on(awaited);
+        let mut awaited = [1, 2].map(|n| timer.sleep(n * SECOND));
+        for sleep in &mut awaited {
+            if watched {
+                block_on(timer.task(sleep));
+            } else {
+                block_on(sleep);
+            }
         }
         assert_eq!((timer.elapsed(), timer.sleeping()), (2 * SECOND, 0));
+        assert!(is_over(&mut polled_once));
     }
-}
-
-#[test]
-fn a_sleep_that_is_polled_once_and_kept_does_not_hold_the_clock() {
-    let timer = VirtualTimer::new();
-    let mut kept = timer.sleep(SECOND);
-    assert!(!is_over(&mut kept));
-    block_on(timer.sleep(2 * SECOND));
-    assert_eq!(timer.elapsed(), 2 * SECOND);
-    assert!(is_over(&mut kept));
-}
-
-#[test]
-fn a_sleep_that_is_over_and_kept_does_not_hold_the_clock() {
-    let timer = VirtualTimer::new();
-    let mut sleeps = [1, 2, 3].map(|n| timer.sleep(n * SECOND));
-    let all: FuturesUnordered<_> = sleeps.iter_mut().collect();
-    assert_eq!(block_on(all.count()), 3);
-    assert_eq!(timer.elapsed(), 3 * SECOND);
 }
 
 #[test]
@@ -217,24 +175,17 @@ fn the_clock_moves_on_after_it_was_moved_by_hand_from_another_thread() {
 }
 
 #[test]
-fn a_sleep_outside_of_watched_tasks_moves_the_clock_while_they_are_asleep() {
+fn a_sleep_outside_of_watched_tasks_goes_on_while_they_are_asleep_and_when_they_are_done() {
     let timer = VirtualTimer::new();
     let (sender, receiver) = oneshot::channel();
     let outside = async {
         timer.sleep(SECOND).await;
         sender.send(()).unwrap();
+        timer.sleep(SECOND).await;
     };
     let (received, ()) = block_on(join(timer.task(receiver), outside));
     assert_eq!(received, Ok(()));
-    assert_eq!(timer.elapsed(), SECOND);
-}
-
-#[test]
-fn a_sleep_goes_on_unwatched_when_the_last_task_is_done() {
-    let timer = VirtualTimer::new();
-    let both = join(timer.task(timer.sleep(SECOND)), timer.sleep(5 * SECOND));
-    block_on(both);
-    assert_eq!(timer.elapsed(), 5 * SECOND);
+    assert_eq!(timer.elapsed(), 2 * SECOND);
 }
 
 #[test]
@@ -304,17 +255,6 @@ fn a_waker_that_panics_does_not_hold_the_clock() {
 }
 
 #[test]
-fn a_sleep_wakes_the_last_waker() {
-    let timer = VirtualTimer::manual();
-    let mut sleep = timer.sleep(SECOND);
-    let [(first, first_count), (second, second_count)] = [new_count_waker(), new_count_waker()];
-    register(&mut sleep, &first);
-    register(&mut sleep, &second);
-    timer.advance(SECOND);
-    assert_eq!((first_count.get(), second_count.get()), (0, 1));
-}
-
-#[test]
 fn a_task_that_is_gone_does_not_hold_the_clock() {
     type Task = VirtualTask<BoxFuture<'static, ()>>;
 
@@ -338,7 +278,7 @@ fn a_task_that_is_gone_does_not_hold_the_clock() {
 }
 
 #[test]
-fn equal_deadlines_are_woken_in_the_order_of_their_creation() {
+fn equal_deadlines_wake_their_last_wakers_in_the_order_of_their_creation() {
     struct Named(usize, Arc<Mutex<Vec<usize>>>);
 
     impl Wake for Named {
@@ -351,8 +291,10 @@ fn equal_deadlines_are_woken_in_the_order_of_their_creation() {
     let woken = Arc::new(Mutex::new(Vec::new()));
     let mut sleeps: Vec<_> = (0..5).map(|_| timer.sleep(SECOND)).collect();
     for i in [3, 0, 4, 1, 2] {
-        let waker = Waker::from(Arc::new(Named(i, woken.clone())));
-        register(&mut sleeps[i], &waker);
+        for name in [usize::MAX, i] {
+            let waker = Waker::from(Arc::new(Named(name, woken.clone())));
+            register(&mut sleeps[i], &waker);
+        }
     }
     timer.advance(SECOND);
     assert_eq!(*woken.lock().unwrap(), [0, 1, 2, 3, 4]);
