@@ -6,7 +6,7 @@ mod task;
 pub use task::VirtualTask;
 
 use crate::timer::{FOREVER, Instant, Timer};
-use clock::{Clock, Key, Mode};
+use clock::{Clock, Key};
 use std::{
     fmt,
     pin::Pin,
@@ -55,12 +55,12 @@ impl VirtualTimer {
     /// A clock that moves by itself when every task is asleep, and by
     /// [`advance`](Self::advance).
     pub fn new() -> Self {
-        Self::with_mode(Mode::Automatic)
+        Self::with_clock(Clock::new(true))
     }
 
     /// A clock that moves only by [`advance`](Self::advance).
     pub fn manual() -> Self {
-        Self::with_mode(Mode::Manual)
+        Self::with_clock(Clock::new(false))
     }
 
     /// Moves the clock ahead by `duration` and wakes all sleeps that are over, in the
@@ -111,10 +111,9 @@ impl VirtualTimer {
         VirtualTask::new(&self.clock, future)
     }
 
-    fn with_mode(mode: Mode) -> Self {
-        Self {
-            clock: Arc::new(Clock::new(mode)),
-        }
+    fn with_clock(clock: Clock) -> Self {
+        let clock = Arc::new(clock);
+        Self { clock }
     }
 }
 
@@ -140,7 +139,6 @@ impl Timer for VirtualTimer {
         VirtualSleep {
             key: self.clock.add_sleep(duration),
             clock: self.clock.clone(),
-            over: false,
             seen: None,
             quiet_polls: 0,
         }
@@ -159,9 +157,6 @@ impl Timer for VirtualTimer {
 pub struct VirtualSleep {
     clock: Arc<Clock>,
     key: Key,
-
-    /// Whether it has ended, and the clock has forgotten it.
-    over: bool,
 
     /// The clock's activity at the last poll.
     seen: Option<u64>,
@@ -193,11 +188,10 @@ impl Future for VirtualSleep {
         let mut state = clock.lock();
         if state.now >= this.key.0 {
             clock.remove_sleep(state, this.key);
-            this.over = true;
             return Poll::Ready(());
         }
         let stale = state.sleepers.insert(this.key, Some(waker));
-        if clock.mode == Mode::Automatic && state.tasks.is_empty() {
+        if clock.is_automatic && state.tasks.is_empty() {
             if this.all_is_quiet(state.activity) {
                 clock.move_to_next(state);
             } else {
@@ -216,9 +210,7 @@ impl Future for VirtualSleep {
 
 impl Drop for VirtualSleep {
     fn drop(&mut self) {
-        if !self.over {
-            self.clock.remove_sleep(self.clock.lock(), self.key);
-        }
+        self.clock.remove_sleep(self.clock.lock(), self.key);
     }
 }
 

@@ -11,14 +11,11 @@ use std::{
 
 pub struct Clock {
     pub epoch: Instant,
-    pub mode: Mode,
-    state: Mutex<State>,
-}
 
-#[derive(PartialEq)]
-pub enum Mode {
-    Automatic,
-    Manual,
+    /// Whether it moves when every task is asleep.
+    pub is_automatic: bool,
+
+    state: Mutex<State>,
 }
 
 /// The deadline of a sleep, and a number that orders equal deadlines by creation.
@@ -32,11 +29,10 @@ pub struct State {
     /// The sleeps that are not over, with their wakers.
     pub sleepers: BTreeMap<Key, Option<Waker>>,
 
-    /// The watched tasks.
-    pub tasks: BTreeMap<u64, Wakefulness>,
+    /// The watched tasks, and whether each was woken since its last poll began.
+    pub tasks: BTreeMap<u64, bool>,
 
-    /// The number of watched tasks that are not asleep, plus one for each thread that
-    /// is waking some.
+    /// The number of woken tasks and of [`Hold`]s: the clock moves by itself at zero.
     awake: usize,
 
     /// Counts changes of sleeps.
@@ -45,19 +41,11 @@ pub struct State {
     last_id: u64,
 }
 
-/// The state of a watched task.
-#[derive(Clone, Copy, PartialEq)]
-pub enum Wakefulness {
-    Asleep,
-    Woken,
-    Polled,
-}
-
 impl Clock {
-    pub fn new(mode: Mode) -> Self {
+    pub fn new(is_automatic: bool) -> Self {
         Self {
             epoch: Instant::now(),
-            mode,
+            is_automatic,
             state: Mutex::default(),
         }
     }
@@ -70,12 +58,13 @@ impl Clock {
 
     /// Moves the clock while all watched tasks are asleep.
     pub fn settle(&self) {
-        if self.mode == Mode::Manual {
-            return;
-        }
         loop {
             let state = self.lock();
-            if state.awake > 0 || state.tasks.is_empty() || state.sleepers.is_empty() {
+            if !self.is_automatic
+                || state.awake > 0
+                || state.tasks.is_empty()
+                || state.sleepers.is_empty()
+            {
                 return;
             }
             self.move_to_next(state);
@@ -98,9 +87,7 @@ impl Clock {
             due.extend(sleeper);
         }
         // The tasks that are about to be woken are not asleep any more.
-        state.awake += 1;
-        drop(state);
-        let _waking = Waking(self);
+        let _hold = self.hold(state);
         due.into_iter().for_each(Waker::wake);
     }
 
@@ -123,30 +110,41 @@ impl Clock {
     pub fn add_task(&self) -> u64 {
         let mut state = self.lock();
         let id = state.new_id();
-        state.tasks.insert(id, Wakefulness::Woken);
+        state.tasks.insert(id, true);
         state.awake += 1;
         id
     }
 
     pub fn remove_task(&self, id: u64) {
         let mut state = self.lock();
-        let task = state.tasks.remove(&id);
-        if task.is_some_and(|task| task != Wakefulness::Asleep) {
-            state.awake -= 1;
-        }
+        let was_woken = state.tasks.remove(&id) == Some(true);
+        state.awake -= usize::from(was_woken);
         drop(state);
         self.settle();
     }
 
-    /// Changes the state of a watched task and updates the count of those awake.
-    pub fn set_task(&self, id: u64, change: impl FnOnce(Wakefulness) -> Wakefulness) {
+    /// Marks a watched task as woken.
+    pub fn wake_task(&self, id: u64) {
         let mut state = self.lock();
-        let Some(task) = state.tasks.get_mut(&id) else {
-            return;
-        };
-        let before = mem::replace(task, change(*task)) != Wakefulness::Asleep;
-        let after = *task != Wakefulness::Asleep;
-        state.awake = state.awake + usize::from(after) - usize::from(before);
+        if let Some(woken) = state.tasks.get_mut(&id) {
+            let was_woken = mem::replace(woken, true);
+            state.awake += usize::from(!was_woken);
+        }
+    }
+
+    /// Begins the poll of a watched task, which lasts until the hold is dropped.
+    pub fn poll_task(&self, id: u64) -> Hold<'_> {
+        let mut state = self.lock();
+        if let Some(woken) = state.tasks.get_mut(&id) {
+            let was_woken = mem::replace(woken, false);
+            state.awake -= usize::from(was_woken);
+        }
+        self.hold(state)
+    }
+
+    fn hold(&self, mut state: MutexGuard<'_, State>) -> Hold<'_> {
+        state.awake += 1;
+        Hold(self)
     }
 }
 
@@ -163,10 +161,10 @@ impl State {
     }
 }
 
-/// Stops the clock until all wakers have been woken or one has panicked.
-struct Waking<'a>(&'a Clock);
+/// Keeps the clock from moving by itself.
+pub struct Hold<'a>(&'a Clock);
 
-impl Drop for Waking<'_> {
+impl Drop for Hold<'_> {
     fn drop(&mut self) {
         self.0.lock().awake -= 1;
     }

@@ -1,6 +1,6 @@
 //! A task that tells the clock when it is asleep.
 
-use super::clock::{Clock, Wakefulness};
+use super::clock::Clock;
 use std::{
     fmt, mem,
     pin::Pin,
@@ -47,21 +47,19 @@ impl<F: Future> Future for VirtualTask<F> {
         let Some(future) = &mut this.future else {
             return Poll::Pending;
         };
-        this.waker.set_executor(cx.waker().clone());
-        clock.set_task(*id, |_| Wakefulness::Polled);
+        let executor = cx.waker().clone();
+        let stale = mem::replace(&mut *this.waker.executor(), executor);
+        drop(stale);
+        let hold = clock.poll_task(*id);
         let waker = Waker::from(this.waker.clone());
         let poll = future.as_mut().poll(&mut Context::from_waker(&waker));
         if poll.is_ready() {
             // The future is dropped first: its sleeps must not move the clock.
             this.future = None;
             clock.remove_task(*id);
-        } else {
-            clock.set_task(*id, |now| match now {
-                Wakefulness::Polled => Wakefulness::Asleep,
-                woken => woken,
-            });
-            clock.settle();
         }
+        drop(hold);
+        clock.settle();
         poll
     }
 }
@@ -80,11 +78,6 @@ impl<F> fmt::Debug for VirtualTask<F> {
 }
 
 impl TaskWaker {
-    fn set_executor(&self, waker: Waker) {
-        let stale = mem::replace(&mut *self.executor(), waker);
-        drop(stale);
-    }
-
     fn executor(&self) -> MutexGuard<'_, Waker> {
         self.executor.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -92,7 +85,7 @@ impl TaskWaker {
 
 impl Wake for TaskWaker {
     fn wake(self: Arc<Self>) {
-        self.clock.set_task(self.id, |_| Wakefulness::Woken);
+        self.clock.wake_task(self.id);
         let executor = self.executor().clone();
         executor.wake();
     }
