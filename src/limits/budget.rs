@@ -200,3 +200,24 @@ impl Drop for Payment<'_> {
         self.budget.refund(self.throttled);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Only calls that overlap can give back more than fits, so no model of single calls
+    /// checks this.
+    #[test]
+    fn tokens_never_exceed_the_capacity() {
+        for capacity in [20, u32::MAX] {
+            let budget = RetryBudget::new(capacity);
+            drop(budget.pay(false));
+            assert_eq!(budget.available(), capacity);
+            budget.pay(false).unwrap().spend();
+            budget.reward();
+            assert_eq!(budget.available(), capacity - 13);
+            budget.refund(false);
+            assert_eq!(budget.available(), capacity);
+        }
+    }
+}
