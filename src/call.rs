@@ -9,6 +9,7 @@ mod stream;
 
 pub use entropy::Entropy;
 pub use hooks::Hooks;
+pub use stream::Items;
 
 use crate::{
     failure::Failure,
@@ -21,11 +22,12 @@ use futures::{FutureExt, future::Either, ready, stream::BoxStream};
 use pin_project_lite::pin_project;
 use progress::Progress;
 use std::{
+    error::Error,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
 };
-use stream::IdleLimited;
+use stream::OpenStream;
 
 /// The needs of a call besides its provider, shared by the clones of a wrapper.
 pub struct Engine<T> {
@@ -90,26 +92,40 @@ impl<T: Timer> Engine<T> {
         }
     }
 
-    /// Opens a stream as [`call`](Self::call) does, and limits its silence.
-    /// `timeout` makes the item of a stream that was silent for too long.
+    /// Opens a stream as [`call`](Self::call) does, and limits its silence. If the policy
+    /// commits streams, an attempt lasts until the first content.
     pub fn open<I, S, E, F>(
         &self,
         operation: Operation,
         model: Option<&str>,
-        timeout: fn() -> S,
+        rules: Items<I, S, E>,
         start: impl FnMut() -> F,
     ) -> impl Future<Output = Result<BoxStream<'static, Result<I, S>>, E>>
     where
         I: Send + 'static,
-        S: Send + 'static,
+        S: Error + Send + Sync + 'static,
         E: Failure,
         F: Future<Output = Result<BoxStream<'static, Result<I, S>>, E>>,
     {
         let opening = async move {
             let mut call = pin!(self.call(&operation, model, start));
-            let items = call.as_mut().await?;
-            let limited = IdleLimited::new(&call.progress, timeout, items);
-            Ok(Box::pin(limited) as BoxStream<'static, _>)
+            call.as_mut().project().progress.commits_streams();
+            loop {
+                let items = call.as_mut().await?;
+                let progress = call.as_mut().project().progress;
+                let mut stream = Box::pin(OpenStream::new(progress, &rules, items));
+                if progress.commits {
+                    let outcome = progress.committed(stream.as_mut().commit(&rules)).await;
+                    if let Err((error, timed_out)) = outcome {
+                        drop(stream);
+                        call.as_mut().fail(error, timed_out);
+                        continue;
+                    }
+                    stream.as_mut().limit_idle(progress.policy.idle_limit());
+                    progress.succeeded();
+                }
+                return Ok(stream as BoxStream<'static, _>);
+            }
         };
         opening.fuse()
     }
@@ -138,6 +154,9 @@ pin_project! {
 
         Attempt { #[pin] attempt: Attempt<F, Wait<T, &'e SharedTimer<T>>> },
 
+        // After an attempt, which is dropped.
+        Failed { error: E, timed_out: bool },
+
         // Before a retry, which is paid for.
         Delay {
             #[pin]
@@ -148,6 +167,13 @@ pin_project! {
 
         // The caller has its result.
         Done,
+    }
+}
+
+impl<T: Timer, S, F, E> Call<'_, '_, T, S, F, E> {
+    /// Fails the attempt whose answer was not good enough; the next poll goes on.
+    fn fail(self: Pin<&mut Self>, error: E, timed_out: bool) {
+        self.project().step.set(Step::Failed { error, timed_out });
     }
 }
 
@@ -177,17 +203,20 @@ where
                     let (error, timed_out) = match ready!(Pin::new(&mut race).poll(cx)) {
                         Either::Left((Ok(answer), _)) => {
                             this.step.set(Step::Done);
-                            progress.succeeded();
+                            if !progress.commits {
+                                progress.succeeded();
+                            }
                             return Poll::Ready(Ok(answer));
                         }
-                        Either::Left((Err(error), _)) => {
-                            this.step.set(Step::Done);
-                            (error, false)
-                        }
-                        Either::Right(_) => {
-                            this.step.set(Step::Done);
-                            (E::timeout(), true)
-                        }
+                        Either::Left((Err(error), _)) => (error, false),
+                        Either::Right(_) => (E::timeout(), true),
+                    };
+                    this.step.set(Step::Failed { error, timed_out });
+                }
+                StepProjection::Failed { .. } => {
+                    let step = this.step.as_mut().project_replace(Step::Done);
+                    let TakenStep::Failed { error, timed_out } = step else {
+                        return Poll::Pending;
                     };
                     let Some((delay, payment)) = progress.failed(&error, timed_out) else {
                         return Poll::Ready(Err(error));

@@ -7,7 +7,7 @@ mod trace;
 pub use trace::trace;
 
 use crate::{failure::Failure, policy::Operation};
-use std::{fmt, time::Duration};
+use std::{error::Error, fmt, time::Duration};
 
 /// Something that happened in a call, for the observers of
 /// [`Retrying::observe`](crate::retrying::Retrying::observe).
@@ -57,7 +57,9 @@ pub enum Event<'a> {
         source: DelaySource,
     },
 
-    /// The call succeeded. For a stream: it is open.
+    /// The call succeeded. For a stream whose opening is retried: its first content is
+    /// there, so that `elapsed` is the time to the first content. For any other stream: it
+    /// is open.
     #[non_exhaustive]
     Success {
         /// The number of the call.
@@ -107,6 +109,25 @@ pub enum Event<'a> {
         /// The limit that the silence exceeded.
         idle: Duration,
     },
+
+    /// A stream broke after the call had returned it: its reader has a part of an answer.
+    #[non_exhaustive]
+    StreamBroken {
+        /// The number of the call.
+        call: u64,
+        /// The method that opened the stream.
+        operation: Operation,
+        /// The model that was asked.
+        model: Option<&'a str>,
+        /// The attempt that opened the stream.
+        attempt: u32,
+        /// The time since the call began.
+        elapsed: Duration,
+        /// The first error that the stream yielded. `None`: a stream of
+        /// `chat_completion_stream`, returned at its first content, ended without a finish
+        /// reason.
+        error: Option<&'a (dyn Error + Send + Sync + 'static)>,
+    },
 }
 
 /// Reads a field that all variants have.
@@ -117,7 +138,8 @@ macro_rules! field {
             | Event::Retry { $field, .. }
             | Event::Success { $field, .. }
             | Event::GaveUp { $field, .. }
-            | Event::StreamStalled { $field, .. } => *$field,
+            | Event::StreamStalled { $field, .. }
+            | Event::StreamBroken { $field, .. } => *$field,
         }
     };
 }

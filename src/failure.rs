@@ -28,6 +28,15 @@ pub trait Failure: Error + Send + Sync + 'static {
     where
         Self: Sized;
 
+    /// The error of a stream that ended before any content. Default:
+    /// [`timeout`](Self::timeout).
+    fn empty_stream() -> Self
+    where
+        Self: Sized,
+    {
+        Self::timeout()
+    }
+
     /// Whether another attempt may succeed, as far as the error's own type knows.
     fn is_transient(&self) -> bool;
 

@@ -71,6 +71,17 @@ pub struct Policy {
     /// deadline.
     pub deadline: Duration,
 
+    /// The limit of one attempt to open a stream, up to its first content, from the poll
+    /// that found it pending. It replaces [`timeout`](Self::timeout) and
+    /// [`stream_idle`](Self::stream_idle) until then. With it, every stream is returned at
+    /// its first content, and a stream that has none in time fails with `Error::Timeout`,
+    /// which is retried if the operation is. Default: zero, no limit.
+    ///
+    /// It is off by default because models that think may take minutes before their first
+    /// content, and because an attempt that is given up is still billed and starts over.
+    /// 30 seconds suit a chat with a model that does not think.
+    pub first_content: Duration,
+
     /// The delays between attempts. Default: [`Backoff::default`].
     pub backoff: Backoff,
 
@@ -108,6 +119,7 @@ impl Default for Policy {
             max_retries: 2,
             timeout: Duration::from_secs(30),
             deadline: Duration::ZERO,
+            first_content: Duration::ZERO,
             backoff: Backoff::default(),
             throttle_backoff: None,
             max_retry_after: Duration::from_secs(60),
@@ -203,6 +215,13 @@ impl Policy {
         self
     }
 
+    /// Sets the limit of one attempt to open a stream, up to its first content. Zero: no
+    /// limit.
+    pub fn first_content(mut self, d: Duration) -> Self {
+        self.first_content = d;
+        self
+    }
+
     /// Sets the delays between attempts.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
@@ -277,6 +296,15 @@ impl Policy {
     #[inline]
     pub(crate) fn call_deadline(&self) -> Option<Duration> {
         limit(self.deadline)
+    }
+
+    pub(crate) fn first_content_limit(&self) -> Option<Duration> {
+        limit(self.first_content)
+    }
+
+    /// Whether an attempt to open a stream lasts until its first content.
+    pub(crate) fn commits(&self, operation: Operation) -> bool {
+        self.is_retried(operation) || self.first_content_limit().is_some()
     }
 
     pub(crate) fn idle_limit(&self) -> Option<Duration> {

@@ -1,12 +1,15 @@
 //! `Provider` of each enabled release of crabllm-core, for [`Retrying`].
 
+mod item;
 #[cfg(feature = "test-util")]
 mod scripted;
 mod table;
 
+use item::{Item, has_text, items};
 use table::{methods, releases, types};
 
 use crate::{
+    call::Items,
     failure::Failure,
     policy::{Operation, Policy},
     retrying::Retrying,
@@ -26,6 +29,7 @@ macro_rules! release {
 
             types! { $release $types }
             failure! { $errors }
+            items! { $methods }
             methods! { $methods provider }
         }
     };
@@ -62,7 +66,7 @@ macro_rules! method {
         fn $method(
             &self, $($argument: $type),*
         ) -> impl Future<Output = Result<BoxStream<'static, Result<$item, Error>>, Error>> + Send {
-            self.open_with(Operation::$operation, $model, Error::timeout, move |p| P::$method(p, $($argument),*))
+            self.open_with(Operation::$operation, $model, rules(), move |p| P::$method(p, $($argument),*))
         }
     };
     (raw_call $operation:ident $method:ident($model:ident: $name:ty, $body:ident: $bytes:ty) -> $answer:ty, $named:expr) => {
@@ -83,7 +87,7 @@ macro_rules! method {
     (raw_open $operation:ident $method:ident($model:ident: $name:ty, $body:ident: $bytes:ty) -> $item:ty, $named:expr) => {
         fn $method(&self, $model: $name, $body: $bytes) -> impl Future<Output = Result<ByteStream, Error>> + Send {
             let attempt = move |p| P::$method(p, $model, $body.clone());
-            self.open_with(Operation::$operation, $named, byte_timeout::<Error>, attempt)
+            self.open_with(Operation::$operation, $named, byte_rules(), attempt)
         }
     };
     (raw_open $operation:ident $method:ident($body:ident: $bytes:ty) -> $item:ty, $named:expr) => {
@@ -91,7 +95,7 @@ macro_rules! method {
             let opening = async move {
                 let model = self.model_in(&$body);
                 let attempt = |p| P::$method(p, $body.clone());
-                self.open_with(Operation::$operation, model.as_deref(), byte_timeout::<Error>, attempt).await
+                self.open_with(Operation::$operation, model.as_deref(), byte_rules(), attempt).await
             };
             futures::FutureExt::fuse(opening)
         }
@@ -101,7 +105,7 @@ macro_rules! method {
         fn $method(&self, $model: $name, mut $body: $stream) -> impl Future<Output = Result<ByteStream, Error>> + Send {
             let mut take = move || std::mem::replace(&mut $body, Box::pin(futures::stream::empty()));
             let attempt = move |p| P::$method(p, $model, take());
-            self.open_with(Operation::$operation, $named, byte_timeout::<Error>, attempt)
+            self.open_with(Operation::$operation, $named, byte_rules(), attempt)
         }
     };
 }
@@ -109,18 +113,22 @@ macro_rules! method {
 /// Implements `Failure`, and `Policy` from the release's configuration.
 macro_rules! failure {
     (internal) => {
-        failure! { |_error| None, |error| matches!(error, Error::Internal(text) if says_not_implemented(text)), |_config| None }
+        failure! { Internal, |_error| None, |error| matches!(error, Error::Internal(text) if says_not_implemented(text)), |_config| None }
     };
     (internal_and_retry_after) => {
-        failure! { |error| error.retry_after(), |error| matches!(error, Error::Internal(text) if says_not_implemented(text)), |config| config.retry_deadline }
+        failure! { Internal, |error| error.retry_after(), |error| matches!(error, Error::Internal(text) if says_not_implemented(text)), |config| config.retry_deadline }
     };
     (typed) => {
-        failure! { |error| error.retry_after(), |error| matches!(error, Error::Unsupported(_)), |config| config.retry_deadline }
+        failure! { Network, |error| error.retry_after(), |error| matches!(error, Error::Unsupported(_)), |config| config.retry_deadline }
     };
-    (|$hinting:ident| $retry_after:expr, |$missing:ident| $not_implemented:expr, |$config:ident| $deadline:expr) => {
+    ($network:ident, |$hinting:ident| $retry_after:expr, |$missing:ident| $not_implemented:expr, |$config:ident| $deadline:expr) => {
         impl Failure for Error {
             fn timeout() -> Self {
                 Self::Timeout
+            }
+
+            fn empty_stream() -> Self {
+                Self::network("the stream ended before any content".into())
             }
 
             fn is_transient(&self) -> bool {
@@ -153,6 +161,12 @@ macro_rules! failure {
             fn retry_after(&self) -> Option<Duration> {
                 let $hinting = self;
                 $retry_after
+            }
+        }
+
+        impl NetworkError for Error {
+            fn network(text: String) -> Self {
+                Self::$network(text)
             }
         }
 
@@ -196,10 +210,34 @@ fn says_not_implemented(text: &str) -> bool {
         .is_some_and(|method| !method.contains('\''))
 }
 
-/// The timeout of a stream of bytes, whose errors are those of I/O.
+/// An error of a release that can say that something went wrong in the network.
+trait NetworkError: Failure {
+    fn network(text: String) -> Self;
+}
+
+/// The rules for a stream of items.
+fn rules<I: Item, E: Failure>() -> Items<I, E, E> {
+    Items {
+        timeout: E::timeout,
+        is_content: I::is_content,
+        is_finish: I::IS_FINISH,
+        into_failure: |error| error,
+    }
+}
+
+/// The rules for a stream of bytes, whose errors are those of I/O: the error of the
+/// release is inside, or it was the network.
 #[allow(dead_code, reason = "earlier releases have no such streams")]
-fn byte_timeout<E: Failure>() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, E::timeout())
+fn byte_rules<E: NetworkError>() -> Items<Bytes, io::Error, E> {
+    Items {
+        timeout: || io::Error::new(io::ErrorKind::TimedOut, E::timeout()),
+        is_content: Bytes::is_content,
+        is_finish: None,
+        into_failure: |error| match error.downcast() {
+            Ok(error) => error,
+            Err(error) => E::network(error.to_string()),
+        },
+    }
 }
 
 impl<P, T: Timer> Retrying<P, T> {

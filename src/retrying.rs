@@ -3,7 +3,7 @@
 #[cfg(feature = "futures-timer")]
 use crate::timer::FuturesTimer;
 use crate::{
-    call::{Engine, Entropy},
+    call::{Engine, Entropy, Items},
     event::Event,
     failure::Failure,
     hints,
@@ -12,7 +12,7 @@ use crate::{
     timer::Timer,
 };
 use futures::{FutureExt, stream::BoxStream};
-use std::{fmt, mem, sync::Arc, time::Duration};
+use std::{error::Error, fmt, mem, sync::Arc, time::Duration};
 
 /// A provider that retries the transient failures of another one and limits the
 /// time of each attempt.
@@ -152,7 +152,44 @@ impl<P, T: Timer> Retrying<P, T> {
     /// Opens a stream of any client, as [`call`](Self::call) makes a call. The silence
     /// of the open stream is limited by [`Policy::stream_idle`].
     ///
-    /// `is_content` tells which items are part of an answer; it is not used yet.
+    /// An operation that is retried, such as [`Operation::Other`], returns its stream at
+    /// the first item for which `is_content` is true: a failure, the end or too long a
+    /// silence before it fails the attempt, and a retry opens the stream again. Items
+    /// before it, such as a header, are held back and then yielded first, in order; the
+    /// 17th item counts as content whatever it is. `|_| true` takes every item for content.
+    ///
+    /// ```
+    /// # #[cfg(feature = "futures-timer")] {
+    /// use crabllm_retry::{Failure, Operation, Retrying};
+    /// use futures::{StreamExt, TryStreamExt, executor::block_on, stream};
+    /// use std::{error::Error, fmt, sync::atomic::{AtomicU32, Ordering}};
+    ///
+    /// #[derive(Debug)]
+    /// enum FeedError { Timeout, Broken }
+    /// # impl fmt::Display for FeedError {
+    /// #     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { write!(f, "{self:?}") }
+    /// # }
+    /// # impl Error for FeedError {}
+    ///
+    /// impl Failure for FeedError {
+    ///     fn timeout() -> Self { Self::Timeout }
+    ///     fn is_transient(&self) -> bool { true }
+    /// }
+    ///
+    /// // The first stream breaks after its header, the second one is complete.
+    /// let feed = Retrying::new(AtomicU32::new(0));
+    /// let is_content = |line: &&str| !line.starts_with('#');
+    /// let opening = feed.open(Operation::Other("feed"), None, is_content, |attempts| {
+    ///     let second = match attempts.fetch_add(1, Ordering::Relaxed) {
+    ///         0 => Err(FeedError::Broken),
+    ///         _ => Ok("news"),
+    ///     };
+    ///     async { Ok(stream::iter([Ok("# header"), second]).boxed()) }
+    /// });
+    /// let lines: Vec<_> = block_on(async { opening.await?.try_collect().await }).unwrap();
+    /// assert_eq!(lines, ["# header", "news"]);
+    /// # }
+    /// ```
     pub fn open<'a, I, E, F>(
         &'a self,
         operation: Operation,
@@ -165,26 +202,30 @@ impl<P, T: Timer> Retrying<P, T> {
         E: Failure,
         F: Future<Output = Result<BoxStream<'static, Result<I, E>>, E>>,
     {
-        let _ = is_content;
-        self.open_with(operation, model, E::timeout, attempt)
+        let rules = Items {
+            timeout: E::timeout,
+            is_content,
+            is_finish: None,
+            into_failure: |error| error,
+        };
+        self.open_with(operation, model, rules, attempt)
     }
 
-    /// Opens a stream whose items may have errors of another type than the opening;
-    /// `timeout` makes the item that ends a silent one.
+    /// Opens a stream whose items may have errors of another type than the opening.
     pub(crate) fn open_with<'a, I, S, E: Failure, F>(
         &'a self,
         operation: Operation,
         model: Option<&str>,
-        timeout: fn() -> S,
+        rules: Items<I, S, E>,
         mut attempt: impl FnMut(&'a P) -> F,
     ) -> impl Future<Output = Result<BoxStream<'static, Result<I, S>>, E>>
     where
         I: Send + 'static,
-        S: Send + 'static,
+        S: Error + Send + Sync + 'static,
         F: Future<Output = Result<BoxStream<'static, Result<I, S>>, E>>,
     {
         let attempt = move || attempt(&self.inner);
-        self.engine.open(operation, model, timeout, attempt)
+        self.engine.open(operation, model, rules, attempt)
     }
 }
 
@@ -220,8 +261,8 @@ impl<P, T> Retrying<P, T> {
         self.change(|policy| policy.max_retries(n))
     }
 
-    /// Sets the limit of one attempt; for a stream, until it is open. Default: 30
-    /// seconds. Zero: no timeout.
+    /// Sets the limit of one attempt; for a stream, until the provider returns it. Default:
+    /// 30 seconds. Zero: no timeout.
     pub fn timeout(self, d: Duration) -> Self {
         self.change(|policy| policy.timeout(d))
     }
@@ -243,6 +284,12 @@ impl<P, T> Retrying<P, T> {
     /// [`Policy::deadline`].
     pub fn deadline(self, d: Duration) -> Self {
         self.change(|policy| policy.deadline(d))
+    }
+
+    /// Sets the limit of one attempt to open a stream, up to its first content. Default:
+    /// zero, no limit. See [`Policy::first_content`].
+    pub fn first_content(self, d: Duration) -> Self {
+        self.change(|policy| policy.first_content(d))
     }
 
     /// Sets the delays between attempts. Default: [`Backoff::default`].

@@ -6,7 +6,7 @@ mod scripted;
 mod virtual_timer;
 
 #[cfg(feature = "_provider")]
-pub(crate) use scripted::ScriptedError;
+pub(crate) use scripted::{Reply, ScriptedError};
 #[cfg(feature = "_provider")]
 pub use scripted::{Scripted, ScriptedAttempt, Step};
 pub use virtual_timer::{VirtualSleep, VirtualTask, VirtualTimer};

@@ -1,7 +1,7 @@
 //! The state of a call between its polls, besides the step that it is at.
 
 use super::{
-    Engine,
+    Attempt, Engine,
     decision::{Decision, Failed, decide},
 };
 use crate::{
@@ -11,8 +11,10 @@ use crate::{
     policy::{Jitter, Operation, Policy},
     timer::{Instant, SharedTimer, Timer, Wait},
 };
+use futures::future::Either;
 use std::{
-    pin::Pin,
+    future::poll_fn,
+    pin::{Pin, pin},
     task::{Context, Poll},
     time::Duration,
 };
@@ -37,6 +39,13 @@ pub struct Progress<'e, 'm, T> {
 
     /// Whether the timeout of this attempt is the time left before the deadline.
     capped_by_deadline: bool,
+
+    /// Whether an attempt lasts until the first content of its stream.
+    pub commits: bool,
+
+    /// When this attempt was first found pending, if the limit of its first content
+    /// needs it.
+    pending_since: Option<Instant>,
 }
 
 impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
@@ -56,7 +65,15 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
             retries: 0,
             throttled: false,
             capped_by_deadline: false,
+            commits: false,
+            pending_since: None,
         }
+    }
+
+    /// The call opens a stream: its attempts last until the first content, if the policy
+    /// says so.
+    pub fn commits_streams(&mut self) {
+        self.commits = self.policy.commits(*self.operation);
     }
 
     /// Starts the call and its first attempt.
@@ -81,6 +98,7 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         self.attempt_starts(self.attempt().saturating_add(1), self.elapsed());
         self.throttled = payment.is_some_and(Payment::spend);
         self.retries += 1;
+        self.pending_since = None;
         true
     }
 
@@ -101,16 +119,62 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         place: Pin<&mut Option<Wait<T, &'e SharedTimer<T>>>>,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
-        let timeout = self.policy.attempt_timeout(*self.operation);
-        let left = self.left();
-        self.capped_by_deadline =
-            left.is_some_and(|left| timeout.is_none_or(|timeout| left <= timeout));
-        let duration = if self.capped_by_deadline {
-            left
-        } else {
-            timeout
+        let timeout = match self.commits.then(|| self.left_for_content()).flatten() {
+            None => self.policy.attempt_timeout(*self.operation),
+            left => left,
         };
+        self.start_limit(place, timeout, cx)
+    }
+
+    /// Waits for a commit within the time that is left.
+    pub async fn committed<E: Failure>(
+        &mut self,
+        commit: impl Future<Output = Result<(), E>>,
+    ) -> Result<(), (E, bool)> {
+        let mut attempt = pin!(Attempt::new(commit));
+        let outcome = poll_fn(|cx| {
+            let mut race = attempt.as_mut().race(|place, cx| {
+                let limit = self.left_for_content();
+                self.start_limit(place, limit, cx)
+            });
+            Pin::new(&mut race).poll(cx).map(|outcome| match outcome {
+                Either::Left((result, _)) => Some(result),
+                Either::Right(_) => None,
+            })
+        });
+        match outcome.await {
+            Some(result) => result.map_err(|error| (error, false)),
+            None => Err((E::timeout(), true)),
+        }
+    }
+
+    /// The time left for the first content of an attempt that is pending now; `None`
+    /// without a limit.
+    fn left_for_content(&mut self) -> Option<Duration> {
+        let limit = self.policy.first_content_limit()?;
+        let now = self.now();
+        let since = *self.pending_since.get_or_insert(now);
+        Some(limit.saturating_sub(now.saturating_duration_since(since)))
+    }
+
+    /// Starts a wait for `limit`, or for the deadline if that is earlier.
+    #[inline(always)]
+    fn start_limit(
+        &mut self,
+        place: Pin<&mut Option<Wait<T, &'e SharedTimer<T>>>>,
+        limit: Option<Duration>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        let left = self.left();
+        self.capped_by_deadline = left.is_some_and(|left| limit.is_none_or(|limit| left <= limit));
+        let duration = if self.capped_by_deadline { left } else { limit };
         Wait::start(place, &self.engine.timer, duration, cx)
+    }
+
+    /// The limit of each wait for an item of a stream that has just been opened.
+    pub fn idle_limit(&self) -> Option<Duration> {
+        let is_limited = self.commits && self.policy.first_content_limit().is_some();
+        self.policy.idle_limit().filter(|_| !is_limited)
     }
 
     #[inline]

@@ -1,14 +1,18 @@
-//! An open stream whose silence is limited.
+//! An open stream: the wait for its first content, and the limit of its silence.
 
 use super::{Engine, Hooks, progress::Progress};
 use crate::{
     event::Event,
+    failure::Failure,
     policy::Operation,
     timer::{Instant, SharedTimer, Timer, Wait},
 };
 use futures::{Stream, ready, stream::BoxStream};
 use pin_project_lite::pin_project;
 use std::{
+    collections::VecDeque,
+    error::Error,
+    future::poll_fn,
     mem,
     pin::Pin,
     sync::Arc,
@@ -16,13 +20,38 @@ use std::{
     time::Duration,
 };
 
+/// The most announcements that are held back; an item after these commits.
+const MOST_HELD: usize = 16;
+
+/// The rules for the items `I` of a stream and their errors `S`, in a call that fails
+/// with `E`.
+pub struct Items<I, S, E> {
+    /// Makes the item that ends a silent stream.
+    pub timeout: fn() -> S,
+
+    /// Whether an item belongs to the answer, rather than announcing it.
+    pub is_content: fn(&I) -> bool,
+
+    /// Whether an item is the last one of a complete answer. `None`: unknown.
+    pub is_finish: Option<fn(&I) -> bool>,
+
+    /// Makes the error of the call from an error item before the commit.
+    pub into_failure: fn(S) -> E,
+}
+
 pin_project! {
     /// Passes items through. A wait for the next one that exceeds the limit ends the
     /// stream with a timeout.
     ///
     /// The wait is measured from the poll that found no item, so it is the silence
     /// of the stream and never the slowness of its consumer.
-    pub struct IdleLimited<I, S, T: Timer> {
+    pub struct OpenStream<I, S, T: Timer> {
+        // Items from before the commit, which are yielded first.
+        held: VecDeque<I>,
+
+        // The item that committed; it follows those that were held.
+        first_content: Option<I>,
+
         // `None` once the stream has ended.
         items: Option<BoxStream<'static, Result<I, S>>>,
 
@@ -37,35 +66,51 @@ pin_project! {
         idle: Option<Duration>,
         timeout: fn() -> S,
 
-        // For the event of a stall, if somebody observes.
-        observed: Option<Observed>,
+        // For events, if somebody observes.
+        observed: Option<Observed<I>>,
     }
 }
 
+/// The next event of a stream.
+enum Next<I, S> {
+    Item(I),
+    Error(S),
+    Silence,
+    End,
+}
+
 /// The call that opened a stream, and its observers.
-struct Observed {
+struct Observed<I> {
     call: u64,
     operation: Operation,
     model: Option<String>,
     attempt: u32,
     began: Option<Instant>,
     hooks: Hooks,
+
+    /// Recognises the end of the answer; `None` if it is unknown, or not needed any more.
+    is_finish: Option<fn(&I) -> bool>,
+
+    /// Whether an error item was already reported.
+    is_broken: bool,
 }
 
-impl<I, S, T: Timer> IdleLimited<I, S, T> {
-    pub fn new(
+impl<I, S, T: Timer> OpenStream<I, S, T> {
+    pub fn new<E>(
         progress: &Progress<'_, '_, T>,
-        timeout: fn() -> S,
+        rules: &Items<I, S, E>,
         items: BoxStream<'static, Result<I, S>>,
     ) -> Self {
         let Engine { timer, hooks, .. } = progress.engine;
         Self {
+            held: VecDeque::new(),
+            first_content: None,
             items: Some(items),
             wait: None,
             overdue: false,
             timer: timer.clone(),
-            idle: progress.policy.idle_limit(),
-            timeout,
+            idle: progress.idle_limit(),
+            timeout: rules.timeout,
             observed: hooks.observer.is_some().then(|| Observed {
                 call: progress.call,
                 operation: *progress.operation,
@@ -73,40 +118,56 @@ impl<I, S, T: Timer> IdleLimited<I, S, T> {
                 attempt: progress.attempt(),
                 began: progress.began,
                 hooks: hooks.clone(),
+                is_finish: rules.is_finish.filter(|_| progress.commits),
+                is_broken: false,
             }),
         }
     }
-}
 
-impl Observed {
-    fn stalled(&self, idle: Duration, now: Instant) {
-        let began = self.began.unwrap_or(now);
-        self.hooks.tell(|| Event::StreamStalled {
-            call: self.call,
-            operation: self.operation,
-            model: self.model.as_deref(),
-            attempt: self.attempt,
-            elapsed: now.saturating_duration_since(began),
-            idle,
-        });
+    /// Waits for the first content. Fails if an error, too long a silence or the end of
+    /// the stream comes before it.
+    pub async fn commit<E: Failure>(
+        mut self: Pin<&mut Self>,
+        rules: &Items<I, S, E>,
+    ) -> Result<(), E> {
+        loop {
+            match poll_fn(|cx| self.as_mut().poll_item(cx)).await {
+                Next::Item(item) => {
+                    let this = self.as_mut().project();
+                    if this.held.len() == MOST_HELD || (rules.is_content)(&item) {
+                        *this.first_content = Some(item);
+                        return Ok(());
+                    }
+                    this.held.push_back(item);
+                }
+                Next::Error(error) => return Err((rules.into_failure)(error)),
+                Next::Silence => return Err(E::timeout()),
+                Next::End => return Err(E::empty_stream()),
+            }
+        }
     }
-}
 
-impl<I, S, T: Timer> Stream for IdleLimited<I, S, T> {
-    type Item = Result<I, S>;
+    /// Limits each wait for the next item from now on.
+    pub fn limit_idle(self: Pin<&mut Self>, idle: Option<Duration>) {
+        *self.project().idle = idle;
+    }
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_item(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Next<I, S>> {
         let mut this = self.project();
         let Some(items) = this.items else {
-            return Poll::Ready(None);
+            return Poll::Ready(Next::End);
         };
         if let Poll::Ready(item) = items.as_mut().poll_next(cx) {
             this.wait.set(None);
             *this.overdue = false;
-            if item.is_none() {
-                *this.items = None;
-            }
-            return Poll::Ready(item);
+            return Poll::Ready(match item {
+                Some(Ok(item)) => Next::Item(item),
+                Some(Err(error)) => Next::Error(error),
+                None => {
+                    *this.items = None;
+                    Next::End
+                }
+            });
         }
         let Some(idle) = *this.idle else {
             return Poll::Pending;
@@ -123,10 +184,75 @@ impl<I, S, T: Timer> Stream for IdleLimited<I, S, T> {
         }
         this.wait.set(None);
         *this.items = None;
-        if let Some(observed) = this.observed {
-            observed.stalled(idle, this.timer.timer().now());
+        Poll::Ready(Next::Silence)
+    }
+}
+
+impl<I, S: Error + Send + Sync + 'static, T: Timer> Stream for OpenStream<I, S, T> {
+    type Item = Result<I, S>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.as_mut().project();
+        let was_open = this.items.is_some();
+        let next = if this.first_content.is_some() {
+            let item = this.held.pop_front().or_else(|| this.first_content.take());
+            item.map_or(Next::End, Next::Item)
+        } else {
+            ready!(self.as_mut().poll_item(cx))
+        };
+        let this = self.project();
+        if let Some(observed) = this.observed.as_mut().filter(|_| was_open) {
+            let now = || this.timer.timer().now();
+            observed.saw(&next, *this.idle, now);
         }
-        Poll::Ready(Some(Err((this.timeout)())))
+        Poll::Ready(match next {
+            Next::Item(item) => Some(Ok(item)),
+            Next::Error(error) => Some(Err(error)),
+            Next::Silence => Some(Err((this.timeout)())),
+            Next::End => None,
+        })
+    }
+}
+
+impl<I> Observed<I> {
+    fn saw<S>(&mut self, next: &Next<I, S>, idle: Option<Duration>, now: impl Fn() -> Instant)
+    where
+        S: Error + Send + Sync + 'static,
+    {
+        match next {
+            Next::Item(item) => {
+                self.is_finish = self.is_finish.filter(|is_finish| !is_finish(item))
+            }
+            Next::Error(error) => self.broke(Some(error), now()),
+            Next::End if self.is_finish.is_some() => self.broke(None, now()),
+            Next::End => {}
+            Next::Silence => self.hooks.tell(|| Event::StreamStalled {
+                call: self.call,
+                operation: self.operation,
+                model: self.model.as_deref(),
+                attempt: self.attempt,
+                elapsed: self.elapsed(now()),
+                idle: idle.unwrap_or_default(),
+            }),
+        }
+    }
+
+    fn broke(&mut self, error: Option<&(dyn Error + Send + Sync + 'static)>, now: Instant) {
+        if mem::replace(&mut self.is_broken, true) {
+            return;
+        }
+        self.hooks.tell(|| Event::StreamBroken {
+            call: self.call,
+            operation: self.operation,
+            model: self.model.as_deref(),
+            attempt: self.attempt,
+            elapsed: self.elapsed(now),
+            error,
+        });
+    }
+
+    fn elapsed(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.began.unwrap_or(now))
     }
 }
 
@@ -140,6 +266,13 @@ mod tests {
     };
     use futures::{FutureExt, StreamExt, stream};
 
+    const RULES: Items<u32, Fake, Fake> = Items {
+        timeout: Fake::timeout,
+        is_content: |_| true,
+        is_finish: None,
+        into_failure: |error| error,
+    };
+
     #[test]
     fn a_stream_is_not_polled_after_its_end() {
         let engine = Engine::new(VirtualTimer::manual());
@@ -151,7 +284,7 @@ mod tests {
             let policy = Policy::default().stream_idle(idle);
             let operation = &Operation::ChatCompletionStream;
             let progress = Progress::new(&engine, &policy, operation, None);
-            let mut items = IdleLimited::new(&progress, Fake::timeout, once.boxed());
+            let mut items = OpenStream::new(&progress, &RULES, once.boxed());
             assert!(matches!(items.next().now_or_never(), Some(Some(Ok(0)))));
             for _ in 0..3 {
                 assert!(matches!(items.next().now_or_never(), Some(None)));

@@ -41,7 +41,7 @@ use std::{
 /// | `Success` of a later attempt | `INFO` |
 /// | `GaveUp`, the error is not transient | `WARN` |
 /// | `GaveUp` for any other reason | `ERROR` |
-/// | `StreamStalled` | `WARN` |
+/// | `StreamStalled`, `StreamBroken` | `WARN` |
 ///
 /// An error that is not transient is usually about the request, so the caller has to
 /// judge it. A transient one that ends the call is an outage that reached the caller.
@@ -79,9 +79,9 @@ pub fn trace(event: &Event<'_>) {
                 tracing::Level::$level,
                 gen_ai.operation.name = operation_name(event.operation()),
                 gen_ai.request.model = event.model(),
-                error.type = fields.error_type().as_deref(),
-                exception.message = fields.error.map(|error| tracing::field::display(Cut(error))),
-                http.response.status_code = fields.error.and_then(Failure::status),
+                error.type = fields.error_type.as_deref(),
+                exception.message = fields.message.map(|text| tracing::field::display(Cut(text))),
+                http.response.status_code = fields.status,
                 http.request.resend_count = resend_count(event.attempt()),
                 crabllm_retry.call = event.call(),
                 crabllm_retry.method = event.operation().as_str(),
@@ -107,13 +107,16 @@ pub fn trace(event: &Event<'_>) {
         } => emit!(WARN, "call failed"),
         Event::GaveUp { .. } => emit!(ERROR, "call failed"),
         Event::StreamStalled { .. } => emit!(WARN, "stream went silent and was ended"),
+        Event::StreamBroken { .. } => emit!(WARN, "stream broke after a part of the answer"),
     }
 }
 
 /// The fields that only some events have.
 #[derive(Default)]
 struct Fields<'a> {
-    error: Option<&'a dyn Failure>,
+    error_type: Option<Cow<'static, str>>,
+    message: Option<&'a dyn fmt::Display>,
+    status: Option<u16>,
     delay: Option<Duration>,
     source: Option<DelaySource>,
     reason: Option<GiveUpReason>,
@@ -122,32 +125,42 @@ struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     fn of(event: &'a Event<'a>) -> Self {
-        let mut fields = Self::default();
-        match *event {
+        match event {
+            Event::Attempt { .. } | Event::Success { .. } => Self::default(),
             Event::Retry {
                 error,
                 delay,
                 source,
                 ..
-            } => {
-                fields.error = Some(error);
-                fields.delay = Some(delay);
-                fields.source = Some(source);
-            }
-            Event::GaveUp { error, reason, .. } => {
-                fields.error = Some(error);
-                fields.reason = Some(reason);
-            }
-            Event::StreamStalled { idle, .. } => fields.idle = Some(idle),
-            Event::Attempt { .. } | Event::Success { .. } => {}
+            } => Self {
+                delay: Some(*delay),
+                source: Some(*source),
+                ..Self::of_failure(error)
+            },
+            Event::GaveUp { error, reason, .. } => Self {
+                reason: Some(*reason),
+                ..Self::of_failure(error)
+            },
+            Event::StreamStalled { idle, .. } => Self {
+                error_type: Some(TIMEOUT),
+                idle: Some(*idle),
+                ..Self::default()
+            },
+            Event::StreamBroken { error, .. } => Self {
+                error_type: Some(OTHER),
+                message: error.as_ref().map(|error| error as &dyn fmt::Display),
+                ..Self::default()
+            },
         }
-        fields
     }
 
-    /// The class of the error; a stalled stream is a timeout.
-    fn error_type(&self) -> Option<Cow<'static, str>> {
-        let error = self.error.map(error_type);
-        error.or_else(|| self.idle.map(|_| TIMEOUT))
+    fn of_failure(error: &'a &'a dyn Failure) -> Self {
+        Self {
+            error_type: Some(error_type(*error)),
+            message: Some(error),
+            status: error.status(),
+            ..Self::default()
+        }
     }
 }
 
@@ -180,18 +193,19 @@ fn operation_name(operation: Operation) -> &'static str {
 }
 
 const TIMEOUT: Cow<'static, str> = Cow::Borrowed("timeout");
+const OTHER: Cow<'static, str> = Cow::Borrowed("_OTHER");
 
 /// The class of an error: one of few values, whatever the text of the error.
 fn error_type(error: &dyn Failure) -> Cow<'static, str> {
     match error.status() {
         Some(status) => Cow::Owned(status.to_string()),
         None if error.is_timeout() => TIMEOUT,
-        None => Cow::Borrowed("_OTHER"),
+        None => OTHER,
     }
 }
 
 /// The start of an error's text: a gateway's page would fill the log.
-struct Cut<'a>(&'a dyn Failure);
+struct Cut<'a>(&'a dyn fmt::Display);
 
 impl fmt::Display for Cut<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

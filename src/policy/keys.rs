@@ -18,6 +18,8 @@ pub struct PolicyKeys {
     #[serde(skip_serializing_if = "Option::is_none")]
     deadline: Option<Written>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    first_content: Option<Written>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     max_retry_after: Option<Written>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stream_idle: Option<Written>,
@@ -79,6 +81,7 @@ impl PolicyKeys {
         set(&mut policy.max_retries, &self.max_retries);
         set(&mut policy.timeout, &self.timeout);
         set(&mut policy.deadline, &self.deadline);
+        set(&mut policy.first_content, &self.first_content);
         set(&mut policy.max_retry_after, &self.max_retry_after);
         set(&mut policy.stream_idle, &self.stream_idle);
         set(&mut policy.retry, &self.retry);
@@ -114,6 +117,7 @@ impl From<Policy> for PolicyKeys {
             max_retries: Some(policy.max_retries),
             timeout: Some(Written(policy.timeout)),
             deadline: Some(Written(policy.deadline)),
+            first_content: Some(Written(policy.first_content)),
             max_retry_after: Some(Written(policy.max_retry_after)),
             stream_idle: Some(Written(policy.stream_idle)),
             retry: Some(policy.retry),

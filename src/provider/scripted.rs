@@ -3,7 +3,7 @@
 use super::{methods, releases, types};
 use crate::{
     policy::Operation,
-    test_util::{Scripted, ScriptedError},
+    test_util::{Reply, Scripted, ScriptedError},
     timer::Timer,
 };
 use bytes::Bytes;
@@ -46,8 +46,8 @@ macro_rules! provider {
 macro_rules! method {
     (call $operation:ident $method:ident($($type:ty),*) -> $answer:ty) => {
         async fn $method(&self, $(_: $type),*) -> Result<$answer, Error> {
-            self.attempt(Operation::$operation).await.map_err(error)?;
-            Ok(<$answer>::answer())
+            let reply = self.attempt(Operation::$operation).await.map_err(error)?;
+            Ok(<$answer>::answer(reply.words()))
         }
     };
     (raw_call $($call:tt)*) => {
@@ -57,14 +57,14 @@ macro_rules! method {
         async fn $method(
             &self, $(_: $type),*
         ) -> Result<BoxStream<'static, Result<$item, Error>>, Error> {
-            let opened = self.open(Operation::$operation, <$item>::answer, error).await;
+            let opened = self.open(Operation::$operation, <$item>::item, error).await;
             opened.map_err(error)
         }
     };
     (raw_open $operation:ident $method:ident($($type:ty),*) -> $item:ty) => {
         async fn $method(&self, $(_: $type),*) -> Result<ByteStream, Error> {
             let io_error = |scripted| std::io::Error::other(error(scripted));
-            let opened = self.open(Operation::$operation, <$item>::answer, io_error).await;
+            let opened = self.open(Operation::$operation, <$item>::item, io_error).await;
             opened.map_err(error)
         }
     };
@@ -99,20 +99,45 @@ macro_rules! error {
     };
 }
 
-/// A successful answer, or an item of a stream.
+/// A successful answer. Words are left out if its type has no place for them.
 trait Answer {
-    fn answer() -> Self;
+    fn answer(words: Option<&str>) -> Self;
+}
+
+/// An item of a stream.
+trait StreamItem: Sized {
+    fn content(words: &str) -> Self;
+
+    fn announcement() -> Self;
+
+    fn item(reply: Reply) -> Self {
+        match reply {
+            Reply::Announcement => Self::announcement(),
+            reply => Self::content(reply.words().unwrap_or("ok")),
+        }
+    }
 }
 
 impl Answer for Bytes {
-    fn answer() -> Self {
-        Self::from_static(b"{}")
+    fn answer(words: Option<&str>) -> Self {
+        Self::copy_from_slice(words.unwrap_or("{}").as_bytes())
+    }
+}
+
+impl StreamItem for Bytes {
+    fn content(words: &str) -> Self {
+        Self::copy_from_slice(words.as_bytes())
+    }
+
+    fn announcement() -> Self {
+        Self::new()
     }
 }
 
 impl Answer for (Bytes, String) {
-    fn answer() -> Self {
-        Self::default()
+    fn answer(words: Option<&str>) -> Self {
+        let words = words.unwrap_or_default().as_bytes();
+        (Bytes::copy_from_slice(words), String::new())
     }
 }
 
@@ -120,13 +145,32 @@ impl Answer for (Bytes, String) {
 macro_rules! answers {
     (since_0_0_15) => {
         answers! {
-            ChatCompletionResponse: ChatCompletionResponse::default();
-            ChatCompletionChunk: ChatCompletionChunk::default();
-            EmbeddingResponse: EmbeddingResponse {
+            ChatCompletionResponse: |words| ChatCompletionResponse {
+                choices: words
+                    .map(|words| Choice {
+                        index: 0,
+                        message: Message::assistant(words),
+                        finish_reason: Some(FinishReason::Stop),
+                        logprobs: None,
+                    })
+                    .into_iter()
+                    .collect(),
+                ..ChatCompletionResponse::default()
+            };
+            EmbeddingResponse: |_words| EmbeddingResponse {
                 object: "list".into(),
                 data: Vec::new(),
                 model: String::new(),
                 usage: EmbeddingUsage { prompt_tokens: 0, total_tokens: 0 },
+            };
+        }
+        items! {
+            ChatCompletionChunk: ChatCompletionChunk::default(), |words| ChatCompletionChunk {
+                choices: vec![ChunkChoice {
+                    delta: Delta { content: Some(words), ..Delta::default() },
+                    ..ChunkChoice::default()
+                }],
+                ..ChatCompletionChunk::default()
             };
         }
     };
@@ -136,12 +180,12 @@ macro_rules! answers {
     (since_0_0_21) => {
         answers! { since_0_0_16 }
         answers! {
-            anthropic::Response: anthropic::Response {
+            anthropic::Response: |words| anthropic::Response {
                 id: String::new(),
                 r#type: "message".into(),
                 role: "assistant".into(),
                 model: String::new(),
-                content: Vec::new(),
+                content: words.map(anthropic::ContentBlock::text).into_iter().collect(),
                 stop_reason: None,
                 stop_sequence: None,
                 usage: anthropic::Usage {
@@ -151,29 +195,80 @@ macro_rules! answers {
                     cache_creation_input_tokens: None,
                 },
             };
-            anthropic::StreamEvent: anthropic::StreamEvent::ContentBlockStop { index: 0 };
-            gemini::Response: gemini::Response { candidates: Vec::new(), usage_metadata: None };
-            ir::Response: ir::Response {
+            gemini::Response: |words| gemini::Response {
+                candidates: words.iter().map(|words| candidate(Some(words))).collect(),
+                usage_metadata: None,
+            };
+            ir::Response: |words| ir::Response {
                 id: String::new(),
                 model: String::new(),
-                content: Vec::new(),
+                content: words.map(|words| ir::Content::Text(words.into())).into_iter().collect(),
                 stop_reason: None,
                 usage: Default::default(),
             };
-            ir::StreamEvent: ir::StreamEvent::TextDelta(String::new());
+        }
+        items! {
+            anthropic::StreamEvent: anthropic::StreamEvent::ContentBlockStart {
+                index: 0,
+                content_block: anthropic::ContentBlock::text(""),
+            }, |words| anthropic::StreamEvent::ContentBlockDelta {
+                index: 0,
+                delta: anthropic::BlockDelta::Text { text: words },
+            };
+            gemini::Response: gemini::Response {
+                candidates: vec![candidate(None)],
+                usage_metadata: None,
+            }, |words: String| gemini::Response {
+                candidates: vec![candidate(Some(&words))],
+                usage_metadata: None,
+            };
+            ir::StreamEvent: ir::StreamEvent::TextDelta(String::new()), ir::StreamEvent::TextDelta;
+        }
+
+        fn candidate(words: Option<&str>) -> gemini::Candidate {
+            let part = |words: &str| gemini::Part {
+                text: Some(words.into()),
+                function_call: None,
+                function_response: None,
+                thought_signature: None,
+            };
+            gemini::Candidate {
+                content: Some(gemini::Content {
+                    role: None,
+                    parts: words.map(part).into_iter().collect(),
+                }),
+                finish_reason: None,
+            }
         }
     };
     (since_0_0_23) => {
         answers! { since_0_0_21 }
         answers! {
-            ModelList: ModelList { object: "list".into(), data: Vec::new() };
+            ModelList: |_words| ModelList { object: "list".into(), data: Vec::new() };
         }
     };
-    ($($type:ty: $answer:expr;)*) => {
+    ($($type:ty: |$words:ident| $answer:expr;)*) => {
         $(
             impl Answer for $type {
-                fn answer() -> Self {
+                fn answer($words: Option<&str>) -> Self {
                     $answer
+                }
+            }
+        )*
+    };
+}
+
+/// Implements [`StreamItem`]: an announcement, and content with some words.
+macro_rules! items {
+    ($($type:ty: $announcement:expr, $content:expr;)*) => {
+        $(
+            impl StreamItem for $type {
+                fn announcement() -> Self {
+                    $announcement
+                }
+
+                fn content(words: &str) -> Self {
+                    $content(words.to_owned())
                 }
             }
         )*

@@ -86,14 +86,18 @@ macro_rules! types {
         mod anthropic {
             #[allow(unused_imports, reason = "each user of the table needs its own")]
             pub use ::$release::{
-                AnthropicRequest as Request, AnthropicResponse as Response,
-                AnthropicStreamEvent as StreamEvent, AnthropicUsage as Usage,
+                AnthropicContentBlock as ContentBlock, AnthropicRequest as Request,
+                AnthropicResponse as Response, AnthropicStreamEvent as StreamEvent,
+                AnthropicUsage as Usage, BlockDelta,
             };
         }
 
         mod gemini {
             #[allow(unused_imports, reason = "each user of the table needs its own")]
-            pub use ::$release::{GeminiRequest as Request, GeminiResponse as Response};
+            pub use ::$release::{
+                GeminiCandidate as Candidate, GeminiContent as Content, GeminiPart as Part,
+                GeminiRequest as Request, GeminiResponse as Response,
+            };
         }
     };
 }

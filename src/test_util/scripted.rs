@@ -61,10 +61,19 @@ pub struct Step {
 
 #[derive(Clone, Debug)]
 enum Action {
-    Succeed(Vec<Step>),
+    Succeed(Reply),
     Fail(ScriptedError),
     Hang,
     Panic,
+}
+
+/// A success, before an adapter makes it an answer or an item of its release.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    Ok,
+    Text(String),
+    Announcement,
+    Stream(Vec<Step>),
 }
 
 /// An error, before an adapter makes it one of its release.
@@ -97,14 +106,28 @@ pub struct ScriptedAttempt {
 }
 
 impl Step {
-    /// Succeeds; opens a stream without items.
+    /// Succeeds; opens a stream of one content item. As an item of a stream it is
+    /// content.
     pub fn ok() -> Self {
-        Self::from(Action::Succeed(Vec::new()))
+        Self::from(Action::Succeed(Reply::Ok))
     }
 
-    /// Succeeds; opens a stream whose items are these steps.
+    /// Answers with these words, in the methods whose answer has a place for them; opens a
+    /// stream of one content item with them. As an item of a stream it is content.
+    pub fn text(words: impl Into<String>) -> Self {
+        Self::from(Action::Succeed(Reply::Text(words.into())))
+    }
+
+    /// An item of a stream that only announces the answer, such as the chunk of a role:
+    /// a call that waits for the first content holds it back. As an attempt it opens a
+    /// stream of that item.
+    pub fn announcement() -> Self {
+        Self::from(Action::Succeed(Reply::Announcement))
+    }
+
+    /// Succeeds; opens a stream whose items are these steps, none for an empty one.
     pub fn stream(items: impl IntoIterator<Item = Step>) -> Self {
-        Self::from(Action::Succeed(items.into_iter().collect()))
+        Self::from(Action::Succeed(Reply::Stream(items.into_iter().collect())))
     }
 
     /// Fails as if the server had answered with this HTTP status.
@@ -157,16 +180,32 @@ impl Step {
         self
     }
 
-    /// Runs the step. A stream's steps are its items.
-    async fn run(self, timer: &impl Timer) -> Result<Vec<Step>, ScriptedError> {
+    async fn run(self, timer: &impl Timer) -> Result<Reply, ScriptedError> {
         if !self.after.is_zero() {
             timer.sleep(self.after.min(FOREVER)).await;
         }
         match self.action {
-            Action::Succeed(items) => Ok(items),
+            Action::Succeed(reply) => Ok(reply),
             Action::Fail(fault) => Err(fault),
             Action::Hang => pending().await,
             Action::Panic => panic!("the script says so"),
+        }
+    }
+}
+
+impl Reply {
+    pub(crate) fn words(&self) -> Option<&str> {
+        match self {
+            Self::Text(words) => Some(words),
+            _ => None,
+        }
+    }
+
+    /// The items of the stream that this reply opens.
+    fn into_items(self) -> Vec<Step> {
+        match self {
+            Self::Stream(items) => items,
+            item => vec![Step::from(Action::Succeed(item))],
         }
     }
 }
@@ -198,7 +237,7 @@ impl<T: Timer> Scripted<T> {
     }
 
     /// Makes one attempt.
-    pub(crate) async fn attempt(&self, operation: Operation) -> Result<Vec<Step>, ScriptedError> {
+    pub(crate) async fn attempt(&self, operation: Operation) -> Result<Reply, ScriptedError> {
         let started = self.timer.now();
         let (step, index) = {
             let mut shared = lock(&self.shared);
@@ -225,14 +264,14 @@ impl<T: Timer> Scripted<T> {
     pub(crate) async fn open<I: Send + 'static, S: Send + 'static>(
         &self,
         operation: Operation,
-        item: fn() -> I,
+        item: fn(Reply) -> I,
         error: fn(ScriptedError) -> S,
     ) -> Result<BoxStream<'static, Result<I, S>>, ScriptedError> {
-        let steps = self.attempt(operation).await?.into_iter();
+        let steps = self.attempt(operation).await?.into_items().into_iter();
         let timer = self.timer.clone();
         let items = stream::unfold((steps, timer), move |(mut steps, timer)| async move {
             let result = steps.next()?.run(&*timer).await;
-            let item = result.map(|_| item()).map_err(error);
+            let item = result.map(item).map_err(error);
             Some((item, (steps, timer)))
         });
         Ok(Box::pin(items.fuse()))
