@@ -4,6 +4,7 @@
 //!   that need tokio.
 //! * [Reading errors and events](errors_and_events): what is retried, how long a
 //!   retry waits, logs.
+//! * [Streams](streams): what is retried until the first content, and what follows.
 //! * [Settings for single calls](recipes): other timeouts, known rate limits, work that
 //!   a retry may repeat.
 //! * [Testing your own code](testing): a virtual clock and a scripted provider.
@@ -16,6 +17,9 @@ pub mod setup {}
 
 #[doc = include_str!("docs/errors_and_events.md")]
 pub mod errors_and_events {}
+
+#[doc = include_str!("docs/streams.md")]
+pub mod streams {}
 
 #[doc = include_str!("docs/recipes.md")]
 pub mod recipes {}

@@ -59,12 +59,12 @@ pub struct Policy {
     pub max_retries: u32,
 
     /// The limit of one attempt, from the poll that found it pending; for a stream,
-    /// until it is open. Default: 30 seconds, as in `crabllm-core`'s own wrapper.
-    /// Zero: no timeout.
+    /// until the provider returns it. Default: 30 seconds, as in `crabllm-core`'s own
+    /// wrapper. Zero: no timeout.
     pub timeout: Duration,
 
     /// The limit of the whole call from its first poll, attempts and delays
-    /// together; for a stream, until it is open. An attempt gets at most the time
+    /// together; for a stream, until the call returns it. An attempt gets at most the time
     /// that is left, a delay that would last until the deadline is not begun, and
     /// no attempt starts at the deadline or after it. It applies to every operation,
     /// including those that are not retried and have no timeout. Default: zero, no
@@ -95,20 +95,22 @@ pub struct Policy {
     /// Zero: any wait is too long.
     pub max_retry_after: Duration,
 
-    /// The longest wait for the next item of an open stream, from the consumer's
-    /// poll that found none. A slow consumer does not count: the stream gets one
+    /// The longest wait for the next item of an open stream, from the poll that found
+    /// none. A slow consumer does not count: the stream gets one
     /// more turn of the executor before it is ended. Default: 90 seconds, as in
     /// `crabllm-core`'s own wrapper. Zero: no limit.
     ///
-    /// A stream that is silent for longer ends with `Error::Timeout`; a stream of
-    /// bytes, whose errors are [`std::io::Error`], with one of the kind
-    /// [`TimedOut`](std::io::ErrorKind::TimedOut) around it.
+    /// Before the first content of a stream that is retried, a longer silence fails the
+    /// attempt. After it, and in any other stream, it ends the stream with
+    /// `Error::Timeout`; a stream of bytes, whose errors are [`std::io::Error`], with one
+    /// of the kind [`TimedOut`](std::io::ErrorKind::TimedOut) around it.
     pub stream_idle: Duration,
 
     /// The operations that are retried. Default: [`Operations::CHAT`].
     ///
-    /// Streams are not in it by default, because the server may have begun, and
-    /// billed, an answer that nobody saw. Embeddings, images, audio and listings do
+    /// A stream that is retried is returned at its first content, and a failure before
+    /// that is retried. Streams are not in the default, because the server may have begun,
+    /// and billed, an answer that nobody saw. Embeddings, images, audio and listings do
     /// not even have a timeout unless they are in this set.
     pub retry: Operations,
 }

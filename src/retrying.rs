@@ -273,14 +273,14 @@ impl<P, T> Retrying<P, T> {
         self.change(|policy| policy.max_retry_after(d))
     }
 
-    /// Sets the longest wait for the next item of an open stream. A stream that is
-    /// silent for longer ends with a timeout. Default: 90 seconds. Zero: no limit.
+    /// Sets the longest wait for the next item of an open stream. Default: 90 seconds.
+    /// Zero: no limit. See [`Policy::stream_idle`].
     pub fn stream_idle(self, d: Duration) -> Self {
         self.change(|policy| policy.stream_idle(d))
     }
 
     /// Sets the limit of the whole call from its first poll, attempts and delays
-    /// together; for a stream, until it is open. Default: zero, no deadline. See
+    /// together; for a stream, until the call returns it. Default: zero, no deadline. See
     /// [`Policy::deadline`].
     pub fn deadline(self, d: Duration) -> Self {
         self.change(|policy| policy.deadline(d))
