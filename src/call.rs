@@ -29,7 +29,8 @@ use std::{
 };
 use stream::OpenStream;
 
-/// The needs of a call besides its provider, shared by the clones of a wrapper.
+/// Everything a call needs except its provider. Clones of a wrapper share the timer,
+/// budget and hooks.
 pub struct Engine<T> {
     pub timer: Arc<SharedTimer<T>>,
     pub policies: Policies,
@@ -134,8 +135,8 @@ impl<T: Timer> Engine<T> {
 pin_project! {
     /// The attempts of a call, one after the other, and the delays between them.
     ///
-    /// It is written out rather than an `async` block, which would keep twice as
-    /// much for each call and move each answer more often.
+    /// Written by hand: an `async` block would make each call twice as large and move
+    /// each answer more often.
     pub struct Call<'e, 'm, T: Timer, S, F, E> {
         progress: Progress<'e, 'm, T>,
         start: S,
@@ -157,7 +158,7 @@ pin_project! {
         // After an attempt, which is dropped.
         Failed { error: E, timed_out: bool },
 
-        // Before a retry, which is paid for.
+        // Before a retry, whose cost is paid.
         Delay {
             #[pin]
             wait: Wait<T, &'e SharedTimer<T>>,
@@ -165,7 +166,7 @@ pin_project! {
             payment: Option<Payment<'e>>,
         },
 
-        // The caller has its result.
+        // The result has been returned.
         Done,
     }
 }
@@ -198,8 +199,7 @@ where
             match this.step.as_mut().project() {
                 StepProjection::Attempt { attempt } => {
                     let mut race = attempt.race(|place, cx| progress.start_timeout(place, cx));
-                    // In each case the attempt is dropped before anything else
-                    // happens.
+                    // The attempt is dropped before anything else happens.
                     let (error, timed_out) = match ready!(Pin::new(&mut race).poll(cx)) {
                         Either::Left((Ok(answer), _)) => {
                             this.step.set(Step::Done);
@@ -231,7 +231,7 @@ where
                 }
                 StepProjection::Delay { wait, .. } => {
                     ready!(wait.poll(cx));
-                    // However short the delay, other tasks have their turn.
+                    // Every delay yields once, however short.
                     if failed_in_this_poll {
                         cx.waker().wake_by_ref();
                         return Poll::Pending;

@@ -12,12 +12,12 @@ use std::{error::Error, fmt, time::Duration};
 /// Something that happened in a call, for the observers of
 /// [`Retrying::observe`](crate::retrying::Retrying::observe).
 ///
-/// Every call ends with one `Success` or `GaveUp`, unless it is dropped or its
-/// provider panics. Each of its retries is announced by one `Retry`; one whose
-/// delay ends too late for the deadline never starts, and the call ends with
-/// `GaveUp`. Attempts are counted from 1. `elapsed` is the time since the call's
-/// first poll, by the wrapper's timer. `model` is the one that the request or its
-/// raw body names; `models` has none. The methods tell the same of every event.
+/// Every call ends with one `Success` or `GaveUp`, unless it is dropped or its provider
+/// panics. Each retry is announced by one `Retry`. If its delay ends at or after the
+/// deadline, the retry does not start and the call ends with `GaveUp`. Attempts are
+/// counted from 1. `elapsed` is the time since the call's first poll, by the wrapper's
+/// timer. `model` is named by the request or its raw body, `None` if by neither. The
+/// methods return these values for every event.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -28,7 +28,7 @@ pub enum Event<'a> {
         call: u64,
         /// The method that was called.
         operation: Operation,
-        /// The model that was asked.
+        /// The requested model, `None` if the call names none.
         model: Option<&'a str>,
         /// The attempt that starts.
         attempt: u32,
@@ -43,7 +43,7 @@ pub enum Event<'a> {
         call: u64,
         /// The method that was called.
         operation: Operation,
-        /// The model that was asked.
+        /// The requested model, `None` if the call names none.
         model: Option<&'a str>,
         /// The attempt that failed.
         attempt: u32,
@@ -66,7 +66,7 @@ pub enum Event<'a> {
         call: u64,
         /// The method that was called.
         operation: Operation,
-        /// The model that was asked.
+        /// The requested model, `None` if the call names none.
         model: Option<&'a str>,
         /// The attempt that succeeded.
         attempt: u32,
@@ -81,7 +81,7 @@ pub enum Event<'a> {
         call: u64,
         /// The method that was called.
         operation: Operation,
-        /// The model that was asked.
+        /// The requested model, `None` if the call names none.
         model: Option<&'a str>,
         /// The attempt that failed last.
         attempt: u32,
@@ -100,7 +100,7 @@ pub enum Event<'a> {
         call: u64,
         /// The method that opened the stream.
         operation: Operation,
-        /// The model that was asked.
+        /// The requested model, `None` if the call names none.
         model: Option<&'a str>,
         /// The attempt that opened the stream.
         attempt: u32,
@@ -117,7 +117,7 @@ pub enum Event<'a> {
         call: u64,
         /// The method that opened the stream.
         operation: Operation,
-        /// The model that was asked.
+        /// The requested model, `None` if the call names none.
         model: Option<&'a str>,
         /// The attempt that opened the stream.
         attempt: u32,
@@ -146,7 +146,7 @@ macro_rules! field {
 
 impl<'a> Event<'a> {
     /// The number of the call, unique among the calls of one wrapper and its clones.
-    /// Calls are counted only while somebody observes.
+    /// Calls are counted only if the wrapper has an observer.
     pub fn call(&self) -> u64 {
         field!(self, call)
     }
@@ -179,7 +179,7 @@ pub enum DelaySource {
     /// The policy's backoff.
     Backoff,
 
-    /// The server, which asked for more than the backoff had drawn.
+    /// The server, which requested more than the backoff's delay.
     RetryAfter,
 }
 
@@ -205,10 +205,10 @@ pub enum GiveUpReason {
     /// All retries are used up.
     Exhausted,
 
-    /// The server asked for a longer wait than the policy allows.
+    /// The server requested a longer delay than the policy allows.
     RetryAfterTooLong,
 
-    /// The deadline passed, or would pass in the next delay.
+    /// The deadline passed, or would pass during the next delay.
     Deadline,
 
     /// The retry budget has too few tokens.
@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sources_and_reasons_are_told_in_words() {
+    fn sources_and_reasons_have_texts() {
         use DelaySource::*;
         use GiveUpReason::*;
         let words = [Backoff, RetryAfter].map(|source| source.to_string());

@@ -1,4 +1,4 @@
-//! How calls are timed and retried: what a user sets.
+//! The settings of calls: time limits and retries.
 
 mod backoff;
 #[cfg(feature = "serde")]
@@ -43,8 +43,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 /// # }
 /// ```
 ///
-/// With the feature `serde` it is read from a file, as the table `policy` of a `Config`
-/// is, over the defaults.
+/// With the feature `serde` it can be read from a file, with the keys of the table
+/// `policy` of a `Config`. Missing keys have their defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(
@@ -52,7 +52,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
     serde(from = "Table<PolicyKeys>", into = "PolicyKeys")
 )]
 #[non_exhaustive]
-#[must_use = "a policy is for a `Retrying`"]
+#[must_use = "a policy does nothing until a `Retrying` uses it"]
 pub struct Policy {
     /// The most attempts after the first one. Default: 2, as in `crabllm-core`'s
     /// own wrapper. Zero: one attempt.
@@ -63,10 +63,10 @@ pub struct Policy {
     /// wrapper. Zero: no timeout.
     pub timeout: Duration,
 
-    /// The limit of the whole call from its first poll, attempts and delays
-    /// together; for a stream, until the call returns it. An attempt gets at most the time
-    /// that is left, a delay that would last until the deadline is not begun, and
-    /// no attempt starts at the deadline or after it. It applies to every operation,
+    /// The limit of the whole call from its first poll, attempts and delays together; for
+    /// a stream, until the call returns it. An attempt gets at most the time that is left.
+    /// If a delay would end at or after the deadline, the call returns its error at once,
+    /// and no attempt starts at or after the deadline. It applies to every operation,
     /// including those that are not retried and have no timeout. Default: zero, no
     /// deadline.
     pub deadline: Duration,
@@ -96,22 +96,22 @@ pub struct Policy {
     pub max_retry_after: Duration,
 
     /// The longest wait for the next item of an open stream, from the poll that found
-    /// none. A slow consumer does not count: the stream gets one
-    /// more turn of the executor before it is ended. Default: 90 seconds, as in
-    /// `crabllm-core`'s own wrapper. Zero: no limit.
+    /// none. A slow consumer does not trigger it: the stream gets one more turn of the
+    /// executor before it is ended. Default: 90 seconds, as in `crabllm-core`'s own
+    /// wrapper. Zero: no limit.
     ///
     /// Before the first content of a stream that is retried, a longer silence fails the
     /// attempt. After it, and in any other stream, it ends the stream with
-    /// `Error::Timeout`; a stream of bytes, whose errors are [`std::io::Error`], with one
-    /// of the kind [`TimedOut`](std::io::ErrorKind::TimedOut) around it.
+    /// `Error::Timeout`; a stream of bytes with a [`std::io::Error`] of kind
+    /// [`TimedOut`](std::io::ErrorKind::TimedOut) that contains it.
     pub stream_idle: Duration,
 
     /// The operations that are retried. Default: [`Operations::CHAT`].
     ///
     /// A stream that is retried is returned at its first content, and a failure before
-    /// that is retried. Streams are not in the default, because the server may have begun,
-    /// and billed, an answer that nobody saw. Embeddings, images, audio and listings do
-    /// not even have a timeout unless they are in this set.
+    /// that is retried. Streams are not in the default, because the server may have
+    /// begun, and billed, an answer that was never received. Embeddings, images, audio
+    /// and listings have a timeout only if they are in this set.
     pub retry: Operations,
 }
 
@@ -137,11 +137,11 @@ impl Policy {
     ///
     /// | field | value | source |
     /// | --- | --- | --- |
-    /// | `max_retries` | 4 | ours: with this backoff, an outage of 4 to 8 s passes |
+    /// | `max_retries` | 4 | ours: the four delays add up to 3.75 to 7.5 s |
     /// | `timeout` | 10 min | [OpenAI's] and [Anthropic's] libraries. 30 s cut off long answers, which then start over and are billed again |
-    /// | `deadline` | 15 min | ours: an attempt that hangs is tried again once |
+    /// | `deadline` | 15 min | ours: leaves 5 min after an attempt that hangs |
     /// | `backoff` | 500 ms to 8 s | [OpenAI's] and [Anthropic's] libraries |
-    /// | `throttle_backoff` | 1 s to 60 s | ours: most limits are for a minute |
+    /// | `throttle_backoff` | 1 s to 60 s | ours: most rate limits are per minute |
     /// | `max_retry_after` | 5 min | ours |
     /// | `stream_idle` | 300 s | [OpenAI's Codex]; models think before they answer |
     /// | `retry` | chats and streams | [OpenAI's] and [Anthropic's] libraries |
@@ -162,7 +162,8 @@ impl Policy {
             .retry(Operations::CHAT | Operations::STREAMS)
     }
 
-    /// The default, changed by the values of a configuration, in seconds.
+    /// The defaults, overridden by the values of a configuration. `timeout` and
+    /// `deadline` are in seconds.
     #[cfg(feature = "_provider")]
     pub(crate) fn configured(
         max_retries: Option<u32>,
@@ -236,7 +237,7 @@ impl Policy {
     /// use crabllm_retry::{Backoff, Policy};
     /// use std::time::Duration;
     ///
-    /// // A limit per minute is not tried again at once.
+    /// // After a limit per minute, an early retry is in vain.
     /// let slow = Backoff::exponential(Duration::from_secs(5), Duration::from_secs(60));
     /// let policy = Policy::default().throttle_backoff(slow);
     /// assert_eq!(policy.throttle_backoff, Some(slow));
@@ -265,7 +266,7 @@ impl Policy {
         self
     }
 
-    /// Retries these operations too, besides those that are set.
+    /// Adds operations to those that are retried.
     ///
     /// ```
     /// use crabllm_retry::{Operations, Policy};
@@ -321,7 +322,7 @@ impl Policy {
     }
 }
 
-/// A limit as the user means it: zero is none, and so is a century.
+/// `None` for zero and for a hundred years or more.
 #[inline]
 fn limit(duration: Duration) -> Option<Duration> {
     (!duration.is_zero() && duration < FOREVER).then_some(duration)
@@ -332,7 +333,7 @@ fn limit(duration: Duration) -> Option<Duration> {
 pub struct Policies {
     pub general: Policy,
 
-    /// In place of the general one, for calls that name the model.
+    /// Replace the general policy for calls that name the model.
     pub by_model: Arc<BTreeMap<String, Policy>>,
 }
 

@@ -35,8 +35,8 @@ macro_rules! release {
     };
 }
 
-/// Implements `Provider`. A default body would hide the inner provider's method, so
-/// every one is forwarded.
+/// Implements `Provider`. Every method is forwarded, because a default body would hide
+/// the inner provider's.
 macro_rules! provider {
     (
         [$($flag:ident)*]
@@ -170,13 +170,13 @@ macro_rules! failure {
             }
         }
 
-        /// The values of the configuration, or else the defaults. A timeout or a
-        /// deadline of zero is none.
+        /// The values of the configuration, or else the defaults. Zero disables the
+        /// timeout or the deadline.
         ///
         /// `retry_deadline`, in the releases that have it, becomes the
-        /// [deadline](Policy::deadline), which is stricter: in crabllm-core no attempt
-        /// begins after it, here none continues either. If it is not set there is none
-        /// here, and one of 15 seconds there.
+        /// [deadline](Policy::deadline), which is stricter: crabllm-core starts no
+        /// attempt after it; here a running attempt ends as well. If it is not set,
+        /// there is no deadline here, but one of 15 seconds there.
         impl From<&ProviderConfig> for Policy {
             fn from($config: &ProviderConfig) -> Self {
                 Self::configured($config.max_retries, $config.timeout, $deadline)
@@ -187,7 +187,7 @@ macro_rules! failure {
 
 releases! { release }
 
-/// The releases themselves, for users.
+/// Re-exports of the releases.
 pub mod exports {
     use super::*;
 
@@ -268,7 +268,7 @@ mod tests {
                 use ::$release::Error;
 
                 #[test]
-                fn only_the_errors_of_missing_methods_are_taken_for_such() {
+                fn only_not_implemented_errors_are_recognised() {
                     assert!(Error::not_implemented("embedding").is_not_implemented());
                     for text in [
                         "not implemented",
@@ -286,7 +286,7 @@ mod tests {
                 }
 
                 #[test]
-                fn an_error_tells_what_the_server_answered() {
+                fn an_error_has_the_servers_status_body_and_retry_after() {
                     let error = server_error!($errors 429, "slow down".to_owned());
                     assert_eq!((error.status(), error.body()), (Some(429), Some("slow down")));
                     assert_eq!(Failure::retry_after(&error), hint!($errors));

@@ -14,12 +14,12 @@ use crate::{
 use futures::{FutureExt, stream::BoxStream};
 use std::{error::Error, fmt, mem, sync::Arc, time::Duration};
 
-/// A provider that retries the transient failures of another one and limits the
-/// time of each attempt.
+/// A provider around another one: it retries transient failures and limits the time of
+/// each attempt.
 ///
-/// It implements the `Provider` trait of each enabled `crabllm-core` release
-/// that its inner provider implements. Every method reaches the inner
-/// provider's own method of the same name.
+/// If the inner provider implements the `Provider` trait of an enabled `crabllm-core`
+/// release, so does the wrapper. Every method reaches the inner provider's own method
+/// of the same name.
 ///
 /// One wrapper serves many calls at a time: build it once, and share or clone it. A
 /// clone is cheap if the provider's is. Clones share the timer, the budget and the hooks,
@@ -30,10 +30,11 @@ use std::{error::Error, fmt, mem, sync::Arc, time::Duration};
 ///
 /// # Clients that retry by themselves
 ///
-/// Retry in one place. Around a client that makes three attempts of its own, such as
+/// Retry in one place. If the client makes three attempts of its own, such as
 /// crabllm-sdk's, three attempts become nine, and the timeout of the outer attempt cuts
-/// off the inner client's wait: if a server requests 40 s, the outer wrapper sends again
-/// after 30.1 s, too early. Turn off the retries of the client, or do not wrap it.
+/// off the inner client's wait: if a server requests 40 s, the outer wrapper sends
+/// again after 30.1 s, too early. Turn off the retries of the client, or do not wrap
+/// it.
 ///
 /// ```
 /// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
@@ -71,7 +72,7 @@ impl<P> Retrying<P> {
 }
 
 impl<P, T: Timer> Retrying<P, T> {
-    /// Wraps a provider with [`Policy::default`] and a timer of choice.
+    /// Wraps a provider with [`Policy::default`] and the given timer.
     pub fn with_timer(inner: P, timer: T) -> Self {
         Self {
             inner,
@@ -79,13 +80,14 @@ impl<P, T: Timer> Retrying<P, T> {
         }
     }
 
-    /// Makes a call of any client: `attempt` starts each attempt on the inner value,
-    /// until one succeeds or the call gives up.
+    /// Makes a call with any client: `attempt` is called with the inner value for each
+    /// attempt, until one succeeds or the call gives up.
     ///
-    /// The same loop serves the methods of `Provider`. Name an operation of your own
-    /// with [`Operation::Other`]; it is always retried. `model` chooses the policy, if
-    /// [`policy_for`](Self::policy_for) has one for it, and is shown in events. A
-    /// future that is polled again after its end stays pending.
+    /// The same loop serves the methods of `Provider`. Use [`Operation::Other`] for an
+    /// operation of your own; it is always retried, whatever [`Policy::retry`] says.
+    /// `model` chooses the policy, if [`policy_for`](Self::policy_for) has one for it,
+    /// and is shown in events. A future that is polled again after its end stays
+    /// pending.
     ///
     /// ```
     /// # #[cfg(feature = "futures-timer")] {
@@ -134,8 +136,7 @@ impl<P, T: Timer> Retrying<P, T> {
         call.fuse()
     }
 
-    /// Makes a call of an operation that is kept elsewhere: each call in flight is
-    /// smaller by its size.
+    /// Like `call`, but borrows the operation, which makes each future smaller.
     pub(crate) fn call_with<'a, 'm, O, E: Failure, F>(
         &'a self,
         operation: &'m Operation,
@@ -232,14 +233,14 @@ impl<P, T: Timer> Retrying<P, T> {
 /// The setters of single values, such as [`timeout`](Self::timeout), change the
 /// general policy, not those of [`policy_for`](Self::policy_for).
 impl<P, T> Retrying<P, T> {
-    /// Sets what we choose for production: [`Policy::recommended`] as the general policy,
-    /// [`hints::is_transient`](crate::hints::is_transient) as [`retry_if`](Self::retry_if),
-    /// and a [`RetryBudget::default`] of its own. All else stays as it is, so call it
-    /// first, and change single values after it.
+    /// Sets our choice for production: [`Policy::recommended`] as the general policy,
+    /// [`hints::is_transient`](crate::hints::is_transient) as
+    /// [`retry_if`](Self::retry_if), and a [`RetryBudget::default`] of its own.
+    /// Everything else is kept, so call it first, and change single values after it.
     ///
-    /// The defaults are those of crabllm-core's wrappers, which are small: a 429 that
-    /// names no wait is through all its retries in 0.3 s, and an answer that takes 45 s
-    /// is cut off three times.
+    /// The defaults are those of crabllm-core's wrappers, which are small: a 429
+    /// without a requested delay uses up its retries within 0.3 s, and a 45 s answer is
+    /// cut off three times.
     ///
     /// ```
     /// # #[cfg(feature = "futures-timer")]
@@ -267,8 +268,8 @@ impl<P, T> Retrying<P, T> {
         self.change(|policy| policy.timeout(d))
     }
 
-    /// Sets the longest wait that a server may ask for. An error that asks for more
-    /// is returned at once. Default: 60 seconds. Zero: any wait is too long.
+    /// Sets the longest delay that a server may request. An error that asks for more is
+    /// returned at once. Default: 60 seconds. Zero: any wait is too long.
     pub fn max_retry_after(self, d: Duration) -> Self {
         self.change(|policy| policy.max_retry_after(d))
     }
@@ -297,8 +298,8 @@ impl<P, T> Retrying<P, T> {
         self.change(|policy| policy.backoff(b))
     }
 
-    /// Sets the delays after an attempt that was throttled (status 429).
-    /// Default: the same as after any other.
+    /// Sets the delays after an attempt that was throttled (status 429). Default: the
+    /// same as [`backoff`](Self::backoff).
     pub fn throttle_backoff(self, b: Backoff) -> Self {
         self.change(|policy| policy.throttle_backoff(b))
     }
@@ -309,7 +310,7 @@ impl<P, T> Retrying<P, T> {
         self.change(|policy| policy.retry(operations))
     }
 
-    /// Retries these operations too, besides those that are set.
+    /// Adds operations to those that are retried.
     ///
     /// ```
     /// # #[cfg(feature = "futures-timer")]
@@ -324,7 +325,7 @@ impl<P, T> Retrying<P, T> {
         self.change(|policy| policy.also_retry(operations))
     }
 
-    /// Replaces the whole policy of all calls that have none of their own, by
+    /// Sets the whole general policy, which applies to all calls without one from
     /// [`policy_for`](Self::policy_for).
     pub fn policy(self, policy: Policy) -> Self {
         self.change(|_| policy)
@@ -333,7 +334,7 @@ impl<P, T> Retrying<P, T> {
     /// Sets the whole policy of calls whose request names this model exactly. It
     /// inherits nothing from the general one. The last one set for a model counts.
     ///
-    /// A raw body that comes without a model argument is parsed for it.
+    /// If a raw body comes without a model argument, its JSON is parsed for the model.
     ///
     /// ```
     /// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
@@ -359,7 +360,7 @@ impl<P, T> Retrying<P, T> {
         self
     }
 
-    /// Uses another timer.
+    /// Replaces the timer. Clones made before keep theirs.
     pub fn timer<U: Timer>(self, timer: U) -> Retrying<P, U> {
         Retrying {
             inner: self.inner,
@@ -367,8 +368,7 @@ impl<P, T> Retrying<P, T> {
         }
     }
 
-    /// Pays for retries from a budget, which other wrappers may share. Default:
-    /// none, retries are free.
+    /// Limits retries by a budget, which other wrappers may share. Default: none.
     ///
     /// ```
     /// # #[cfg(feature = "futures-timer")]
@@ -406,14 +406,15 @@ impl<P, T> Retrying<P, T> {
         self
     }
 
-    /// Reads from a transient error how long the server asked to wait. Default, and if
-    /// it returns `None`: [`hints::retry_after`](crate::hints::retry_after).
+    /// Sets how the requested delay of a transient error is read. Default, and if `f`
+    /// returns `None`: [`hints::retry_after`](crate::hints::retry_after).
     /// `|_| Some(Duration::ZERO)` disables it.
     ///
     /// The next attempt is never earlier than that, and an error that asks for more
     /// than `max_retry_after` is returned at once. A wait that is longer than the
-    /// backoff's is spread, by up to a quarter of it and 5 seconds, unless the backoff
-    /// has no jitter. The last callback set counts.
+    /// backoff's is spread by up to a quarter, at most 5 seconds, and at most half of
+    /// the time left to the deadline, unless the backoff has no jitter. The last
+    /// callback set counts.
     ///
     /// ```
     /// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
@@ -446,8 +447,8 @@ impl<P, T> Retrying<P, T> {
     /// Adds an observer: `f` is called with each event of every call, as it happens.
     ///
     /// It runs within the call, so it should be quick. Observers are called in the
-    /// order in which they were added. Without one, events cost nothing; with one, a
-    /// raw body that comes without a model argument is parsed for it.
+    /// order in which they were added. Without one, events cost nothing; with one, the
+    /// JSON of a raw body that comes without a model argument is parsed for the model.
     ///
     /// ```
     /// # #[cfg(feature = "futures-timer")]
@@ -471,8 +472,7 @@ impl<P, T> Retrying<P, T> {
     }
 
     /// Seeds the jitter, so that equal sequences of calls have equal delays. Clones
-    /// made afterwards continue the same sequence. Default: each thread's own
-    /// randomness.
+    /// made afterwards continue the same sequence. Default: random.
     pub fn seed(mut self, seed: u64) -> Self {
         self.engine.entropy = Entropy::seeded(seed);
         self

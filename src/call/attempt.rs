@@ -28,7 +28,7 @@ impl<F: Future, T: Future<Output = ()>> Attempt<F, T> {
 
     /// Races the future against its timeout. If both are ready, the future wins.
     ///
-    /// The race borrows both, so it is made anew in each poll.
+    /// The race borrows both, so each poll creates one.
     #[inline]
     pub fn race<S>(self: Pin<&mut Self>, start: S) -> Select<Pin<&mut F>, LazyTimeout<'_, T, S>>
     where

@@ -18,13 +18,14 @@ pub struct Failed {
     /// The retries of the call so far.
     pub retries: u32,
 
-    /// The time left before the deadline; zero if that ended the attempt.
+    /// The time left before the deadline; `None` without one, zero if it ended the
+    /// attempt.
     pub left: Option<Duration>,
 
     /// The delay drawn from the backoff.
     pub drawn: Duration,
 
-    /// The part of a requested delay's spread that was drawn, from 0 to 1; 0 without
+    /// The random fraction of a requested delay's spread, from 0 to 1; 0 without
     /// jitter.
     pub spread: f64,
 }
@@ -39,8 +40,8 @@ pub enum Decision {
 }
 
 impl Failed {
-    /// A delay of at least `requested`. Callers that were told the same at the same
-    /// moment would otherwise return together. It stays well before the deadline.
+    /// At least `requested`, spread so that callers do not return together, and by at
+    /// most half of the time left.
     fn spread(&self, requested: Duration) -> Duration {
         const MOST: Duration = Duration::from_secs(5);
         let left = self.left.unwrap_or(Duration::MAX);

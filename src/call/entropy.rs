@@ -1,4 +1,4 @@
-//! The randomness of one wrapper.
+//! The random numbers of one wrapper.
 
 use std::sync::{
     Arc,
@@ -17,7 +17,7 @@ pub struct Entropy {
 struct Sequence {
     first: u64,
 
-    /// The number of seeds taken, by this one and its clones.
+    /// Seeds taken by this wrapper and its clones.
     taken: Arc<AtomicUsize>,
 }
 

@@ -25,8 +25,8 @@ pub struct Hooks {
 }
 
 impl Hooks {
-    /// Whether another attempt may succeed, as the user's callback says, or else the
-    /// error. A missing operation will still be missing.
+    /// Whether another attempt may succeed, by the user's callback, or else by the
+    /// error. An operation that is not implemented is never transient.
     pub fn is_transient(&self, error: &dyn Failure) -> bool {
         !error.is_not_implemented()
             && match &self.retry_if {
@@ -35,8 +35,8 @@ impl Hooks {
             }
     }
 
-    /// How long the server asked to wait, as the user's callback says, or else the
-    /// error and its body.
+    /// How long the server asked to wait, by the user's callback, or else by the error
+    /// and its body.
     pub fn requested_delay(&self, error: &dyn Failure) -> Option<Duration> {
         self.retry_after
             .as_ref()
@@ -44,7 +44,7 @@ impl Hooks {
             .or_else(|| hints::retry_after(error))
     }
 
-    /// The number of a call that starts; 0 if nobody observes.
+    /// The number of a new call; 0 without an observer.
     #[inline]
     pub fn number_call(&self) -> u64 {
         match self.observer {
@@ -64,9 +64,9 @@ impl Hooks {
         });
     }
 
-    /// Calls the observer, if there is one. Only then is the event made.
+    /// Calls the observer, if any. Without one, no event is made.
     #[inline]
-    pub fn tell<'e>(&self, event: impl FnOnce() -> Event<'e>) {
+    pub fn emit<'e>(&self, event: impl FnOnce() -> Event<'e>) {
         if let Some(observer) = &self.observer {
             observer(&event());
         }
@@ -91,7 +91,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn retry_if_replaces_the_errors_own_word() {
+    fn retry_if_replaces_is_transient() {
         let transient = Fake {
             transient: true,
             ..Fake::default()
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_goes_before_the_errors_own_word() {
+    fn retry_after_overrides_the_errors_own_value() {
         let asking = |retry_after| Fake {
             retry_after,
             ..Fake::default()

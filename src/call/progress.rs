@@ -1,4 +1,4 @@
-//! The state of a call between its polls, besides the step that it is at.
+//! The state of a call between polls, except its current step.
 
 use super::{
     Attempt, Engine,
@@ -25,7 +25,7 @@ pub struct Progress<'e, 'm, T> {
     pub operation: &'m Operation,
     pub model: Option<&'m str>,
 
-    /// The number of the call, if somebody observes.
+    /// The number of the call, if there is an observer; otherwise 0.
     pub call: u64,
 
     /// The start of the call, if an observer or a deadline needs it.
@@ -87,8 +87,8 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         }
     }
 
-    /// Starts a retry and spends its cost. If the deadline has passed, tells that
-    /// the call gave up instead, and returns false.
+    /// Starts a retry and spends its cost. If the deadline has passed, reports `GaveUp`
+    /// and returns false.
     pub fn resume(&mut self, error: &dyn Failure, payment: Option<Payment<'e>>) -> bool {
         if self.left().is_some_and(|left| left.is_zero()) {
             drop(payment);
@@ -103,7 +103,7 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
     }
 
     fn attempt_starts(&self, attempt: u32, elapsed: Duration) {
-        self.engine.hooks.tell(|| Event::Attempt {
+        self.engine.hooks.emit(|| Event::Attempt {
             call: self.call,
             operation: *self.operation,
             model: self.model,
@@ -185,7 +185,7 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
                 _ => budget.refund(self.throttled),
             }
         }
-        self.engine.hooks.tell(|| Event::Success {
+        self.engine.hooks.emit(|| Event::Success {
             call: self.call,
             operation: *self.operation,
             model: self.model,
@@ -194,8 +194,7 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         });
     }
 
-    /// The delay before the next attempt and the cost of that, or `None` to return
-    /// the error.
+    /// The next attempt's delay and payment, or `None` to return the error.
     #[cold]
     pub fn failed(
         &self,
@@ -208,7 +207,7 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         let (decision, payment) = self.pay(decision, throttled);
         match decision {
             Decision::Retry { delay, source } => {
-                self.engine.hooks.tell(|| Event::Retry {
+                self.engine.hooks.emit(|| Event::Retry {
                     call: self.call,
                     operation: *self.operation,
                     model: self.model,
@@ -234,7 +233,7 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         let mut random = entropy.rng();
         let failed = Failed {
             transient,
-            // It may be read from a long body, so only if it matters.
+            // Reading a long body is slow, so only if it matters.
             requested: transient.then(|| hooks.requested_delay(error)).flatten(),
             retries: self.retries,
             left: match timed_out && self.capped_by_deadline {
@@ -262,7 +261,7 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
     }
 
     fn gave_up(&self, error: &dyn Failure, elapsed: Duration, reason: GiveUpReason) {
-        self.engine.hooks.tell(|| Event::GaveUp {
+        self.engine.hooks.emit(|| Event::GaveUp {
             call: self.call,
             operation: *self.operation,
             model: self.model,

@@ -43,8 +43,8 @@ pin_project! {
     /// Passes items through. A wait for the next one that exceeds the limit ends the
     /// stream with a timeout.
     ///
-    /// The wait is measured from the poll that found no item, so it is the silence
-    /// of the stream and never the slowness of its consumer.
+    /// The wait is measured from the poll that found no item, so it measures the
+    /// stream's silence, not a slow consumer.
     pub struct OpenStream<I, S, T: Timer> {
         // Items from before the commit, which are yielded first.
         held: VecDeque<I>,
@@ -66,7 +66,7 @@ pin_project! {
         idle: Option<Duration>,
         timeout: fn() -> S,
 
-        // For events, if somebody observes.
+        // For events, if there is an observer.
         observed: Option<Observed<I>>,
     }
 }
@@ -176,8 +176,8 @@ impl<I, S, T: Timer> OpenStream<I, S, T> {
             Some(wait) => wait.poll(cx),
             None => Wait::start(this.wait.as_mut(), this.timer.clone(), Some(idle), cx),
         });
-        // A consumer that was away may have to poll twice for an item that came in
-        // time, so the stream gets one more turn of the executor.
+        // After a late poll, an item that came in time may need a second poll, so the
+        // stream gets one more turn of the executor.
         if !mem::replace(this.overdue, true) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -226,7 +226,7 @@ impl<I> Observed<I> {
             Next::Error(error) => self.broke(Some(error), now()),
             Next::End if self.is_finish.is_some() => self.broke(None, now()),
             Next::End => {}
-            Next::Silence => self.hooks.tell(|| Event::StreamStalled {
+            Next::Silence => self.hooks.emit(|| Event::StreamStalled {
                 call: self.call,
                 operation: self.operation,
                 model: self.model.as_deref(),
@@ -241,7 +241,7 @@ impl<I> Observed<I> {
         if mem::replace(&mut self.is_broken, true) {
             return;
         }
-        self.hooks.tell(|| Event::StreamBroken {
+        self.hooks.emit(|| Event::StreamBroken {
             call: self.call,
             operation: self.operation,
             model: self.model.as_deref(),

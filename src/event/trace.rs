@@ -43,24 +43,24 @@ use std::{
 /// | `GaveUp` for any other reason | `ERROR` |
 /// | `StreamStalled`, `StreamBroken` | `WARN` |
 ///
-/// An error that is not transient is usually about the request, so the caller has to
-/// judge it. A transient one that ends the call is an outage that reached the caller.
+/// An error that is not transient is usually caused by the request, so the caller must
+/// handle it. A transient one that ends the call is an outage that reached the caller.
 ///
 /// The names of the fields are those of OpenTelemetry's semantic conventions
 /// [for generative AI](https://github.com/open-telemetry/semantic-conventions-genai),
 /// [HTTP](https://opentelemetry.io/docs/specs/semconv/registry/attributes/http/),
 /// [errors](https://opentelemetry.io/docs/specs/semconv/registry/attributes/error/) and
 /// [exceptions](https://opentelemetry.io/docs/specs/semconv/registry/attributes/exception/),
-/// if these have one. A field that does not apply to an event is left out.
+/// where they define one. A field that does not apply to an event is left out.
 ///
 /// | field | holds |
 /// | --- | --- |
 /// | `gen_ai.operation.name` | `chat`, `generate_content`, `embeddings`, or the name of any other method |
-/// | `gen_ai.request.model` | the model that was asked |
+/// | `gen_ai.request.model` | the requested model |
 /// | `error.type` | the HTTP status of the failed attempt, `timeout`, or `_OTHER` |
-/// | `exception.message` | the first 1 KiB of the text of the error, and how many bytes more there are. It may hold the body of the server's answer, which is perhaps sensitive |
+/// | `exception.message` | the first 1 KiB of the text of the error, and the number of bytes left out. It may contain the server's answer, which may be sensitive |
 /// | `http.response.status_code` | the HTTP status of the failed attempt |
-/// | `http.request.resend_count` | how often the request was sent again, if it was |
+/// | `http.request.resend_count` | the number of resends, if any |
 /// | `crabllm_retry.call` | the number of the call, unique among the calls of one wrapper and its clones |
 /// | `crabllm_retry.method` | the method that was called |
 /// | `crabllm_retry.attempt` | the attempt, counted from 1 |
@@ -222,7 +222,7 @@ impl fmt::Display for Cut<'_> {
     }
 }
 
-/// Passes on the first bytes, up to a character, and counts the others.
+/// Writes the first bytes, up to a character boundary, and counts the rest.
 struct Start<'a, 'b> {
     f: &'a mut fmt::Formatter<'b>,
     left: usize,

@@ -23,7 +23,7 @@ pub fn has_text(text: &Option<String>) -> bool {
     text.as_ref().is_some_and(|text| !text.is_empty())
 }
 
-/// Implements [`Item`] for a shape of the trait, each shape with those of the one before.
+/// Implements [`Item`] for each version of the trait, including the types of earlier versions.
 macro_rules! items {
     (since_0_0_15) => {
         impl Item for ChatCompletionChunk {
@@ -204,7 +204,7 @@ mod tests {
         ),
     ];
 
-    /// Claims about the items of a shape of the trait.
+    /// Claims about the items of each version of the trait.
     macro_rules! claims {
         (since_0_0_15) => {
             #[test]

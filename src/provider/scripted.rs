@@ -76,7 +76,13 @@ macro_rules! method {
 /// The error of a release.
 macro_rules! error {
     (internal) => {
-        error! { |status, body, _retry_after| Error::Provider { status, body }, Internal }
+        error! { |status, body, retry_after| Error::Provider {
+            status,
+            body: match retry_after {
+                Some(wait) => crate::hints::with_retry_after(body, wait),
+                None => body,
+            },
+        }, Internal }
     };
     (internal_and_retry_after) => {
         error! { |status, body, retry_after| Error::Provider { status, body, retry_after }, Internal }
@@ -141,7 +147,7 @@ impl Answer for (Bytes, String) {
     }
 }
 
-/// The answers of a shape of the trait, each shape with those of the one before.
+/// The answers of each version of the trait, including those of earlier versions.
 macro_rules! answers {
     (since_0_0_15) => {
         answers! {

@@ -1,7 +1,7 @@
 //! The table of crabllm-core's releases and of the methods of their `Provider`.
 //!
-//! Each macro calls the macro that it is given with the rows. Bring both into scope
-//! by their names, because they call themselves.
+//! Each macro passes its rows to the macro that it receives. `methods` calls itself, so
+//! import the macros by name.
 
 /// The releases: module, feature, methods, errors, and names of the types for
 /// Anthropic and Gemini.
@@ -20,7 +20,7 @@ macro_rules! releases {
     };
 }
 
-/// The methods of a shape of the trait, each shape with those of the one before:
+/// The methods of each version of the trait, including those of earlier versions:
 /// flags, then kind, operation, signature, and the model that the call names.
 macro_rules! methods {
     (since_0_0_15 $all:ident $([$($flag:ident)*] $($more:tt)*)?) => {

@@ -18,9 +18,9 @@ use std::{
 
 /// A provider whose attempts follow a script, for tests of the code that calls it.
 ///
-/// Each attempt, of any method, takes the next [`Step`] of the script. When the script
-/// is over, attempts succeed at once. Answers are empty where the types allow it.
-/// Clones share the script and the record of attempts.
+/// Each attempt, of any method, takes the next [`Step`] of the script. After the last
+/// step, attempts succeed at once. Answers are empty where the types allow it. Clones
+/// share the script and the record of attempts.
 ///
 /// ```
 /// # #[cfg(feature = "crabllm-core-0_0_19")] {
@@ -53,7 +53,7 @@ struct Shared {
 /// The result of one attempt, or one item of a stream.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// The time that it takes.
+    /// How long the step takes.
     after: Duration,
 
     action: Action,
@@ -67,7 +67,7 @@ enum Action {
     Panic,
 }
 
-/// A success, before an adapter makes it an answer or an item of its release.
+/// A success, before it is converted to an answer or an item of a release.
 #[derive(Clone, Debug)]
 pub enum Reply {
     Ok,
@@ -76,7 +76,7 @@ pub enum Reply {
     Stream(Vec<Step>),
 }
 
-/// An error, before an adapter makes it one of its release.
+/// An error, before it is converted to that of a release.
 #[derive(Clone, Debug)]
 pub enum ScriptedError {
     Status {
@@ -144,9 +144,9 @@ impl Step {
         }))
     }
 
-    /// Adds a requested delay to the server's answer, if the step is one of a status.
-    ///
-    /// The errors of `crabllm-core` 0.0.19 have no field for it.
+    /// Adds a requested delay to the server's answer, if the step is one of a status. In
+    /// releases up to 0.0.19, whose errors have no field for it, it is a line of the body,
+    /// as [`hints::with_retry_after`](crate::hints::with_retry_after) writes it.
     pub fn retry_after(mut self, duration: Duration) -> Self {
         if let Action::Fail(ScriptedError::Status { retry_after, .. }) = &mut self.action {
             *retry_after = Some(duration);
@@ -188,7 +188,7 @@ impl Step {
             Action::Succeed(reply) => Ok(reply),
             Action::Fail(fault) => Err(fault),
             Action::Hang => pending().await,
-            Action::Panic => panic!("the script says so"),
+            Action::Panic => panic!("scripted panic"),
         }
     }
 }
@@ -220,7 +220,7 @@ impl From<Action> for Step {
 }
 
 impl<T: Timer> Scripted<T> {
-    /// A provider whose attempts take these steps, one each, by this timer.
+    /// A provider whose attempts take one step each; `timer` measures their time.
     pub fn new(timer: T, script: impl IntoIterator<Item = Step>) -> Self {
         Self {
             timer: Arc::new(timer),
