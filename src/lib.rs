@@ -58,6 +58,7 @@
 //! Guides:
 //! [choosing a release and a timer](docs/setup/index.html),
 //! [reading errors and events](docs/errors_and_events/index.html),
+//! [streams](docs/streams/index.html),
 //! [settings for single calls](docs/recipes/index.html),
 //! [testing your own code](docs/testing/index.html),
 //! [in a browser](docs/browser/index.html), coming from
@@ -77,14 +78,16 @@
 //! quarter and at most 5 s. If the server requests more than
 //! [`Policy::max_retry_after`], the error is returned at once.
 //!
-//! An open stream is passed through item by item. If it is silent for longer than
-//! [`Policy::stream_idle`], it ends with `Error::Timeout`; a stream of bytes ends with a
-//! [`std::io::Error`] of kind `TimedOut` that contains it.
+//! A stream that is retried is returned at its first content; a failure before that is a
+//! failed attempt, and after that nothing is retried. A returned stream is passed through
+//! item by item. If it is silent for longer than [`Policy::stream_idle`], it ends with
+//! `Error::Timeout`; a stream of bytes ends with a `std::io::Error` of kind `TimedOut` that
+//! contains it.
 //!
 //! | operations | timeout | retried |
 //! | --- | --- | --- |
 //! | `chat_completion`, `anthropic_messages`, `gemini_generate_content`, their `_raw` variants, `complete` | yes | yes |
-//! | opening a stream | yes | [on request](Operations::STREAMS) |
+//! | streams, until their first content | yes | [on request](Operations::STREAMS) |
 //! | `chat_completion_stream_passthrough` | yes | never: its body is consumed |
 //! | `embedding`, `image_generation`, `audio_speech`, `audio_transcription`, `models` | if retried | on request |
 //! | [`Operation::Other`], for [`Retrying::call`] and [`Retrying::open`] | yes | yes |

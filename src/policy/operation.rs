@@ -148,7 +148,7 @@ impl Operations {
         Operation::Complete,
     ]);
 
-    /// The opening of streams: every `_stream` and `_stream_raw` method.
+    /// Streams, until their first content: every `_stream` and `_stream_raw` method.
     pub const STREAMS: Self = Self::of(&[
         Operation::ChatCompletionStream,
         Operation::ChatCompletionStreamRaw,
