@@ -116,9 +116,10 @@ impl<T: Timer> Engine<T> {
                 let progress = call.as_mut().project().progress;
                 let mut stream = Box::pin(OpenStream::new(progress, &rules, items));
                 if progress.commits {
-                    let outcome = progress.committed(stream.as_mut().commit(&rules)).await;
+                    let outcome = progress
+                        .committed(pin!(stream.as_mut().commit(&rules)))
+                        .await;
                     if let Err((error, timed_out)) = outcome {
-                        drop(stream);
                         call.as_mut().fail(error, timed_out);
                         continue;
                     }

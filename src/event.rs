@@ -57,9 +57,9 @@ pub enum Event<'a> {
         source: DelaySource,
     },
 
-    /// The call succeeded. For a stream whose opening is retried: its first content is
-    /// there, so that `elapsed` is the time to the first content. For any other stream: it
-    /// is open.
+    /// The call succeeded. A stream that is held until its first content, because it is
+    /// retried or has a [`first_content`](crate::policy::Policy::first_content), has it now,
+    /// so `elapsed` is the time to the first content. Any other stream is open.
     #[non_exhaustive]
     Success {
         /// The number of the call.
@@ -110,7 +110,7 @@ pub enum Event<'a> {
         idle: Duration,
     },
 
-    /// A stream broke after the call had returned it: its reader has a part of an answer.
+    /// A stream broke after the call had returned it.
     #[non_exhaustive]
     StreamBroken {
         /// The number of the call.
@@ -124,8 +124,8 @@ pub enum Event<'a> {
         /// The time since the call began.
         elapsed: Duration,
         /// The first error that the stream yielded. `None`: a stream of
-        /// `chat_completion_stream`, returned at its first content, ended without a finish
-        /// reason.
+        /// `chat_completion_stream`, held until its first content, ended without a finish
+        /// reason, so its reader has a part of an answer and no error.
         error: Option<&'a (dyn Error + Send + Sync + 'static)>,
     },
 }

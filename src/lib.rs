@@ -87,8 +87,8 @@
 //! | operations | timeout | retried |
 //! | --- | --- | --- |
 //! | `chat_completion`, `anthropic_messages`, `gemini_generate_content`, their `_raw` variants, `complete` | yes | yes |
-//! | streams, until their first content | yes | [on request](Operations::STREAMS) |
-//! | `chat_completion_stream_passthrough` | yes | never: its body is consumed |
+//! | streams, until their first content | of the opening | [on request](Operations::STREAMS) |
+//! | `chat_completion_stream_passthrough` | of the opening | never: its body is consumed |
 //! | `embedding`, `image_generation`, `audio_speech`, `audio_transcription`, `models` | if retried | on request |
 //! | [`Operation::Other`], for [`Retrying::call`] and [`Retrying::open`] | yes | yes |
 //!

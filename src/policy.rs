@@ -75,7 +75,8 @@ pub struct Policy {
     /// that found it pending. It replaces [`timeout`](Self::timeout) and
     /// [`stream_idle`](Self::stream_idle) until then. With it, every stream is returned at
     /// its first content, and a stream that has none in time fails with `Error::Timeout`,
-    /// which is retried if the operation is. Default: zero, no limit.
+    /// which is retried if the operation is. Default: zero, no limit. So is a hundred years or
+    /// more.
     ///
     /// It is off by default because models that think may take minutes before their first
     /// content, and because an attempt that is given up is still billed and starts over.

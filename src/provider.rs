@@ -233,10 +233,19 @@ fn byte_rules<E: NetworkError>() -> Items<Bytes, io::Error, E> {
         timeout: || io::Error::new(io::ErrorKind::TimedOut, E::timeout()),
         is_content: Bytes::is_content,
         is_finish: None,
-        into_failure: |error| match error.downcast() {
-            Ok(error) => error,
-            Err(error) => E::network(error.to_string()),
-        },
+        into_failure: error_within,
+    }
+}
+
+/// The release's error within one of I/O, or else one of the network with its text.
+#[allow(dead_code, reason = "earlier releases have no such streams")]
+fn error_within<E: NetworkError>(error: io::Error) -> E {
+    match error
+        .downcast::<E>()
+        .or_else(|error| error.downcast::<io::Error>().map(error_within))
+    {
+        Ok(error) => error,
+        Err(error) => E::network(error.to_string()),
     }
 }
 

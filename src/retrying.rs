@@ -153,9 +153,11 @@ impl<P, T: Timer> Retrying<P, T> {
     /// Opens a stream of any client, as [`call`](Self::call) makes a call. The silence
     /// of the open stream is limited by [`Policy::stream_idle`].
     ///
-    /// An operation that is retried, such as [`Operation::Other`], returns its stream at
-    /// the first item for which `is_content` is true: a failure, the end or too long a
-    /// silence before it fails the attempt, and a retry opens the stream again. Items
+    /// An operation that is retried, such as [`Operation::Other`], or has a
+    /// [`first_content`](Self::first_content), returns its stream at the first item for
+    /// which `is_content` is true. An error, too long a silence or the end, which is
+    /// [`Failure::empty_stream`], before it fails the attempt, and a retry opens the stream
+    /// again. Items
     /// before it, such as a header, are held back and then yielded first, in order; the
     /// 17th item counts as content whatever it is. `|_| true` takes every item for content.
     ///

@@ -119,17 +119,19 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         place: Pin<&mut Option<Wait<T, &'e SharedTimer<T>>>>,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
-        let timeout = match self.commits.then(|| self.left_for_content()).flatten() {
-            None => self.policy.attempt_timeout(*self.operation),
-            left => left,
+        let left = if self.commits {
+            self.left_for_content()
+        } else {
+            None
         };
-        self.start_limit(place, timeout, cx)
+        let limit = left.or_else(|| self.policy.attempt_timeout(*self.operation));
+        self.start_limit(place, limit, cx)
     }
 
     /// Waits for a commit within the time that is left.
     pub async fn committed<E: Failure>(
         &mut self,
-        commit: impl Future<Output = Result<(), E>>,
+        commit: Pin<&mut impl Future<Output = Result<(), E>>>,
     ) -> Result<(), (E, bool)> {
         let mut attempt = pin!(Attempt::new(commit));
         let outcome = poll_fn(|cx| {
@@ -171,10 +173,13 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         Wait::start(place, &self.engine.timer, duration, cx)
     }
 
-    /// The limit of each wait for an item of a stream that has just been opened.
+    /// The limit of each wait for an item of a stream that has just been opened, which
+    /// commits if the first content is limited.
     pub fn idle_limit(&self) -> Option<Duration> {
-        let is_limited = self.commits && self.policy.first_content_limit().is_some();
-        self.policy.idle_limit().filter(|_| !is_limited)
+        match self.policy.first_content_limit() {
+            None => self.policy.idle_limit(),
+            Some(_) => None,
+        }
     }
 
     #[inline]

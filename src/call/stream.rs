@@ -194,11 +194,10 @@ impl<I, S: Error + Send + Sync + 'static, T: Timer> Stream for OpenStream<I, S, 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.as_mut().project();
         let was_open = this.items.is_some();
-        let next = if this.first_content.is_some() {
-            let item = this.held.pop_front().or_else(|| this.first_content.take());
-            item.map_or(Next::End, Next::Item)
-        } else {
-            ready!(self.as_mut().poll_item(cx))
+        let held = this.held.pop_front().or_else(|| this.first_content.take());
+        let next = match held {
+            Some(item) => Next::Item(item),
+            None => ready!(self.as_mut().poll_item(cx)),
         };
         let this = self.project();
         if let Some(observed) = this.observed.as_mut().filter(|_| was_open) {
@@ -223,8 +222,8 @@ impl<I> Observed<I> {
             Next::Item(item) => {
                 self.is_finish = self.is_finish.filter(|is_finish| !is_finish(item))
             }
-            Next::Error(error) => self.broke(Some(error), now()),
-            Next::End if self.is_finish.is_some() => self.broke(None, now()),
+            Next::Error(error) => self.broke(Some(error), now),
+            Next::End if self.is_finish.is_some() => self.broke(None, now),
             Next::End => {}
             Next::Silence => self.hooks.emit(|| Event::StreamStalled {
                 call: self.call,
@@ -237,7 +236,11 @@ impl<I> Observed<I> {
         }
     }
 
-    fn broke(&mut self, error: Option<&(dyn Error + Send + Sync + 'static)>, now: Instant) {
+    fn broke(
+        &mut self,
+        error: Option<&(dyn Error + Send + Sync + 'static)>,
+        now: impl Fn() -> Instant,
+    ) {
         if mem::replace(&mut self.is_broken, true) {
             return;
         }
@@ -246,7 +249,7 @@ impl<I> Observed<I> {
             operation: self.operation,
             model: self.model.as_deref(),
             attempt: self.attempt,
-            elapsed: self.elapsed(now),
+            elapsed: self.elapsed(now()),
             error,
         });
     }

@@ -57,7 +57,7 @@ use std::{
 /// | --- | --- |
 /// | `gen_ai.operation.name` | `chat`, `generate_content`, `embeddings`, or the name of any other method |
 /// | `gen_ai.request.model` | the requested model |
-/// | `error.type` | the HTTP status of the failed attempt, `timeout`, or `_OTHER` |
+/// | `error.type` | the HTTP status of the failed attempt, `timeout`, or `_OTHER`, which a broken stream always has |
 /// | `exception.message` | the first 1 KiB of the text of the error, and the number of bytes left out. It may contain the server's answer, which may be sensitive |
 /// | `http.response.status_code` | the HTTP status of the failed attempt |
 /// | `http.request.resend_count` | the number of resends, if any |
@@ -107,7 +107,7 @@ pub fn trace(event: &Event<'_>) {
         } => emit!(WARN, "call failed"),
         Event::GaveUp { .. } => emit!(ERROR, "call failed"),
         Event::StreamStalled { .. } => emit!(WARN, "stream went silent and was ended"),
-        Event::StreamBroken { .. } => emit!(WARN, "stream broke after a part of the answer"),
+        Event::StreamBroken { .. } => emit!(WARN, "stream broke"),
     }
 }
 

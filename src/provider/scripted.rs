@@ -112,14 +112,15 @@ trait Answer {
 
 /// An item of a stream.
 trait StreamItem: Sized {
-    fn content(words: &str) -> Self;
+    /// Content that is the whole answer, if the type can say so, or a part of it.
+    fn content(words: &str, is_whole: bool) -> Self;
 
     fn announcement() -> Self;
 
-    fn item(reply: Reply) -> Self {
+    fn item(reply: Reply, is_whole: bool) -> Self {
         match reply {
             Reply::Announcement => Self::announcement(),
-            reply => Self::content(reply.words().unwrap_or("ok")),
+            reply => Self::content(reply.words().unwrap_or("ok"), is_whole),
         }
     }
 }
@@ -131,7 +132,7 @@ impl Answer for Bytes {
 }
 
 impl StreamItem for Bytes {
-    fn content(words: &str) -> Self {
+    fn content(words: &str, _is_whole: bool) -> Self {
         Self::copy_from_slice(words.as_bytes())
     }
 
@@ -171,9 +172,10 @@ macro_rules! answers {
             };
         }
         items! {
-            ChatCompletionChunk: ChatCompletionChunk::default(), |words| ChatCompletionChunk {
+            ChatCompletionChunk: ChatCompletionChunk::default(), |words, is_whole: bool| ChatCompletionChunk {
                 choices: vec![ChunkChoice {
                     delta: Delta { content: Some(words), ..Delta::default() },
+                    finish_reason: is_whole.then_some(FinishReason::Stop),
                     ..ChunkChoice::default()
                 }],
                 ..ChatCompletionChunk::default()
@@ -217,18 +219,18 @@ macro_rules! answers {
             anthropic::StreamEvent: anthropic::StreamEvent::ContentBlockStart {
                 index: 0,
                 content_block: anthropic::ContentBlock::text(""),
-            }, |words| anthropic::StreamEvent::ContentBlockDelta {
+            }, |words, _| anthropic::StreamEvent::ContentBlockDelta {
                 index: 0,
                 delta: anthropic::BlockDelta::Text { text: words },
             };
             gemini::Response: gemini::Response {
                 candidates: vec![candidate(None)],
                 usage_metadata: None,
-            }, |words: String| gemini::Response {
+            }, |words: String, _| gemini::Response {
                 candidates: vec![candidate(Some(&words))],
                 usage_metadata: None,
             };
-            ir::StreamEvent: ir::StreamEvent::TextDelta(String::new()), ir::StreamEvent::TextDelta;
+            ir::StreamEvent: ir::StreamEvent::TextDelta(String::new()), |words, _| ir::StreamEvent::TextDelta(words);
         }
 
         fn candidate(words: Option<&str>) -> gemini::Candidate {
@@ -273,8 +275,8 @@ macro_rules! items {
                     $announcement
                 }
 
-                fn content(words: &str) -> Self {
-                    $content(words.to_owned())
+                fn content(words: &str, is_whole: bool) -> Self {
+                    $content(words.to_owned(), is_whole)
                 }
             }
         )*

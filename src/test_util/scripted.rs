@@ -113,7 +113,8 @@ impl Step {
     }
 
     /// Answers with these words, in the methods whose answer has a place for them; opens a
-    /// stream of one content item with them. As an item of a stream it is content.
+    /// stream of one content item with them. As an item of a stream it is content. Empty
+    /// words only announce.
     pub fn text(words: impl Into<String>) -> Self {
         Self::from(Action::Succeed(Reply::Text(words.into())))
     }
@@ -260,18 +261,21 @@ impl<T: Timer> Scripted<T> {
         result
     }
 
-    /// Opens a stream; `item` makes its items and `error` their errors.
+    /// Opens a stream; `item` makes its items, which are told whether they are the whole
+    /// answer, and `error` their errors.
     pub(crate) async fn open<I: Send + 'static, S: Send + 'static>(
         &self,
         operation: Operation,
-        item: fn(Reply) -> I,
+        item: fn(Reply, bool) -> I,
         error: fn(ScriptedError) -> S,
     ) -> Result<BoxStream<'static, Result<I, S>>, ScriptedError> {
-        let steps = self.attempt(operation).await?.into_items().into_iter();
+        let reply = self.attempt(operation).await?;
+        let is_whole = !matches!(reply, Reply::Stream(_));
+        let steps = reply.into_items().into_iter();
         let timer = self.timer.clone();
         let items = stream::unfold((steps, timer), move |(mut steps, timer)| async move {
             let result = steps.next()?.run(&*timer).await;
-            let item = result.map(item).map_err(error);
+            let item = result.map(|reply| item(reply, is_whole)).map_err(error);
             Some((item, (steps, timer)))
         });
         Ok(Box::pin(items.fuse()))

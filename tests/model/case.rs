@@ -71,6 +71,10 @@ pub struct Behavior {
 pub enum Kind {
     /// With the items of the stream, if it is one.
     Answer(Vec<Behavior>),
+    /// With one item of content, after which the stream is complete.
+    Whole,
+    /// An item that is not content.
+    Announcement,
     Error(CaseError),
     Hang,
 }
@@ -99,6 +103,8 @@ impl Behavior {
     pub fn step(&self) -> Step {
         let step = match &self.kind {
             Kind::Answer(items) => Step::stream(items.iter().map(Self::step)),
+            Kind::Whole => Step::ok(),
+            Kind::Announcement => Step::announcement(),
             Kind::Error(CaseError::Status {
                 status,
                 body,
@@ -174,6 +180,7 @@ prop_compose! {
         throttle_backoff in option::of(backoff()),
         max_retry_after in prop_oneof![1 => Just(Duration::MAX), 2 => duration()],
         stream_idle in prop_oneof![1 => Just(Duration::ZERO), 4 => duration()],
+        first_content in prop_oneof![3 => Just(Duration::ZERO), 1 => duration()],
         retry in retried(operations),
     ) -> Policy {
         let policy = Policy::default()
@@ -183,6 +190,7 @@ prop_compose! {
             .backoff(backoff)
             .max_retry_after(max_retry_after)
             .stream_idle(stream_idle)
+            .first_content(first_content)
             .retry(retry);
         match throttle_backoff {
             Some(backoff) => policy.throttle_backoff(backoff),
@@ -227,6 +235,7 @@ prop_compose! {
         operation in prop_oneof![
             2 => select(operations),
             1 => select(streams(operations)),
+            1 => Just(Operation::ChatCompletionStream),
         ],
         pause in mostly_zero((0..5u64).prop_map(Duration::from_secs)),
         dropped in option::weighted(0.2, duration().prop_map(|d| d.clamp(TICK, CENTURY))),
@@ -253,9 +262,9 @@ prop_compose! {
 }
 
 fn attempt(hints: bool) -> impl Strategy<Value = Behavior> {
-    let item = behavior(hints, Just(Kind::Answer(Vec::new())), 4);
-    let answer = vec(item, 0..5).prop_map(Kind::Answer);
-    behavior(hints, answer, 1)
+    let item = prop_oneof![Just(Kind::Whole), Just(Kind::Announcement)];
+    let items = vec(behavior(hints, item, 6), 0..5).prop_map(Kind::Answer);
+    behavior(hints, prop_oneof![4 => items, 1 => Just(Kind::Whole)], 2)
 }
 
 fn behavior(

@@ -1,7 +1,7 @@
 //! The random cases reach every situation that matters, so that they test it.
 
 use crate::{
-    case::{Call, Case, cases},
+    case::{Call, Case, CaseError, cases},
     model::{Account, CENTURY, What, backoff_after, none_if_endless, range},
     random::runner,
     run::{Manner, Subject, run},
@@ -13,7 +13,7 @@ const TICK: Duration = Duration::from_nanos(1);
 
 pub fn random_cases_reach_every_situation<R: Subject>(hints: bool) {
     let counts = RefCell::new(BTreeMap::<String, usize>::new());
-    let all_ran = runner(1, 2000).run(&cases(R::METHODS, hints), |case| {
+    let all_ran = runner(1, 3000).run(&cases(R::METHODS, hints), |case| {
         let mut counts = counts.borrow_mut();
         let accounts = run::<R>(&case, Manner::default());
         for (call, account) in case.calls.iter().zip(&accounts) {
@@ -103,6 +103,16 @@ fn situations(case: &Case, call: &Call, account: &Account) -> Vec<(String, bool)
     let blocked = case.world.blocking;
     let overslept = timeout.is_some_and(|timeout| timeout < blocked);
 
+    // An opening that came, and then too long a silence.
+    let silent_openings = retries.clone().any(|(number, _, error, _)| {
+        !attempts[number as usize].cancelled && *error == CaseError::Timeout
+    });
+    let no_content = !cut && account.result == Some(Err(CaseError::Timeout));
+    let broke = |is: fn(&Option<CaseError>) -> bool| {
+        let mut events = account.events.iter();
+        events.any(|told| matches!(&told.what, What::StreamBroken { error } if is(error)))
+    };
+
     let moments = last.into_iter().chain(items.iter().map(|(came, _)| *came));
     let moments: Vec<_> = moments.collect();
     let waits = moments.windows(2).map(|two| two[1] - two[0]);
@@ -142,6 +152,12 @@ fn situations(case: &Case, call: &Call, account: &Account) -> Vec<(String, bool)
         "the cost of a retry comes back": account.tokens.is_some() && succeeds && retried,
         "a budget has nothing left": gave_up(Budget) && account.tokens == Some(0),
         "a stream hangs": succeeds && hangs,
+        "a stream without content is opened again": silent_openings,
+        "a stream has no content in any attempt": no_content && gave_up(Exhausted),
+        "a deadline ends a wait for content": no_content && gave_up(Deadline),
+        "the wait for content hangs": account.result.is_none() && hangs && !cut,
+        "a stream breaks off without an error": broke(|error| error.is_none()),
+        "a stream breaks with an error": broke(|error| error.is_some()),
         "a stream stalls after an item": stalled && items.len() > 1,
         "a stream goes on after an error": items.windows(2).any(|two| two[0].1.is_err() && two[1].1.is_ok()),
         "an item comes at the very limit of silence": waits.clone().any(|wait| Some(wait) == idle),

@@ -70,6 +70,9 @@ pub enum What {
     StreamStalled {
         idle: Duration,
     },
+    StreamBroken {
+        error: Option<CaseError>,
+    },
 }
 
 /// Draws a delay of this source from the range that jitter allows.
@@ -121,7 +124,7 @@ impl Time {
     }
 
     /// The task waits for the first of these moments.
-    fn wake_at_first(&mut self, moments: [Option<Duration>; 2]) -> Result<(), Gone> {
+    fn wake_at_first(&mut self, moments: [Option<Duration>; 3]) -> Result<(), Gone> {
         let next = moments.into_iter().flatten().min();
         let awake = self.awake.then_some(self.now);
         match awake.or(next).or(self.dropped) {
@@ -171,6 +174,22 @@ impl<'a> Awaited<'a> {
     }
 }
 
+/// The end of a wait for an attempt or an item.
+enum Wait {
+    Ready,
+    /// The stream was silent for too long.
+    Silent,
+    /// The limit of the attempt has passed.
+    Late,
+}
+
+/// The limit of an attempt, or of its wait for content.
+struct Limit {
+    end: Option<Duration>,
+    /// Whether it is the deadline.
+    is_deadline: bool,
+}
+
 /// A failed attempt.
 struct Failed<'a> {
     error: &'a CaseError,
@@ -188,6 +207,8 @@ pub struct Model<'a> {
     operation: Operation,
     policy: &'a Policy,
     attempt: u32,
+    /// When the attempt was first found pending, if its first content is limited.
+    pending_since: Option<Duration>,
     time: Time,
     account: Account,
 }
@@ -202,6 +223,7 @@ impl<'a> Model<'a> {
             operation: case.calls[0].operation,
             policy: &case.policy,
             attempt: 0,
+            pending_since: None,
             time: Time::default(),
             account: Account::default(),
         }
@@ -233,12 +255,15 @@ impl<'a> Model<'a> {
             self.tell(What::Attempt);
             let failed = match self.attempt()? {
                 Err(failed) => failed,
-                Ok(answer) => {
-                    self.give_back(refund);
-                    self.tell(What::Success);
-                    self.account.result = Some(Ok(()));
-                    return self.read(answer, pause);
-                }
+                Ok(answer) => match self.commit(answer.items())? {
+                    Err(failed) => failed,
+                    Ok(read) => {
+                        self.give_back(refund);
+                        self.tell(What::Success);
+                        self.account.result = Some(Ok(()));
+                        return self.read(answer, read, pause);
+                    }
+                },
             };
             let error = failed.error.clone();
             let reason = match self.decide(&failed, draw) {
@@ -269,61 +294,136 @@ impl<'a> Model<'a> {
         unreachable!("each retry is an attempt")
     }
 
-    /// One attempt, from now to its end.
+    /// One attempt, from now to its answer; for a stream, to its opening.
     fn attempt(&mut self) -> Result<Result<&'a Kind, Failed<'a>>, Gone> {
-        const EMPTY: &Behavior = &Behavior {
+        const OK: &Behavior = &Behavior {
             latency: Duration::ZERO,
-            kind: Kind::Answer(Vec::new()),
+            kind: Kind::Whole,
         };
-        let behavior = self.script.next().unwrap_or(EMPTY);
+        let behavior = self.script.next().unwrap_or(OK);
         let started = self.time.now;
-        let mut struck = false;
-        let raced = self.race(behavior, |call| {
-            let (timeout, left) = (call.timeout(), call.left());
-            let limit = timeout.into_iter().chain(left).min();
-            struck = limit == left;
-            limit
+        self.pending_since = None;
+        let mut limit = None;
+        let waited = self.wait(behavior, None, &mut limit, |call| {
+            let timeout = call.left_for_content().or(call.timeout());
+            call.limit(timeout)
         });
-        let raced = raced.map(|awaited| awaited.is_none());
         self.account.attempts.push(Try {
             operation: self.operation,
             started,
-            ended: Some(self.time.now).filter(|_| raced != Err(Gone::Hangs)),
-            cancelled: raced != Ok(true),
+            ended: Some(self.time.now).filter(|_| !matches!(waited, Err(Gone::Hangs))),
+            cancelled: !matches!(waited, Ok(Wait::Ready)),
         });
-        Ok(match (raced?, &behavior.kind) {
-            (true, Kind::Error(error)) => Err(Failed {
+        Ok(match (waited?, &behavior.kind) {
+            (Wait::Ready, Kind::Error(error)) => Err(Failed {
                 error,
                 struck: false,
             }),
-            (true, answer) => Ok(answer),
-            (false, _) => Err(Failed {
+            (Wait::Ready, answer) => Ok(answer),
+            _ => Err(Failed {
                 error: &CaseError::Timeout,
-                struck,
+                struck: limit.is_some_and(|limit| limit.is_deadline),
             }),
         })
     }
 
-    /// Awaits an attempt or an item up to a limit, which counts from the poll that
-    /// found it pending. Returns it if it is not ready by then.
-    fn race<'b>(
-        &mut self,
-        behavior: &'b Behavior,
-        limit: impl FnOnce(&Self) -> Option<Duration>,
-    ) -> Result<Option<Awaited<'b>>, Gone> {
-        let Some(mut awaited) = Awaited::pending(behavior, &mut self.time) else {
-            return Ok(None);
+    /// Waits for the first content of a stream that commits. Returns how many items were
+    /// read.
+    fn commit(&mut self, items: &'a [Behavior]) -> Result<Result<usize, Failed<'a>>, Gone> {
+        if !self.commits() {
+            return Ok(Ok(0));
+        }
+        let idle = none_if_endless(self.policy.stream_idle);
+        let idle = idle.filter(|_| self.first_content().is_none());
+        let mut limit = None;
+        let timed_out = |struck| Failed {
+            error: &CaseError::Timeout,
+            struck,
         };
-        let limit = limit(self);
-        self.ask(limit.unwrap_or(Duration::ZERO));
-        let end = limit.map(|limit| self.time.now + limit);
-        while end.is_none_or(|end| end > self.time.now) {
-            self.time.wake_at_first([awaited.due, end])?;
-            if awaited.is_ready(&mut self.time) {
-                return Ok(None);
+        for (index, item) in items.iter().enumerate() {
+            let waited = self.wait(item, idle, &mut limit, |call| {
+                let left = call.left_for_content();
+                call.limit(left)
+            });
+            match (waited?, &item.kind) {
+                (Wait::Ready, Kind::Announcement) => {}
+                (Wait::Ready, Kind::Error(error)) => {
+                    return Ok(Err(Failed {
+                        error,
+                        struck: false,
+                    }));
+                }
+                (Wait::Ready, _) => return Ok(Ok(index + 1)),
+                (Wait::Silent, _) => return Ok(Err(timed_out(false))),
+                (Wait::Late, _) => {
+                    let struck = limit.is_some_and(|limit| limit.is_deadline);
+                    return Ok(Err(timed_out(struck)));
+                }
             }
         }
-        Ok(Some(awaited))
+        Ok(Err(Failed {
+            error: &CaseError::Disconnect,
+            struck: false,
+        }))
+    }
+
+    /// Whether an attempt lasts until the first content of its stream.
+    fn commits(&self) -> bool {
+        opens_stream(self.operation) && (self.is_retried() || self.first_content().is_some())
+    }
+
+    fn first_content(&self) -> Option<Duration> {
+        none_if_endless(self.policy.first_content)
+    }
+
+    /// The time left for the first content of an attempt that is pending now.
+    fn left_for_content(&mut self) -> Option<Duration> {
+        let limit = self.first_content().filter(|_| self.commits())?;
+        let since = *self.pending_since.get_or_insert(self.time.now);
+        Some(limit.saturating_sub(self.time.now - since))
+    }
+
+    /// A limit from now on, or the deadline if that is earlier.
+    fn limit(&mut self, own: Option<Duration>) -> Limit {
+        let left = self.left();
+        let limit = own.into_iter().chain(left).min();
+        self.ask(limit.unwrap_or_default());
+        Limit {
+            end: limit.map(|limit| self.time.now + limit),
+            is_deadline: limit == left,
+        }
+    }
+
+    /// Awaits an attempt or an item. `start` makes the limit when one is first pending.
+    fn wait(
+        &mut self,
+        behavior: &Behavior,
+        idle: Option<Duration>,
+        limit: &mut Option<Limit>,
+        start: impl FnOnce(&mut Self) -> Limit,
+    ) -> Result<Wait, Gone> {
+        let Some(mut awaited) = Awaited::pending(behavior, &mut self.time) else {
+            return Ok(Wait::Ready);
+        };
+        self.ask(idle.unwrap_or_default());
+        let silent = idle.map(|idle| self.time.now + idle);
+        let late = limit.get_or_insert_with(|| start(self)).end;
+        let mut last_turn = false;
+        loop {
+            if late.is_some_and(|late| late <= self.time.now) {
+                return Ok(Wait::Late);
+            }
+            self.time.wake_at_first([awaited.due, silent, late])?;
+            if awaited.is_ready(&mut self.time) {
+                return Ok(Wait::Ready);
+            }
+            if silent.is_some_and(|silent| silent <= self.time.now) {
+                if mem::replace(&mut last_turn, true) {
+                    return Ok(Wait::Silent);
+                }
+                self.time.awake = true;
+            }
+        }
     }
 
     /// The limit of each attempt.
@@ -411,46 +511,57 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// Reads the stream to its end, if it is one.
-    fn read(&mut self, answer: &Kind, pause: Duration) -> Result<(), Gone> {
-        let Kind::Answer(items) = answer else {
-            return Ok(());
-        };
+    /// Reads the stream to its end, if it is one. The first items were read before.
+    fn read(&mut self, answer: &Kind, read: usize, pause: Duration) -> Result<(), Gone> {
         if !opens_stream(self.operation) {
             return Ok(());
         }
-        let pause = |time: &mut Time| match pause.is_zero() {
-            true => Ok(()),
-            false => time.sleep(pause),
-        };
-        for item in items {
-            pause(&mut self.time)?;
-            let in_time = self.is_in_time(item)?;
-            let result = match &item.kind {
-                _ if !in_time => Err(CaseError::Timeout),
-                Kind::Error(error) => Err(error.clone()),
-                _ => Ok(()),
+        let idle = none_if_endless(self.policy.stream_idle);
+        let mut unbroken = true;
+        for (index, item) in answer.items().iter().enumerate() {
+            self.pause(pause)?;
+            let mut unlimited = Some(Limit {
+                end: None,
+                is_deadline: false,
+            });
+            let waited = match index < read {
+                true => Wait::Ready,
+                false => self.wait(item, idle, &mut unlimited, |_| unreachable!())?,
             };
-            self.account.items.push((self.time.now, result));
-            if !in_time {
+            let result = match (&waited, &item.kind) {
+                (Wait::Ready, Kind::Error(error)) => Err(error.clone()),
+                (Wait::Ready, _) => Ok(()),
+                _ => Err(CaseError::Timeout),
+            };
+            self.account.items.push((self.time.now, result.clone()));
+            if let Wait::Silent = waited {
                 let idle = self.policy.stream_idle;
                 self.tell(What::StreamStalled { idle });
-                break;
+                return self.pause(pause);
+            }
+            if let Err(error) = result
+                && mem::take(&mut unbroken)
+            {
+                let error = Some(error);
+                self.tell(What::StreamBroken { error });
             }
         }
         // The consumer asks once more, to see the end.
-        pause(&mut self.time)
+        self.pause(pause)?;
+        let tells_its_finish = self.operation == Operation::ChatCompletionStream;
+        let finished = matches!(answer, Kind::Whole);
+        if unbroken && self.commits() && tells_its_finish && !finished {
+            self.tell(What::StreamBroken { error: None });
+        }
+        Ok(())
     }
 
-    /// Awaits an item: whether it comes before its stream counts as stalled.
-    fn is_in_time(&mut self, item: &Behavior) -> Result<bool, Gone> {
-        let idle = none_if_endless(self.policy.stream_idle);
-        let Some(mut awaited) = self.race(item, |_| idle)? else {
-            return Ok(true);
-        };
-        // One more turn of the executor.
-        self.time.wake(self.time.now)?;
-        Ok(awaited.is_ready(&mut self.time))
+    /// The consumer's pause.
+    fn pause(&mut self, pause: Duration) -> Result<(), Gone> {
+        match pause.is_zero() {
+            true => Ok(()),
+            false => self.time.sleep(pause),
+        }
     }
 
     /// Asks for a timer, unless for no time at all.
@@ -549,6 +660,20 @@ fn spread(jitter: Jitter, requested: Duration, left: Option<Duration>) -> RangeI
     };
     let more = (requested / 4).min(Duration::from_secs(5)).min(most);
     requested..=requested.saturating_add(more)
+}
+
+impl Kind {
+    /// The items of the stream that this answer opens.
+    fn items(&self) -> &[Behavior] {
+        const CONTENT: &[Behavior] = &[Behavior {
+            latency: Duration::ZERO,
+            kind: Kind::Whole,
+        }];
+        match self {
+            Self::Answer(items) => items,
+            _ => CONTENT,
+        }
+    }
 }
 
 impl CaseError {

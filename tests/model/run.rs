@@ -17,7 +17,7 @@ use futures::{
 use futures_test::task::new_count_waker;
 use std::{
     future::pending,
-    mem,
+    io, mem,
     pin::{Pin, pin},
     sync::{Arc, Mutex},
     task::{Context, Poll},
@@ -92,7 +92,7 @@ struct Scene {
 
 /// Makes the calls of a case.
 pub fn run<R: Subject>(case: &Case, manner: Manner) -> Vec<Account> {
-    let scene = Scene::new(case, manner);
+    let scene = Scene::new::<R>(case, manner);
     let accounts = case.calls.iter().map(|call| scene.call::<R>(call));
     let accounts = accounts.collect();
     let clock = scene.clock.clone();
@@ -105,7 +105,7 @@ pub fn run<R: Subject>(case: &Case, manner: Manner) -> Vec<Account> {
 }
 
 impl Scene {
-    fn new(case: &Case, manner: Manner) -> Self {
+    fn new<R: Subject>(case: &Case, manner: Manner) -> Self {
         let clock = VirtualTimer::new();
         let mut sleeps = Sleeps::by(&clock);
         if manner.shareable {
@@ -137,7 +137,7 @@ impl Scene {
         if !manner.brief {
             let (clock, told) = (clock.clone(), told.clone());
             retrying = retrying.observe(move |event| {
-                let event = (clock.elapsed(), self::told(event));
+                let event = (clock.elapsed(), self::told::<R>(event));
                 told.lock().unwrap().push(event);
             });
         }
@@ -178,7 +178,7 @@ impl Scene {
                 cancelled: attempt.cancelled,
             })
             .collect();
-        if let (None, None, Some(hung)) = (over, &account.result, attempts.last_mut()) {
+        if let (None, Some(hung)) = (over, attempts.last_mut().filter(|last| last.cancelled)) {
             hung.ended = None;
         }
         let events = mem::take(&mut *self.told.lock().unwrap());
@@ -261,7 +261,7 @@ impl RetryIf {
     }
 }
 
-fn told(event: &Event<'_>) -> Told {
+fn told<R: Subject>(event: &Event<'_>) -> Told {
     let what = match *event {
         Event::Attempt { .. } => What::Attempt,
         Event::Retry {
@@ -280,6 +280,15 @@ fn told(event: &Event<'_>) -> Told {
             reason,
         },
         Event::StreamStalled { idle, .. } => What::StreamStalled { idle },
+        Event::StreamBroken { error, .. } => What::StreamBroken {
+            error: error.map(|error| {
+                let own = match error.downcast_ref::<io::Error>() {
+                    Some(error) => error.get_ref().and_then(|inner| inner.downcast_ref()),
+                    None => error.downcast_ref::<R::Error>(),
+                };
+                case_error(own.expect("an error of the release"))
+            }),
+        },
         _ => panic!("{event:?}"),
     };
     Told {
