@@ -305,6 +305,25 @@ mod tests {
                 }
 
                 #[test]
+                fn the_error_of_a_stream_of_bytes_is_the_release_s_or_of_the_network() {
+                    let rules = byte_rules::<Error>();
+                    let server = || server_error!($errors 429, "slow down".to_owned());
+                    for error in [
+                        io::Error::other(server()),
+                        io::Error::other(io::Error::other(server())),
+                    ] {
+                        assert_eq!((rules.into_failure)(error).status(), Some(429));
+                    }
+                    assert!((rules.into_failure)((rules.timeout)()).is_timeout());
+                    let lost = (rules.into_failure)(io::Error::other("lost"));
+                    let empty = Error::empty_stream();
+                    for (error, text) in [(lost, "lost"), (empty, "ended before any content")] {
+                        assert!(error.to_string().ends_with(text), "{error}");
+                        assert!(Failure::is_transient(&error) && !error.is_timeout());
+                    }
+                }
+
+                #[test]
                 fn the_error_of_a_timeout_is_a_transient_timeout() {
                     let error = <Error as Failure>::timeout();
                     assert!(error.is_timeout() && Failure::is_transient(&error));

@@ -146,9 +146,13 @@ fn a_future_stays_pending_after_its_end() {
     assert_eq!((&mut call).now_or_never(), Some(Ok(0)));
     assert_eq!((&mut call).now_or_never(), None);
 
-    let empty = |_: &Client| ready(Ok::<_, ClientError>(stream::empty().boxed() as Items));
-    let mut opening = Box::pin(retrying.open(LOOKUP, None, |_| true, empty));
-    assert!((&mut opening).now_or_never().is_some());
+    let one = |_: &Client| {
+        ready(Ok::<_, ClientError>(
+            stream::iter([Ok(1u32)]).boxed() as Items
+        ))
+    };
+    let mut opening = Box::pin(retrying.open(LOOKUP, None, |_| true, one));
+    assert!(matches!((&mut opening).now_or_never(), Some(Ok(_))));
     assert!((&mut opening).now_or_never().is_none());
 }
 

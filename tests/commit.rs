@@ -233,6 +233,53 @@ fn a_stream_that_fails_before_its_commit_does_not_refill_the_budget() {
     assert_eq!(budget.available(), 3);
 }
 
+#[test]
+fn the_stream_of_a_failed_attempt_is_dropped_before_its_delay() {
+    let alive = Arc::new(());
+    let clock = VirtualTimer::new();
+    let (held, seen) = (alive.clone(), Arc::new(Mutex::new(Vec::new())));
+    let log = seen.clone();
+    let retrying = Retrying::with_timer((), clock)
+        .max_retries(1)
+        .observe(move |event| {
+            if let Event::Retry { .. } | Event::GaveUp { .. } = event {
+                log.lock().unwrap().push(Arc::strong_count(&held));
+            }
+        });
+    let opening = retrying.open(
+        Operation::Other("feed"),
+        None,
+        |()| true,
+        |()| {
+            let held = alive.clone();
+            let lost = move |_| {
+                let _ = &held;
+                Err(Error::Internal("lost".into()))
+            };
+            async move {
+                Ok(stream::iter([()])
+                    .map(lost)
+                    .chain(stream::pending())
+                    .boxed())
+            }
+        },
+    );
+    assert!(block_on(opening).is_err());
+    // This test's and the observer's.
+    assert_eq!(*seen.lock().unwrap(), [2, 2]);
+}
+
+#[test]
+fn a_finish_reason_makes_a_stream_complete() {
+    for (script, broken) in [
+        (Step::text("whole"), false),
+        (Step::stream([Step::text("half")]), true),
+    ] {
+        let events = events(streams([script]));
+        assert_eq!(events.contains(&"broken".to_owned()), broken, "{events:?}");
+    }
+}
+
 /// The names of the events, with the times of successes and the errors of breaks.
 fn events(scene: Scene) -> Vec<String> {
     let seen = Arc::new(Mutex::new(Vec::new()));

@@ -94,6 +94,7 @@ fn a_policy_is_printed_as_people_write_it() {
         r#"max_retries = 2
 timeout = "1m 30s"
 deadline = "0s"
+first_content = "0s"
 max_retry_after = "1m"
 stream_idle = "1m 30s"
 retry = ["chat", "complete_stream", "models"]

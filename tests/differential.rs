@@ -114,9 +114,18 @@ fn a_requested_delay_is_spread_and_does_not_shorten_the_backoff() {
 }
 
 #[test]
-fn openings_are_retried_only_on_request() {
+fn streams_are_retried_only_on_request() {
     let attempts = both(Stream, || failures(1), 2).map(|run| run.attempts.len());
     assert_eq!(attempts, [1, 2]);
+}
+
+#[test]
+fn a_failure_before_the_first_content_is_retried() {
+    let script = || vec![Step::stream([Step::announcement(), Step::status(503)])];
+    let policy = Policy::default().also_retry(Operations::STREAMS);
+    let originals = Run::originals(Stream, &policy, script());
+    let ours = Run::ours(Stream, policy, script(), VirtualTimer::clone);
+    assert_eq!([ours, originals].map(|run| run.attempts.len()), [2, 1]);
 }
 
 #[test]

@@ -128,7 +128,10 @@ pub fn millis(least: u64, most: u64) -> impl Strategy<Value = Duration> {
 impl Behavior {
     fn step(&self) -> Step {
         let step = match &self.kind {
-            Kind::Answer(items) => Step::stream(items.iter().map(Self::step)),
+            // Content at once, because only this crate waits for it.
+            Kind::Answer(items) => {
+                Step::stream([Step::ok()].into_iter().chain(items.iter().map(Self::step)))
+            }
             Kind::Status(status, None) => Step::status(*status),
             Kind::Status(status, Some(asked)) => Step::status(*status).retry_after(*asked),
             Kind::Disconnect => Step::disconnect(),
