@@ -6,7 +6,7 @@ mod common;
 
 use common::{SECOND, Scene, block_on, plain, request};
 use crabllm_retry::{
-    Event, Operation, Operations, RetryBudget, Retrying,
+    Event, Operation, Operations, Retrying,
     crabllm_core_0_0_19::{ChatCompletionChunk, Error, Provider},
     test_util::{Scripted, Step, VirtualTimer},
 };
@@ -163,17 +163,6 @@ fn a_model_that_thinks_is_waited_for() {
 }
 
 #[test]
-fn every_wait_before_the_commit_has_the_whole_idle_limit() {
-    let items = [
-        Step::announcement().after(80 * SECOND),
-        Step::text("hi").after(80 * SECOND),
-    ];
-    let scene = streams([Step::stream(items)]);
-    assert_eq!(read(&scene), ["-", "hi"]);
-    assert_eq!(scene.clock.elapsed(), 160 * SECOND);
-}
-
-#[test]
 fn first_content_limits_the_opening_and_the_wait_together() {
     let opens_late = |opening, content| {
         let items = [
@@ -195,42 +184,6 @@ fn first_content_limits_the_opening_and_the_wait_together() {
         assert_eq!(scene.attempts(), attempts);
         assert_eq!(scene.clock.elapsed(), seconds * SECOND);
     }
-}
-
-#[test]
-fn first_content_applies_to_streams_that_are_not_retried() {
-    let scene = Scene::new([Step::stream([Step::announcement(), Step::hang()])]);
-    let scene = scene.set(|r| r.first_content(5 * SECOND));
-    assert_eq!(read(&scene), ["call: request timed out"]);
-    assert_eq!((scene.attempts(), scene.clock.elapsed()), (1, 5 * SECOND));
-}
-
-#[test]
-fn the_idle_limit_returns_after_the_first_content() {
-    let items = [Step::text("hi").after(100 * SECOND), Step::hang()];
-    let scene = streams([Step::stream(items)]).set(|r| r.first_content(200 * SECOND));
-    assert_eq!(read(&scene), ["hi", "request timed out"]);
-    assert_eq!(scene.clock.elapsed(), 190 * SECOND);
-}
-
-#[test]
-fn the_deadline_limits_the_wait_for_content() {
-    let scene = streams([Step::stream([Step::announcement(), Step::hang()])]);
-    let scene = scene.set(|r| r.deadline(40 * SECOND));
-    assert_eq!(read(&scene), ["call: request timed out"]);
-    assert_eq!((scene.attempts(), scene.clock.elapsed()), (1, 40 * SECOND));
-}
-
-#[test]
-fn a_stream_that_fails_before_its_commit_does_not_refill_the_budget() {
-    let budget = RetryBudget::new(30);
-    let empty = || Step::stream([]);
-    let scene = streams([empty(), empty(), empty(), Step::text("hi")]);
-    let scene = scene.set(|r| r.budget(budget.clone()));
-    assert_eq!(read(&scene), [format!("call: {EMPTY}")]);
-    assert_eq!(budget.available(), 2);
-    read(&scene);
-    assert_eq!(budget.available(), 3);
 }
 
 #[test]
@@ -267,17 +220,6 @@ fn the_stream_of_a_failed_attempt_is_dropped_before_its_delay() {
     assert!(block_on(opening).is_err());
     // This test's and the observer's.
     assert_eq!(*seen.lock().unwrap(), [2, 2]);
-}
-
-#[test]
-fn a_finish_reason_makes_a_stream_complete() {
-    for (script, broken) in [
-        (Step::text("whole"), false),
-        (Step::stream([Step::text("half")]), true),
-    ] {
-        let events = events(streams([script]));
-        assert_eq!(events.contains(&"broken".to_owned()), broken, "{events:?}");
-    }
 }
 
 /// The names of the events, with the times of successes and the errors of breaks.
@@ -323,10 +265,6 @@ fn events_tell_of_the_commit_and_of_what_follows() {
         (
             vec![Step::text("hi"), Step::hang()],
             vec!["success after 0ns", "stalled for 90s"],
-        ),
-        (
-            vec![Step::announcement(), Step::status(400)],
-            vec!["gave up"],
         ),
     ] {
         let mut all = vec!["attempt 1"];
