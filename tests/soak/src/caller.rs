@@ -1,17 +1,16 @@
 //! Makes one call, as its script says.
 
 use crate::{
-    log::{Log, OnPurpose, Outcome},
+    log::{Log, OnPurpose, Outcome, place},
     recorder::Recorder,
     wire::question,
 };
 use crabllm_retry::{
-    Policy, Retrying, Timer,
+    Operation, Policy, Retrying, Timer,
     crabllm_core_0_0_19::{ChatCompletionRequest, Error, Provider},
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, poll};
 use std::{
-    any::Any,
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -31,7 +30,12 @@ pub struct Caller<P, T> {
 impl<P: Provider + Clone + 'static, T: Timer + Clone> Caller<P, T> {
     pub fn new(inner: P, policy: Policy, timer: T, log: &Arc<Log>) -> Self {
         let observer = log.clone();
-        let recorder = Recorder(inner, log.clone());
+        let recorder = Recorder {
+            inner,
+            log: log.clone(),
+            commits: policy.retry.contains(Operation::ChatCompletionStream)
+                || !policy.first_content.is_zero(),
+        };
         Self {
             wrapper: Retrying::with_timer(recorder, timer.clone())
                 .policy(policy.clone())
@@ -58,7 +62,9 @@ impl<P: Provider + Clone + 'static, T: Timer + Clone> Caller<P, T> {
             outcome.unwrap_or(Outcome::Failed)
         };
         let outcome = until_cancelled(call.boxed(), script.cancel_at, &log.wakers).await;
-        log.call(number).outcome = Some(outcome);
+        let ended = (log.now)();
+        let mut call = log.call(number);
+        (call.ended, call.outcome) = (ended, Some(outcome));
     }
 
     async fn chat(self, request: &ChatCompletionRequest) -> Result<Outcome, Error> {
@@ -82,7 +88,13 @@ impl<P: Provider + Clone + 'static, T: Timer + Clone> Caller<P, T> {
             }
             let began = (self.log.now)();
             match items.next().await {
-                Some(Ok(chunk)) => add(&mut text, chunk.content(), chunk.model == request.model),
+                Some(Ok(chunk)) => {
+                    let mut call = self.log.of(&request.model);
+                    let next = place(call.attempts.len() - 1, call.read);
+                    call.read += 1;
+                    let right = chunk.model == request.model && chunk.id == next;
+                    add(&mut text, chunk.content(), right);
+                }
                 last => break (last, (self.log.now)() - began),
             }
         };
@@ -102,7 +114,7 @@ impl<P: Provider + Clone + 'static, T: Timer + Clone> Caller<P, T> {
 fn add(text: &mut String, content: Option<&str>, right: bool) {
     text.push_str(content.unwrap_or_default());
     if !right {
-        text.push_str("[foreign, or after the end]");
+        text.push_str("[foreign, out of place, or after the end]");
     }
 }
 
@@ -135,19 +147,11 @@ async fn until_cancelled(
                 Poll::Ready(Outcome::Cancelled)
             }
             Ok(Poll::Pending) => Poll::Pending,
-            Err(panic) => Poll::Ready(panicked(&*panic)),
+            Err(panic) if panic.is::<OnPurpose>() => Poll::Ready(Outcome::Panicked),
+            Err(_) => Poll::Ready(Outcome::Unexpected),
         }
     });
     outcome.await
-}
-
-fn panicked(panic: &(dyn Any + Send)) -> Outcome {
-    if panic.is::<OnPurpose>() {
-        return Outcome::Panicked;
-    }
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    Outcome::Unexpected(text.unwrap_or_default())
 }
 
 /// A waker for one call only: as long as somebody has it, the call is not forgotten.

@@ -17,6 +17,7 @@ use crabllm_retry::{
 use futures::{StreamExt, stream};
 use std::{
     future::pending,
+    iter,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -51,15 +52,18 @@ impl Provider for Faulty {
         &self,
         request: &ChatCompletionRequest,
     ) -> Result<BoxStream<'static, Result<ChatCompletionChunk, Error>>, Error> {
-        let script = self.attempt(request).await?;
+        let (script, attempt) = self.attempt(request).await?;
         let (clock, model) = (self.0.clone(), request.model.clone());
-        let words = REPLY.split_inclusive(' ').enumerate();
+        let announcements = iter::repeat_n("", script.announcements(attempt));
+        let words = announcements.chain(REPLY.split_inclusive(' ')).enumerate();
         let state = (words, clock, model);
         let items = stream::try_unfold(state, move |(mut words, clock, model)| async move {
             let Some((number, word)) = words.next() else {
                 return Ok(None);
             };
-            act(&clock, script.item(number)).await?;
+            if !act(&clock, script.item(attempt, number)).await? {
+                return Ok(None);
+            }
             let chunk = chunk(&model, word);
             Ok(Some((chunk, (words, clock, model))))
         });
@@ -68,22 +72,24 @@ impl Provider for Faulty {
 }
 
 impl Faulty {
-    async fn attempt(&self, request: &ChatCompletionRequest) -> Result<Script, Error> {
+    async fn attempt(&self, request: &ChatCompletionRequest) -> Result<(Script, usize), Error> {
         let (script, number) = {
             let call = self.1.of(&request.model);
             (call.script, call.attempts.len() - 1)
         };
         act(&self.0, script.attempt(number)).await?;
-        Ok(script)
+        Ok((script, number))
     }
 }
 
-async fn act(clock: &VirtualTimer, (after, act): (Duration, Act)) -> Result<(), Error> {
+/// Returns whether a stream goes on.
+async fn act(clock: &VirtualTimer, (after, act): (Duration, Act)) -> Result<bool, Error> {
     if !after.is_zero() {
         clock.sleep(after).await;
     }
     match act {
-        Act::Succeed => Ok(()),
+        Act::Succeed => Ok(true),
+        Act::End => Ok(false),
         Act::Fail(status, seconds) => {
             let wait = (seconds > 0).then_some(Duration::from_secs(seconds));
             Err(wire::refusal(status, String::new(), wait))

@@ -1,7 +1,7 @@
 //! The record of the calls of a round.
 
 use crate::script::Script;
-use crabllm_retry::Event;
+use crabllm_retry::{Event, GiveUpReason};
 use std::{
     panic::resume_unwind,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -29,17 +29,41 @@ pub struct Call {
 
     pub events: usize,
 
+    /// Whether the budget refused a retry, as the observer was told.
+    pub refused: bool,
+
+    /// The items of its stream that the caller has read.
+    pub read: usize,
+
+    pub ended: Duration,
+
     /// `None` until the call has ended.
     pub outcome: Option<Outcome>,
 }
 
-#[derive(Debug)]
+/// An attempt; it may last until the first content of its stream.
+#[derive(Debug, Default)]
 pub struct Attempt {
     pub began: Duration,
     pub ended: Duration,
 
     /// `None` while it runs.
     pub end: Option<End>,
+
+    /// The delay that its error asked for; `MAX` if the error is permanent.
+    pub asked: Duration,
+
+    /// The last time that its stream opened, had an item or ended.
+    pub last_sign: Option<Duration>,
+
+    /// The items of its stream that are not errors.
+    pub items: usize,
+
+    /// Whether its stream had an error.
+    pub broke_off: bool,
+
+    /// Whether its stream ended.
+    pub ran_out: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -62,7 +86,7 @@ pub enum Outcome {
     Cancelled,
     Panicked,
     /// A panic that no script asked for, such as that of a poll after the end.
-    Unexpected(String),
+    Unexpected,
 }
 
 impl Attempt {
@@ -102,8 +126,10 @@ impl Log {
     /// The observer of the wrappers.
     pub fn observe(&self, event: &Event<'_>) {
         let mut call = self.of(event.model().unwrap_or_default());
-        if let Event::Retry { delay, .. } = *event {
-            call.retries.push((self.now)() + delay);
+        match *event {
+            Event::Retry { delay, .. } => call.retries.push((self.now)() + delay),
+            Event::GaveUp { reason, .. } => call.refused = reason == GiveUpReason::Budget,
+            _ => {}
         }
         let panics = call.script.observer_panics_at == Some(call.events);
         call.events += 1;
@@ -112,6 +138,11 @@ impl Log {
             panic_on_purpose();
         }
     }
+}
+
+/// The name of an item by its attempt and its place in the stream.
+pub fn place(attempt: usize, item: usize) -> String {
+    format!("{attempt}.{item}")
 }
 
 /// The payload of a panic that a script asks for.

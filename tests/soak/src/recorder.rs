@@ -1,16 +1,29 @@
-//! A provider that records the attempts that reach the one inside.
+//! A provider that records the attempts that reach the one inside, and numbers their items.
 
-use crate::log::{Attempt, End, Log};
-use crabllm_retry::crabllm_core_0_0_19::{
-    BoxStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, Error, Provider,
+use crate::log::{Attempt, End, Log, place};
+use crabllm_retry::{
+    crabllm_core_0_0_19::{
+        BoxStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, Error,
+        Provider,
+    },
+    hints,
 };
 use futures::{StreamExt, stream};
-use std::{sync::Arc, thread};
+use std::{sync::Arc, thread, time::Duration};
+
+/// An item after so many announcements commits, whatever it is.
+const MOST_HELD: usize = 16;
 
 /// Its futures and streams panic if they are polled after their end, and hold the log, so that one
 /// that is not dropped is noticed.
 #[derive(Clone)]
-pub struct Recorder<P>(pub P, pub Arc<Log>);
+pub struct Recorder<P> {
+    pub inner: P,
+    pub log: Arc<Log>,
+
+    /// Whether an attempt lasts until the first content of its stream.
+    pub commits: bool,
+}
 
 impl<P: Provider> Provider for Recorder<P> {
     async fn chat_completion(
@@ -18,8 +31,12 @@ impl<P: Provider> Provider for Recorder<P> {
         request: &ChatCompletionRequest,
     ) -> Result<ChatCompletionResponse, Error> {
         let running = self.start(request);
-        let result = self.0.chat_completion(request).await;
-        running.end(result)
+        let result = self.inner.chat_completion(request).await;
+        match &result {
+            Ok(_) => running.end(End::Answered),
+            Err(error) => running.fail(error),
+        }
+        result
     }
 
     async fn chat_completion_stream(
@@ -27,10 +44,16 @@ impl<P: Provider> Provider for Recorder<P> {
         request: &ChatCompletionRequest,
     ) -> Result<BoxStream<'static, Result<ChatCompletionChunk, Error>>, Error> {
         let running = self.start(request);
-        let result = self.0.chat_completion_stream(request).await;
-        let items = running.end(result)?;
-        let items = stream::unfold((items, self.1.clone()), async |(mut items, log)| {
-            Some((items.next().await?, (items, log)))
+        let result = self.inner.chat_completion_stream(request).await;
+        let items = result.inspect_err(|error| running.fail(error))?;
+        running.show_life();
+        if !self.commits {
+            running.end(End::Answered);
+        }
+        let items = stream::unfold((items, running), async |(mut items, running)| {
+            let mut item = items.next().await;
+            running.pass(item.as_mut());
+            Some((item?, (items, running)))
         });
         Ok(Box::pin(items))
     }
@@ -38,47 +61,87 @@ impl<P: Provider> Provider for Recorder<P> {
 
 impl<P> Recorder<P> {
     fn start(&self, request: &ChatCompletionRequest) -> Running {
-        let Self(_, log) = self;
-        let began = (log.now)();
-        log.of(&request.model).attempts.push(Attempt {
+        let began = (self.log.now)();
+        let mut call = self.log.of(&request.model);
+        call.attempts.push(Attempt {
             began,
-            ended: began,
-            end: None,
+            ..Attempt::default()
         });
         Running {
-            log: log.clone(),
+            log: self.log.clone(),
             model: request.model.clone(),
-            end: None,
+            number: call.attempts.len() - 1,
         }
     }
 }
 
-/// An attempt, which records its end when it is dropped.
+/// An attempt and its stream, which record their end when they are dropped.
 struct Running {
     log: Arc<Log>,
     model: String,
-    end: Option<End>,
+    number: usize,
 }
 
 impl Running {
-    fn end<T>(mut self, result: Result<T, Error>) -> Result<T, Error> {
-        self.end = Some(match result {
-            Ok(_) => End::Answered,
-            Err(_) => End::Failed,
+    fn record<R>(&self, change: impl FnOnce(&mut Attempt, Duration) -> R) -> R {
+        let now = (self.log.now)();
+        change(&mut self.log.of(&self.model).attempts[self.number], now)
+    }
+
+    /// Records the end of the attempt, unless it has ended before.
+    fn end(&self, end: End) {
+        self.record(|attempt, now| {
+            if attempt.end.is_none() {
+                (attempt.end, attempt.ended) = (Some(end), now);
+            }
         });
-        result
+    }
+
+    fn fail(&self, error: &Error) {
+        let asked = match error.is_transient() {
+            true => hints::retry_after(error).unwrap_or_default(),
+            false => Duration::MAX,
+        };
+        self.record(|attempt, _| attempt.asked = asked);
+        self.end(End::Failed);
+    }
+
+    fn show_life(&self) {
+        self.record(|attempt, now| attempt.last_sign = Some(now));
+    }
+
+    /// Records an item, or the end of the stream.
+    fn pass(&self, item: Option<&mut Result<ChatCompletionChunk, Error>>) {
+        self.show_life();
+        match item {
+            Some(Ok(chunk)) => {
+                let item = self.record(|attempt, _| {
+                    attempt.items += 1;
+                    attempt.items - 1
+                });
+                chunk.id = place(self.number, item);
+                let is_content = chunk.content().is_some() || chunk.finish_reason().is_some();
+                if is_content || item == MOST_HELD {
+                    self.end(End::Answered);
+                }
+            }
+            Some(Err(error)) => {
+                self.record(|attempt, _| attempt.broke_off = true);
+                self.fail(error);
+            }
+            None => {
+                self.record(|attempt, _| attempt.ran_out = true);
+                self.end(End::Failed);
+            }
+        }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let end = self.end.unwrap_or(match thread::panicking() {
+        self.end(match thread::panicking() {
             true => End::Panicked,
             false => End::Dropped,
         });
-        let now = (self.log.now)();
-        if let Some(attempt) = self.log.of(&self.model).attempts.last_mut() {
-            (attempt.ended, attempt.end) = (now, Some(end));
-        }
     }
 }

@@ -44,6 +44,8 @@ pub enum Act {
     Fail(u16, u64),
     Hang,
     Panic,
+    /// The stream ends.
+    End,
 }
 
 impl Script {
@@ -85,16 +87,32 @@ impl Script {
         (TICK * ticks, act)
     }
 
-    /// The same for an item of the call's stream.
-    pub fn item(&self, number: usize) -> (Duration, Act) {
-        let rng = &mut Rng::with_seed(mix(!self.seed, number as u64));
-        let act = match rng.u8(..100) {
-            0..2 => Act::Fail(503, 0),
-            2..5 => Act::Hang,
-            5 => Act::Panic,
+    /// The announcements at the start of an attempt's stream.
+    pub fn announcements(&self, attempt: usize) -> usize {
+        let rng = &mut Rng::with_seed(mix(!self.seed, attempt as u64));
+        let most = if one_in(rng, 16) { 20 } else { 4 };
+        rng.usize(..most)
+    }
+
+    /// What an attempt's stream does in place of an item, from 0, and after which time.
+    pub fn item(&self, attempt: usize, number: usize) -> (Duration, Act) {
+        let rng = &mut Rng::with_seed(mix(mix(!self.seed, attempt as u64), number as u64));
+        // Most faults are before or at the first content.
+        let faults = if number <= self.announcements(attempt) {
+            40
+        } else {
+            160
+        };
+        let act = match rng.u8(..faults) {
+            0..3 => Act::Fail(503, 0),
+            3 => Act::Fail(400, 0),
+            4..7 => Act::Hang,
+            7 => Act::Panic,
+            8..11 => Act::End,
             _ => Act::Succeed,
         };
-        (TICK * rng.u32(..20), act)
+        let ticks = if rng.bool() { rng.u32(..20) } else { 0 };
+        (TICK * ticks, act)
     }
 }
 
@@ -104,6 +122,7 @@ pub fn policy(rng: &mut Rng) -> Policy {
     let initial = TICK * rng.u32(..10);
     let backoff = Backoff::exponential(initial, Duration::from_secs(2));
     let deadline = if one_in(rng, 3) { rng.u32(20..80) } else { 0 };
+    let first_content = if one_in(rng, 4) { rng.u32(20..60) } else { 0 };
     let retried = match rng.bool() {
         true => Operations::CHAT | Operations::STREAMS,
         false => Operations::CHAT,
@@ -112,6 +131,7 @@ pub fn policy(rng: &mut Rng) -> Policy {
         .max_retries(rng.u32(..5))
         .timeout(TICK * rng.u32(10..40))
         .deadline(TICK * deadline)
+        .first_content(TICK * first_content)
         .backoff(backoff.jitter(jitters[rng.usize(..3)]))
         .max_retry_after(Duration::from_secs(4))
         .stream_idle(TICK * rng.u32(21..60))

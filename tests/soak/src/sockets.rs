@@ -5,7 +5,7 @@ use crate::{
     caller::Caller,
     checks::{check_calls, check_none, check_process},
     client::Client,
-    flaky_server::{Fault as Flaw, FlakyServer, Setup},
+    flaky_server::{Fault as Flaw, FlakyServer, REPLY, Setup},
     log::Log,
     script::{Act, Script, mix},
     tally::{Fault, Tally},
@@ -120,10 +120,10 @@ fn flaws(user: &str) -> Vec<Flaw> {
     let script = Script::new(user.parse().unwrap_or_default());
     let flaw = |number| {
         let (after, act) = script.attempt(number);
-        match (act, script.item(number).1) {
+        match (act, script.item(number, REPLY.len()).1) {
             (Act::Succeed, Act::Hang) => Flaw::StallHalfway,
             (Act::Succeed, Act::Fail(..)) => Flaw::DropHalfway,
-            (Act::Succeed, _) => Flaw::Late(after / 8),
+            (Act::Succeed | Act::End, _) => Flaw::Late(after / 8),
             (Act::Fail(429, seconds), _) => Flaw::RateLimit(if seconds % 2 == 0 { 1 } else { 60 }),
             (Act::Fail(status, _), _) => Flaw::Status(status),
             (Act::Panic, _) => Flaw::Drop,
