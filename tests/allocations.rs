@@ -3,20 +3,34 @@
 #![cfg(all(feature = "crabllm-core-0_0_19", feature = "futures-timer"))]
 
 use crabllm_retry::{
-    Retrying,
+    Operations, Retrying,
     crabllm_core_0_0_19::{
-        BoxStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, Error,
-        Provider, json,
+        BoxStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, ChunkChoice,
+        Error, FinishReason, Provider, json,
     },
 };
 use futures::{FutureExt, StreamExt, stream};
+use std::{mem, sync::Mutex};
 
 type Items = BoxStream<'static, Result<ChatCompletionChunk, Error>>;
 
-/// Answers at once. Its only allocation is the box of a stream, which opens if it has
+/// Answers at once. Its only allocation is the box of a stream, which opens if there are
 /// items.
-struct Ready {
-    items: usize,
+struct Ready(Mutex<Vec<ChatCompletionChunk>>);
+
+impl Ready {
+    /// A stream of items that are content, because they have a finish reason.
+    fn with_items(number: usize) -> Self {
+        let choice = ChunkChoice {
+            finish_reason: Some(FinishReason::Stop),
+            ..ChunkChoice::default()
+        };
+        let item = ChatCompletionChunk {
+            choices: vec![choice],
+            ..ChatCompletionChunk::default()
+        };
+        Self(Mutex::new(vec![item; number]))
+    }
 }
 
 impl Provider for Ready {
@@ -28,11 +42,11 @@ impl Provider for Ready {
     }
 
     async fn chat_completion_stream(&self, _: &ChatCompletionRequest) -> Result<Items, Error> {
-        if self.items == 0 {
+        let items = mem::take(&mut *self.0.lock().unwrap());
+        if items.is_empty() {
             return Err(Error::Timeout);
         }
-        let items = stream::repeat_with(|| Ok(ChatCompletionChunk::default()));
-        Ok(items.take(self.items).boxed())
+        Ok(stream::iter(items).map(Ok).boxed())
     }
 }
 
@@ -45,7 +59,7 @@ fn request() -> ChatCompletionRequest {
 #[test]
 fn a_call_that_is_ready_at_once_allocates_nothing() {
     let request = request();
-    let retrying = Retrying::new(Ready { items: 0 });
+    let retrying = Retrying::new(Ready::with_items(0));
     let allocated = allocation_counter::measure(|| {
         let answer = retrying.chat_completion(&request).now_or_never();
         assert!(matches!(answer, Some(Ok(_))));
@@ -74,7 +88,11 @@ fn a_stream_that_is_ready_costs_one_box_and_its_items_nothing() {
         (opening.count_total, reading.count_total)
     }
 
-    let ready = || Ready { items: 100 };
+    let ready = || Ready::with_items(100);
     assert_eq!(allocated(&ready()), (1, 0));
-    assert_eq!(allocated(&Retrying::new(ready())), (2, 0));
+    let retrying = Retrying::new(ready());
+    assert_eq!(allocated(&retrying), (2, 0));
+    // The same if the call waits for the first content, and that comes first.
+    let committing = Retrying::new(ready()).also_retry(Operations::STREAMS);
+    assert_eq!(allocated(&committing), (2, 0));
 }

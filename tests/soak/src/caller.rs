@@ -1,7 +1,7 @@
 //! Makes one call, as its script says.
 
 use crate::{
-    log::{Log, OnPurpose, Outcome, place},
+    log::{Log, OnPurpose, Outcome},
     recorder::Recorder,
     wire::question,
 };
@@ -69,9 +69,8 @@ impl<P: Provider + Clone + 'static, T: Timer + Clone> Caller<P, T> {
 
     async fn chat(self, request: &ChatCompletionRequest) -> Result<Outcome, Error> {
         let answer = self.wrapper.chat_completion(request).await?;
-        let mut text = String::new();
-        add(&mut text, answer.content(), answer.model == request.model);
-        Ok(Outcome::Answered(text))
+        self.log.read(&answer.model, &answer.id, answer.content());
+        Ok(Outcome::Answered)
     }
 
     async fn stream(
@@ -81,40 +80,23 @@ impl<P: Provider + Clone + 'static, T: Timer + Clone> Caller<P, T> {
     ) -> Result<Outcome, Error> {
         let mut items = self.wrapper.chat_completion_stream(request).await?;
         drop(self.wrapper);
-        let mut text = String::new();
-        let (last, silence) = loop {
+        let last = loop {
             if !pause.is_zero() {
                 self.timer.sleep(pause).await;
             }
-            let began = (self.log.now)();
+            self.log.of(&request.model).waits_since = (self.log.now)();
             match items.next().await {
-                Some(Ok(chunk)) => {
-                    let mut call = self.log.of(&request.model);
-                    let next = place(call.attempts.len() - 1, call.read);
-                    call.read += 1;
-                    let right = chunk.model == request.model && chunk.id == next;
-                    add(&mut text, chunk.content(), right);
-                }
-                last => break (last, (self.log.now)() - began),
+                Some(Ok(chunk)) => self.log.read(&chunk.model, &chunk.id, chunk.content()),
+                last => break last,
             }
         };
-        for _ in 0..2 {
-            let ended = matches!(poll!(items.next()), Poll::Ready(None));
-            add(&mut text, None, ended);
-        }
+        let after = [poll!(items.next()), poll!(items.next())];
         Ok(match last {
-            None => Outcome::Answered(text),
-            Some(Err(Error::Timeout)) => Outcome::Stalled(text, silence),
-            Some(_) => Outcome::BrokeOff(text),
+            _ if !matches!(after, [Poll::Ready(None), Poll::Ready(None)]) => Outcome::Unexpected,
+            None => Outcome::Answered,
+            Some(Err(Error::Timeout)) => Outcome::Stalled,
+            Some(_) => Outcome::BrokeOff,
         })
-    }
-}
-
-/// Adds to the text of an answer, and marks what should not be there.
-fn add(text: &mut String, content: Option<&str>, right: bool) {
-    text.push_str(content.unwrap_or_default());
-    if !right {
-        text.push_str("[foreign, out of place, or after the end]");
     }
 }
 
@@ -132,21 +114,17 @@ async fn until_cancelled(
         }
         let reused = last.take().filter(|last| last.task.will_wake(cx.waker()));
         let waker = last.insert(reused.unwrap_or_else(|| {
-            Arc::new(CallWaker {
-                task: cx.waker().clone(),
-                _counted: wakers.clone(),
-            })
+            let (task, _counted) = (cx.waker().clone(), wakers.clone());
+            Arc::new(CallWaker { task, _counted })
         }));
         let waker = Waker::from(waker.clone());
         let poll = || call.as_mut().poll(&mut Context::from_waker(&waker));
         let poll = catch_unwind(AssertUnwindSafe(poll));
         half_polls += 2;
+        let dropped = cancel_at == Some(half_polls - 1);
         match poll {
-            Ok(Poll::Ready(outcome)) => Poll::Ready(outcome),
-            Ok(Poll::Pending) if cancel_at == Some(half_polls - 1) => {
-                Poll::Ready(Outcome::Cancelled)
-            }
-            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Pending) if dropped => Poll::Ready(Outcome::Cancelled),
+            Ok(poll) => poll,
             Err(panic) if panic.is::<OnPurpose>() => Poll::Ready(Outcome::Panicked),
             Err(_) => Poll::Ready(Outcome::Unexpected),
         }

@@ -4,7 +4,11 @@
 use crate::{
     allocator::{Heap, heap},
     flaky_server::REPLY,
-    log::{Attempt, Call, End, Log, Outcome},
+    log::{
+        Attempt, Call,
+        End::{self, Answered},
+        Log, Outcome,
+    },
     tally::{
         Fault::{self, Broken, Double, Early, Leaked, Lost},
         Tally,
@@ -38,144 +42,93 @@ pub fn check_calls<'a>(
     tally.add_calls(calls);
 }
 
-/// The fault of a call that should be over.
+/// The first fault of a call that should be over.
 fn fault(call: &Call, policy: &Policy) -> Option<(Fault, &'static str)> {
-    fault_of_attempts(call, policy).or_else(|| fault_of_outcome(call, policy))
-}
-
-fn fault_of_attempts(call: &Call, policy: &Policy) -> Option<(Fault, &'static str)> {
-    let attempts = &call.attempts;
+    let (attempts, last) = (&call.attempts, call.attempts.last());
     let mut earlier = attempts.iter().rev().skip(1);
     let mut retries = attempts.iter().skip(1).zip(&call.retries);
-    if attempts.len() > max_attempts(call, policy) {
-        Some((Double, "more attempts than the policy allows"))
-    } else if !earlier.all(Attempt::failed) {
-        Some((Double, "a retry after a success, or after content"))
-    } else if attempts.len() > call.retries.len() + 1 {
-        Some((Double, "a retry that was not announced"))
-    } else if retries.any(|(retry, earliest)| retry.began < *earliest) {
-        Some((Early, "a retry before its delay has passed"))
-    } else if times_out_early(call, policy) {
-        Some((Early, "a timeout before its time"))
-    } else {
-        None
-    }
+    let answered = |stream_end| {
+        last.is_some_and(|last| {
+            (last.end, last.stream_end, last.items) == (Some(Answered), stream_end, call.read)
+        })
+    };
+    let right_end = match call.outcome {
+        Some(Outcome::Answered) => answered(call.script.streams.then_some(Answered)),
+        Some(Outcome::BrokeOff) => answered(Some(End::Failed)),
+        Some(Outcome::Stalled) => answered(None),
+        Some(Outcome::Failed) => last.is_some_and(Attempt::failed),
+        _ => true,
+    };
+    let silent = call.ended - call.waits_since;
+    let early_stall = call.outcome == Some(Outcome::Stalled) && silent < policy.stream_idle;
+    Some(match call.outcome {
+        None => (Lost, "no end"),
+        Some(Outcome::Unexpected) => (Double, "a poll after an end, or another panic"),
+        _ if attempts.iter().any(|it| it.end.is_none()) => (Leaked, "an attempt without an end"),
+        _ if attempts.len() > max_attempts(call, policy) => (Double, "too many attempts"),
+        _ if !earlier.all(Attempt::failed) => (Double, "a retry after an answer or content"),
+        _ if attempts.len() > call.retries.len() + 1 => (Double, "a retry without an event"),
+        _ if retries.any(|(it, time)| it.began < *time) => (Early, "a retry before its time"),
+        _ if times_out_early(call, policy) => (Early, "a timeout before its time"),
+        _ if early_stall => (Early, "a stall before its time"),
+        _ if !REPLY.starts_with(&call.text) => (Lost, "items of others, or out of order"),
+        _ if !right_end => (
+            Lost,
+            "another end than the last attempt's, or missing items",
+        ),
+        _ if lacks_retry(call, policy) => (Lost, "a failure that should have been retried"),
+        _ => return None,
+    })
 }
 
 fn max_attempts(call: &Call, policy: &Policy) -> usize {
     let retried = !call.script.streams || policy.retry.contains(Operation::ChatCompletionStream);
-    if retried {
-        1 + policy.max_retries as usize
-    } else {
-        1
-    }
+    1 + usize::from(retried) * policy.max_retries as usize
 }
 
-fn fault_of_outcome(call: &Call, policy: &Policy) -> Option<(Fault, &'static str)> {
-    let Some(outcome) = &call.outcome else {
-        return Some((Lost, "no end"));
-    };
-    if call.attempts.iter().any(|attempt| attempt.end.is_none()) {
-        return Some((Leaked, "an attempt that outlives its call"));
-    }
-    if let Outcome::Unexpected = outcome {
-        return Some((Double, "a panic, perhaps because of a poll after an end"));
-    }
-    let last = call.attempts.last()?;
-    let (text, right_end) = match outcome {
-        Outcome::Unexpected | Outcome::Cancelled | Outcome::Panicked => return None,
-        Outcome::Failed if !last.failed() => {
-            return Some((Lost, "a failure that is not the last attempt's"));
-        }
-        Outcome::Failed => {
-            let lost = must_be_retried(last, call, policy);
-            return lost.then_some((Lost, "a failure that should have been retried"));
-        }
-        Outcome::Stalled(_, silence) if *silence < policy.stream_idle => {
-            return Some((Early, "a stall before its time"));
-        }
-        Outcome::Answered(text) if !call.script.streams => (text, text == REPLY),
-        Outcome::Answered(text) => (text, last.ran_out && !last.broke_off),
-        Outcome::BrokeOff(text) => (text, last.broke_off),
-        Outcome::Stalled(text, _) => (text, !last.ran_out && !last.broke_off),
-    };
-    if last.failed() {
-        Some((Lost, "an answer that is not the last attempt's"))
-    } else if !REPLY.starts_with(text) {
-        Some((Lost, "items of others, or out of order"))
-    } else if !right_end || call.read != last.items {
-        Some((Lost, "items are missing, or the end is another"))
-    } else {
-        None
-    }
-}
-
-/// Whether another attempt should have followed the failure of the last one.
-fn must_be_retried(last: &Attempt, call: &Call, policy: &Policy) -> bool {
-    let spread = last.asked.saturating_add(last.asked / 4);
-    let next = call.ended.saturating_add(spread.max(policy.backoff.max));
-    last.asked <= policy.max_retry_after
+/// Whether the call failed, although nothing forbids another attempt.
+fn lacks_retry(call: &Call, policy: &Policy) -> bool {
+    let last = call.attempts.last();
+    let asked = last.map_or(Duration::ZERO, |last| last.asked);
+    let delay = asked.saturating_add(asked / 4).max(policy.backoff.max);
+    let next = call.ended.saturating_add(delay);
+    call.outcome == Some(Outcome::Failed)
+        && asked <= policy.max_retry_after
         && call.attempts.len() < max_attempts(call, policy)
-        && !call.refused
         && (policy.deadline.is_zero() || next < call.began + policy.deadline)
 }
 
 fn times_out_early(call: &Call, policy: &Policy) -> bool {
-    let cancelled = matches!(call.outcome, Some(Outcome::Cancelled));
+    let cancelled = call.outcome == Some(Outcome::Cancelled);
     let not_cancelled = call.attempts.iter().rev().skip(usize::from(cancelled));
     let mut timed_out = not_cancelled.filter(|attempt| attempt.end == Some(End::Dropped));
+    let limits_content = call.script.streams && !policy.first_content.is_zero();
     timed_out.any(|attempt| {
         let (since, limit) = match attempt.last_sign {
-            _ if call.script.streams && !policy.first_content.is_zero() => {
-                (attempt.began, policy.first_content)
-            }
+            _ if limits_content => (attempt.began, policy.first_content),
             Some(last_sign) => (last_sign, policy.stream_idle),
             None => (attempt.began, policy.timeout),
         };
-        let past_deadline =
-            !policy.deadline.is_zero() && attempt.ended - call.began >= policy.deadline;
-        attempt.ended - since < limit && !past_deadline
+        let in_time = policy.deadline.is_zero() || attempt.ended < call.began + policy.deadline;
+        attempt.ended - since < limit && in_time
     })
 }
 
 /// The number of cases in [`cover`] and beside it. A soak must meet all of them.
-pub const CASES: usize = 21;
+pub const CASES: usize = 27;
 
 /// The number of cases that are possible over sockets.
-pub const CASES_OVER_SOCKETS: usize = 12;
+pub const CASES_OVER_SOCKETS: usize = 15;
 
-/// Counts the case of a call.
+/// Counts the case of a call: how it ended, in which state of its last attempt.
 fn cover(call: &Call, tally: &Tally) {
-    let last = call.attempts.last();
-    let opened = last.is_some_and(|last| last.last_sign.is_some());
-    let last = last.and_then(|last| last.end);
+    let opens = |attempt: &Attempt| attempt.last_sign.is_some();
+    let (outcome, last) = (call.outcome, call.attempts.last());
+    let (end, opened) = (last.and_then(|last| last.end), last.is_some_and(opens));
     let mut earlier = call.attempts.iter().rev().skip(1);
-    tally.cover(match &call.outcome {
-        Some(Outcome::Answered(_)) if earlier.any(|attempt| attempt.last_sign.is_some()) => {
-            "answered after a stream without content"
-        }
-        Some(Outcome::Answered(_)) if call.attempts.len() > 1 => "answered after retries",
-        Some(Outcome::Answered(text)) if text != REPLY => "streams that ended early",
-        Some(Outcome::Answered(_)) => "answered",
-        Some(Outcome::BrokeOff(_)) => "streams that broke off",
-        Some(Outcome::Stalled(..)) => "streams that stalled",
-        Some(Outcome::Failed) if opened => "failed before the first content",
-        Some(Outcome::Failed) if last == Some(End::Dropped) => "timed out",
-        Some(Outcome::Failed) => "failed",
-        Some(Outcome::Cancelled) => match last {
-            None => "cancelled before the first poll",
-            Some(End::Answered) => "cancelled in a stream",
-            _ if call.retries.len() >= call.attempts.len() => "cancelled in a delay",
-            _ if opened => "cancelled before the first content",
-            _ => "cancelled in an attempt",
-        },
-        Some(Outcome::Panicked) => match last {
-            Some(End::Panicked) if opened => "panicked before the first content",
-            Some(End::Panicked) => "panicked in an attempt",
-            Some(End::Answered) => "panicked after an answer",
-            _ => "panicked in an observer",
-        },
-        Some(Outcome::Unexpected) | None => return,
+    tally.cover(&match outcome {
+        Some(Outcome::Answered) if earlier.any(opens) => "Answered after an empty stream".into(),
+        _ => format!("{outcome:?}, last attempt: {end:?}, with a stream: {opened}"),
     });
 }
 
@@ -188,21 +141,12 @@ pub fn check_budget(budget: &RetryBudget, before: u32, log: &Log, calls: usize, 
         let what = format!("{available} tokens in place of {expected}");
         tally.add(Broken, 1, &what);
     }
-    let refused = (0..calls).filter(|call| log.call(*call).refused);
-    tally.add(
-        Broken,
-        refused.count(),
-        "refused, although there are tokens",
-    );
 }
 
 /// The tokens that a call adds: started retries cost, a success after them refunds the last one.
 fn change(call: &Call) -> i64 {
     let retries = call.attempts.len().saturating_sub(1) as i64;
-    let answered = call
-        .attempts
-        .last()
-        .is_some_and(|last| last.end == Some(End::Answered));
+    let answered = (call.attempts.last()).is_some_and(|last| last.end == Some(Answered));
     match retries {
         0 => i64::from(answered),
         _ => i64::from(COST) * (i64::from(answered) - retries),
@@ -243,105 +187,77 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// Demands that a fault is found after a change of a call that failed, timed out, and was
-    /// answered.
-    fn finds(expected: Option<Fault>, change: impl FnOnce(&mut Call, &mut Policy)) {
-        let attempt = |began, ended, end| Attempt {
-            began: began * MS,
-            ended: ended * MS,
-            end: Some(end),
+    /// Demands that a fault is found after a change of a stream whose first attempt was silent
+    /// after its opening, and which was then read to its end.
+    fn finds(expected: Option<Fault>, change: fn(&mut Call, &mut Policy)) {
+        let silent = Attempt {
+            last_sign: Some(100 * MS),
+            ended: 1000 * MS,
+            end: Some(End::Dropped),
+            ..Attempt::default()
+        };
+        let answered = Attempt {
+            began: 1200 * MS,
+            end: Some(Answered),
+            items: 1,
+            stream_end: Some(Answered),
             ..Attempt::default()
         };
         let mut call = Call {
-            attempts: vec![
-                attempt(0, 0, End::Failed),
-                attempt(100, 1100, End::Dropped),
-                attempt(1300, 1400, End::Answered),
-            ],
-            retries: vec![100 * MS, 1300 * MS],
-            ended: 1400 * MS,
-            outcome: Some(Outcome::Answered(REPLY.into())),
+            attempts: vec![silent, answered],
+            retries: vec![1200 * MS],
+            text: "Patience ".into(),
+            read: 1,
+            outcome: Some(Outcome::Answered),
             ..Call::default()
         };
-        let mut policy = Policy::default().timeout(1000 * MS);
+        call.script.streams = true;
+        let mut policy = Policy::default().also_retry(Operations::STREAMS);
+        policy.stream_idle = 900 * MS;
         change(&mut call, &mut policy);
         let found = fault(&call, &policy);
         assert_eq!(found.map(|(fault, _)| fault), expected, "{call:?}");
     }
 
+    fn fail(call: &mut Call) {
+        call.attempts[1].end = Some(End::Failed);
+        call.outcome = Some(Outcome::Failed);
+    }
+
     #[test]
     fn each_fault_is_found() {
         finds(None, |_, _| ());
-        finds(None, |_, policy| policy.deadline = 1100 * MS);
-        finds(Some(Lost), |call, _| call.attempts.truncate(2));
-        finds(Some(Leaked), |call, _| call.attempts[2].end = None);
-        finds(Some(Double), |_, policy| policy.max_retries = 1);
-        finds(Some(Double), |call, _| call.script.streams = true);
-        finds(Some(Double), |call, _| call.retries.truncate(1));
-        finds(Some(Double), |call, _| call.attempts.swap(1, 2));
-        finds(Some(Early), |call, _| call.attempts[2].began -= MS);
-        finds(Some(Early), |_, policy| policy.timeout += MS);
-        for (expected, outcome) in [
-            (Some(Lost), None),
-            (Some(Lost), Some(Outcome::Failed)),
-            (Some(Lost), Some(Outcome::Answered(String::new()))),
-            (Some(Lost), Some(Outcome::BrokeOff("another".into()))),
-            (Some(Lost), Some(Outcome::BrokeOff(String::new()))),
-            (Some(Early), Some(Outcome::Stalled(String::new(), MS))),
-            (Some(Double), Some(Outcome::Unexpected)),
-        ] {
-            finds(expected, |call, _| call.outcome = outcome);
-        }
-    }
-
-    /// The same for a change of a stream with an item, whose first attempt ended without content,
-    /// and whose second one was silent.
-    fn finds_in_stream(expected: Option<Fault>, change: impl FnOnce(&mut Call, &mut Policy)) {
-        finds(expected, |call, policy| {
-            policy.retry = policy.retry | Operations::STREAMS;
-            policy.stream_idle = 900 * MS;
-            call.script.streams = true;
-            call.attempts[1].last_sign = Some(200 * MS);
-            (call.attempts[2].items, call.read) = (1, 1);
-            call.attempts[2].ran_out = true;
-            call.outcome = Some(Outcome::Answered("Patience ".into()));
-            change(call, policy);
+        finds(None, |_, policy| policy.first_content = 1000 * MS);
+        finds(None, |_, policy| policy.deadline = 1000 * MS);
+        finds(Some(Lost), |call, _| call.attempts.truncate(1));
+        finds(Some(Lost), |call, _| call.attempts[1].stream_end = None);
+        finds(Some(Lost), |call, _| call.text = "another".into());
+        finds(Some(Lost), |call, _| call.read = 0);
+        finds(Some(Lost), |call, _| call.outcome = None);
+        finds(Some(Lost), |call, _| call.outcome = Some(Outcome::Failed));
+        finds(Some(Lost), |call, _| fail(call));
+        finds(None, |call, policy| {
+            fail(call);
+            policy.max_retries = 1;
         });
-    }
-
-    #[test]
-    fn each_fault_of_a_stream_is_found() {
-        finds_in_stream(None, |_, _| ());
-        finds_in_stream(Some(Lost), |call, _| call.read = 0);
-        finds_in_stream(Some(Lost), |call, _| call.attempts[2].ran_out = false);
-        finds_in_stream(Some(Lost), |call, _| call.attempts[2].broke_off = true);
-        finds_in_stream(Some(Lost), |call, _| {
-            call.attempts[2].end = Some(End::Failed)
+        finds(None, |call, policy| {
+            fail(call);
+            policy.deadline = 20_000 * MS;
         });
-        finds_in_stream(Some(Double), |call, _| {
-            call.attempts[0].end = Some(End::Answered)
+        finds(None, |call, _| {
+            fail(call);
+            call.attempts[1].asked = Duration::MAX;
         });
-        finds_in_stream(Some(Early), |_, policy| policy.stream_idle += MS);
-        finds_in_stream(Some(Early), |_, policy| policy.first_content = 1001 * MS);
-        finds_in_stream(None, |_, policy| policy.first_content = 1000 * MS);
-    }
-
-    #[test]
-    fn a_failure_needs_a_reason() {
-        let finds = |expected, change: fn(&mut Call, &mut Policy)| {
-            finds(expected, |call, policy| {
-                policy.max_retries = 3;
-                call.attempts[2].end = Some(End::Failed);
-                call.outcome = Some(Outcome::Failed);
-                change(call, policy);
-            });
-        };
-        finds(Some(Lost), |_, _| ());
-        finds(Some(Lost), |_, policy| policy.deadline = 22_000 * MS);
-        finds(None, |_, policy| policy.deadline = 21_000 * MS);
-        finds(None, |_, policy| policy.max_retries = 2);
-        finds(None, |call, _| call.refused = true);
-        finds(None, |call, _| call.attempts[2].asked = Duration::MAX);
+        finds(Some(Leaked), |call, _| call.attempts[1].end = None);
+        finds(Some(Double), |_, policy| policy.max_retries = 0);
+        finds(Some(Double), |_, policy| policy.retry = Operations::CHAT);
+        finds(Some(Double), |call, _| call.retries.clear());
+        finds(Some(Double), |call, _| call.attempts.swap(0, 1));
+        finds(Some(Early), |call, _| call.attempts[1].began -= MS);
+        finds(Some(Early), |call, _| call.attempts[0].last_sign = None);
+        finds(Some(Early), |_, policy| policy.stream_idle += MS);
+        finds(Some(Early), |_, policy| policy.first_content = 1001 * MS);
+        finds(Some(Early), |call, _| call.outcome = Some(Outcome::Stalled));
     }
 
     #[test]

@@ -9,12 +9,13 @@ use crate::{
 use crabllm_retry::{
     Instant, Timer,
     crabllm_core_0_0_19::{
-        BoxStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, Choice,
-        ChunkChoice, Delta, Error, Message, Provider,
+        BoxStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, Error,
+        Message, Provider,
     },
     test_util::{VirtualSleep, VirtualTimer},
 };
 use futures::{StreamExt, stream};
+use serde_json::{Value, json};
 use std::{
     future::pending,
     iter,
@@ -35,17 +36,8 @@ impl Provider for Faulty {
         request: &ChatCompletionRequest,
     ) -> Result<ChatCompletionResponse, Error> {
         self.attempt(request).await?;
-        let choice = Choice {
-            index: 0,
-            message: Message::assistant(REPLY),
-            finish_reason: None,
-            logprobs: None,
-        };
-        Ok(ChatCompletionResponse {
-            model: request.model.clone(),
-            choices: vec![choice],
-            ..Default::default()
-        })
+        let choice = json!({"index": 0, "message": Message::assistant(REPLY)});
+        Ok(serde_json::from_value(answer(&request.model, choice))?)
     }
 
     async fn chat_completion_stream(
@@ -64,7 +56,8 @@ impl Provider for Faulty {
             if !act(&clock, script.item(attempt, number)).await? {
                 return Ok(None);
             }
-            let chunk = chunk(&model, word);
+            let choice = json!({"index": 0, "delta": {"content": word}});
+            let chunk = serde_json::from_value(answer(&model, choice))?;
             Ok(Some((chunk, (words, clock, model))))
         });
         Ok(items.boxed())
@@ -99,20 +92,8 @@ async fn act(clock: &VirtualTimer, (after, act): (Duration, Act)) -> Result<bool
     }
 }
 
-fn chunk(model: &str, word: &str) -> ChatCompletionChunk {
-    let delta = Delta {
-        content: Some(word.into()),
-        ..Delta::default()
-    };
-    let choice = ChunkChoice {
-        delta,
-        ..ChunkChoice::default()
-    };
-    ChatCompletionChunk {
-        model: model.into(),
-        choices: vec![choice],
-        ..ChatCompletionChunk::default()
-    }
+fn answer(model: &str, choice: Value) -> Value {
+    json!({"id": "", "object": "", "created": 0, "model": model, "choices": [choice]})
 }
 
 /// A virtual timer whose clock may run ahead of its sleeps, as after the suspend of a laptop.

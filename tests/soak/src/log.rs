@@ -1,7 +1,7 @@
 //! The record of the calls of a round.
 
 use crate::script::Script;
-use crabllm_retry::{Event, GiveUpReason};
+use crabllm_retry::Event;
 use std::{
     panic::resume_unwind,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -29,11 +29,12 @@ pub struct Call {
 
     pub events: usize,
 
-    /// Whether the budget refused a retry, as the observer was told.
-    pub refused: bool,
-
-    /// The items of its stream that the caller has read.
+    /// The text and the number of the items that the caller has read.
+    pub text: String,
     pub read: usize,
+
+    /// The start of the last wait for an item.
+    pub waits_since: Duration,
 
     pub ended: Duration,
 
@@ -56,14 +57,11 @@ pub struct Attempt {
     /// The last time that its stream opened, had an item or ended.
     pub last_sign: Option<Duration>,
 
-    /// The items of its stream that are not errors.
+    /// The items that it returned, without errors.
     pub items: usize,
 
-    /// Whether its stream had an error.
-    pub broke_off: bool,
-
-    /// Whether its stream ended.
-    pub ran_out: bool,
+    /// Whether its stream ended well or by an error; a whole answer counts as a stream.
+    pub stream_end: Option<End>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -75,13 +73,12 @@ pub enum End {
     Panicked,
 }
 
-/// How a call ended; with the text that was read, if there is any.
-#[derive(Debug)]
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Outcome {
-    Answered(String),
-    BrokeOff(String),
-    /// The stream timed out after this silence.
-    Stalled(String, Duration),
+    Answered,
+    BrokeOff,
+    Stalled,
     Failed,
     Cancelled,
     Panicked,
@@ -123,13 +120,22 @@ impl Log {
         self.call(model.parse().expect("models are numbers"))
     }
 
+    /// The caller reads an item, which should be the next one of the last attempt.
+    pub fn read(&self, model: &str, id: &str, content: Option<&str>) {
+        let mut call = self.of(model);
+        let next = format!("{}.{}", call.attempts.len() - 1, call.read);
+        call.read += 1;
+        call.text.push_str(match id == next {
+            true => content.unwrap_or_default(),
+            false => "[out of order]",
+        });
+    }
+
     /// The observer of the wrappers.
     pub fn observe(&self, event: &Event<'_>) {
         let mut call = self.of(event.model().unwrap_or_default());
-        match *event {
-            Event::Retry { delay, .. } => call.retries.push((self.now)() + delay),
-            Event::GaveUp { reason, .. } => call.refused = reason == GiveUpReason::Budget,
-            _ => {}
+        if let Event::Retry { delay, .. } = *event {
+            call.retries.push((self.now)() + delay);
         }
         let panics = call.script.observer_panics_at == Some(call.events);
         call.events += 1;
@@ -138,11 +144,6 @@ impl Log {
             panic_on_purpose();
         }
     }
-}
-
-/// The name of an item by its attempt and its place in the stream.
-pub fn place(attempt: usize, item: usize) -> String {
-    format!("{attempt}.{item}")
 }
 
 /// The payload of a panic that a script asks for.

@@ -1,6 +1,6 @@
 //! A provider that records the attempts that reach the one inside, and numbers their items.
 
-use crate::log::{Attempt, End, Log, place};
+use crate::log::{Attempt, End, Log};
 use crabllm_retry::{
     crabllm_core_0_0_19::{
         BoxStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, Error,
@@ -32,11 +32,10 @@ impl<P: Provider> Provider for Recorder<P> {
     ) -> Result<ChatCompletionResponse, Error> {
         let running = self.start(request);
         let result = self.inner.chat_completion(request).await;
-        match &result {
-            Ok(_) => running.end(End::Answered),
-            Err(error) => running.fail(error),
-        }
-        result
+        let mut answer = result.inspect_err(|error| running.fail(error))?;
+        answer.id = running.name_item();
+        running.end(End::Answered);
+        Ok(answer)
     }
 
     async fn chat_completion_stream(
@@ -46,7 +45,7 @@ impl<P: Provider> Provider for Recorder<P> {
         let running = self.start(request);
         let result = self.inner.chat_completion_stream(request).await;
         let items = result.inspect_err(|error| running.fail(error))?;
-        running.show_life();
+        running.record(|attempt, now| attempt.last_sign = Some(now));
         if !self.commits {
             running.end(End::Answered);
         }
@@ -106,33 +105,35 @@ impl Running {
         self.end(End::Failed);
     }
 
-    fn show_life(&self) {
-        self.record(|attempt, now| attempt.last_sign = Some(now));
+    /// Counts an item, and names it by its attempt and its place.
+    fn name_item(&self) -> String {
+        self.record(|attempt, _| {
+            attempt.items += 1;
+            format!("{}.{}", self.number, attempt.items - 1)
+        })
     }
 
     /// Records an item, or the end of the stream.
     fn pass(&self, item: Option<&mut Result<ChatCompletionChunk, Error>>) {
-        self.show_life();
+        let end = match item {
+            Some(Ok(_)) => None,
+            Some(Err(_)) => Some(End::Failed),
+            None => Some(End::Answered),
+        };
+        self.record(|attempt, now| {
+            attempt.last_sign = Some(now);
+            attempt.stream_end = attempt.stream_end.or(end);
+        });
         match item {
             Some(Ok(chunk)) => {
-                let item = self.record(|attempt, _| {
-                    attempt.items += 1;
-                    attempt.items - 1
-                });
-                chunk.id = place(self.number, item);
+                chunk.id = self.name_item();
                 let is_content = chunk.content().is_some() || chunk.finish_reason().is_some();
-                if is_content || item == MOST_HELD {
+                if is_content || self.record(|attempt, _| attempt.items > MOST_HELD) {
                     self.end(End::Answered);
                 }
             }
-            Some(Err(error)) => {
-                self.record(|attempt, _| attempt.broke_off = true);
-                self.fail(error);
-            }
-            None => {
-                self.record(|attempt, _| attempt.ran_out = true);
-                self.end(End::Failed);
-            }
+            Some(Err(error)) => self.fail(error),
+            None => self.end(End::Failed),
         }
     }
 }

@@ -70,9 +70,6 @@ struct Round {
 
     budget: RetryBudget,
 
-    /// Its tokens at the start.
-    tokens: u32,
-
     tally: Arc<Tally>,
 }
 
@@ -125,11 +122,7 @@ impl Round {
         let (epoch, now) = (timer.now(), timer.clone());
         let scripts = (0..calls).map(|call| Script::new(mix(seed, call as u64)));
         let log = Arc::new(Log::new(scripts, move || now.now() - epoch));
-        let (budget, tokens) = match rng.bool() {
-            true => (half_full(), HALF),
-            false => (RetryBudget::new(100), 100),
-        };
-        let budget = budget.cost(COST).throttle_cost(COST);
+        let budget = half_full().cost(COST).throttle_cost(COST);
         let callers = [false, true].map(|shareable| {
             let timer = SoakTimer {
                 shareable,
@@ -145,7 +138,6 @@ impl Round {
             log,
             callers,
             budget,
-            tokens,
             tally: tally.clone(),
         }
     }
@@ -201,9 +193,7 @@ impl Round {
         let Some(round) = Arc::into_inner(self) else {
             return;
         };
-        if round.tokens == HALF {
-            check_budget(&round.budget, HALF, &round.log, calls, tally);
-        }
+        check_budget(&round.budget, HALF, &round.log, calls, tally);
         check_none(|| Arc::strong_count(&round.log.wakers) - 1, "wakers", tally);
         let sleeps = || round.timer.clock.sleeping();
         // An idle wrapper may keep a shared sleep until it is over, but not longer than it lives.

@@ -51,7 +51,7 @@ pub enum Act {
 impl Script {
     pub fn new(seed: u64) -> Self {
         let rng = &mut Rng::with_seed(seed);
-        let streams = one_in(rng, 3);
+        let streams = rng.bool();
         let hours = |hours| Duration::from_secs(3600 * hours);
         let jumps = |rng: &mut Rng| hours(if one_in(rng, 512) { rng.u64(1..5) } else { 0 });
         Self {
@@ -60,7 +60,7 @@ impl Script {
             cancel_at: one_in(rng, 4).then(|| rng.usize(..24)),
             moves: one_in(rng, 8),
             own_timer: one_in(rng, if streams { 4 } else { 64 }),
-            observer_panics_at: one_in(rng, 64).then(|| rng.usize(..6)),
+            observer_panics_at: one_in(rng, 32).then(|| rng.usize(..6)),
             // Longer than any `stream_idle`.
             pause: Duration::from_secs(if one_in(rng, 8) { 8 } else { 0 }),
             jump: jumps(rng),
