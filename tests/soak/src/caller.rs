@@ -15,7 +15,6 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     task::{Context, Poll, Wake, Waker},
-    time::Duration,
 };
 
 /// A wrapper and the record of its calls.
@@ -56,7 +55,7 @@ impl<P: Provider + Clone + 'static, T: Timer + Clone> Caller<P, T> {
         let call = async move {
             let request = question(&number.to_string(), "", Some(script.seed.to_string()));
             let outcome = match script.streams {
-                true => self.stream(&request, script.pause).await,
+                true => self.stream(&request).await,
                 false => self.chat(&request).await,
             };
             outcome.unwrap_or(Outcome::Failed)
@@ -73,11 +72,8 @@ impl<P: Provider + Clone + 'static, T: Timer + Clone> Caller<P, T> {
         Ok(Outcome::Answered)
     }
 
-    async fn stream(
-        self,
-        request: &ChatCompletionRequest,
-        pause: Duration,
-    ) -> Result<Outcome, Error> {
+    async fn stream(self, request: &ChatCompletionRequest) -> Result<Outcome, Error> {
+        let pause = self.log.of(&request.model).script.pause;
         let mut items = self.wrapper.chat_completion_stream(request).await?;
         drop(self.wrapper);
         let last = loop {

@@ -49,7 +49,7 @@ mod wire;
 use allocator::Heap;
 use checks::{CASES, CASES_OVER_SOCKETS, check_process};
 use clap::Parser;
-use console::{eprint, print};
+use console::print;
 use std::{
     process::ExitCode,
     sync::Arc,
@@ -97,9 +97,6 @@ fn in_virtual_time(args: &Args, tally: &Arc<Tally>) {
     let rounds = args.calls.div_ceil(CALLS_PER_ROUND);
     let run = |number| {
         let calls = CALLS_PER_ROUND.min(args.calls - number * CALLS_PER_ROUND);
-        if number > 0 && number % 250 == 0 {
-            eprint(&format!("round {number} of {rounds}"));
-        }
         round::run(args.seed, number, calls, tally)
     };
     // What lives as long as the process comes with the first rounds, two on each executor.
@@ -115,6 +112,7 @@ fn in_virtual_time(args: &Args, tally: &Arc<Tally>) {
 fn report(title: &str, left: Heap, tally: &Tally, cases: usize) {
     let (allocations, bytes) = (left.allocations, left.live_bytes);
     let covered = tally.take_covered(cases);
-    let text = format!("{title}, {allocations} allocations, {bytes} bytes left:\n{covered}");
-    print(&text);
+    print(&format!(
+        "{title}, {allocations} allocations, {bytes} bytes left:\n{covered}"
+    ));
 }

@@ -11,8 +11,7 @@ use crate::{
     tally::Tally,
 };
 use crabllm_retry::{
-    Backoff, Operation, RetryBudget, Retrying, Timer, crabllm_core_0_0_19::Error,
-    test_util::VirtualTimer,
+    Operation, RetryBudget, Retrying, Timer, crabllm_core_0_0_19::Error, test_util::VirtualTimer,
 };
 use fastrand::Rng;
 use futures::{
@@ -214,14 +213,10 @@ impl Round {
 /// A budget that is neither full nor empty: one retry has paid half of it.
 fn half_full() -> RetryBudget {
     let budget = RetryBudget::new(2 * HALF);
-    let at_once = Backoff::exponential(Duration::ZERO, Duration::ZERO);
     let spender = Retrying::with_timer((), VirtualTimer::new())
         .max_retries(1)
-        .backoff(at_once)
         .budget(budget.clone().cost(HALF));
-    // The last error is permanent, so that a wrapper at fault does not spend the other half.
-    let mut errors = [Error::Timeout, Error::Config("the end".into())].into_iter();
-    let fail = |_: &()| ready(errors.next().map_or(Ok(()), Err));
+    let fail = |_: &()| ready(Err::<(), _>(Error::Timeout));
     _ = block_on(spender.call(Operation::Other("spend"), None, fail));
     budget
 }
