@@ -38,6 +38,7 @@ use console::{eprint, print};
 use crabllm_retry::{
     Config, Operations, Retrying,
     crabllm_core_0_0_19::{ChatCompletionRequest, Error, Provider},
+    hints,
 };
 use flaky_server::{Fault, FlakyServer};
 use futures::{StreamExt, stream};
@@ -65,12 +66,15 @@ const SCRIPTS: [(bool, &[Fault]); 8] = [
     (false, &[]),
     (false, &[Fault::Status(503)]),
     (false, &[Fault::RateLimit(1)]),
-    (false, &[Fault::Drop]),
-    (false, &[Fault::Stall]),
-    (false, &[Fault::Drop, Fault::Status(503)]),
-    (true, &[Fault::Status(503)]),
+    (false, &[Fault::Drop, Fault::Stall]),
+    (true, &[Fault::Status(503), Fault::AnnouncedErrorEvent]),
+    (true, &[Fault::ErrorEvent, Fault::DropOpened]),
+    (true, &[Fault::StallOpened, Fault::Empty]),
     (true, &[Fault::Late(millis(1500)), Fault::Slow(millis(200))]),
 ];
+
+/// The script of each stream with `--break-streams`.
+const BREAK: &[Fault] = &[Fault::DropHalfway];
 
 fn main() -> ExitCode {
     let chat = match Chat::new(Args::parse()) {
@@ -107,7 +111,12 @@ impl Chat {
         let (url, key, server) = if let Some(url) = url {
             (url, variable("OPENAI_API_KEY"), None)
         } else {
-            let scripts = (0..calls).map(|index| (user(index), script(index).1.iter().copied()));
+            let scripts = (0..calls).map(|index| {
+                let (streams, faults) = script(index);
+                let breaks = args.break_streams && (streams || args.stream);
+                let faults = if breaks { BREAK } else { faults };
+                (user(index), faults.iter().copied())
+            });
             let server = FlakyServer::start(THINKING, scripts)
                 .map_err(|error| Error::Config(format!("cannot start a server: {error}")))?;
             (server.base_url(), None, Some(server))
@@ -116,7 +125,8 @@ impl Chat {
             let why = "a server that speaks https needs `--features https`";
             return Err(Error::Config(why.into()));
         }
-        let mut provider = Retrying::new(Client::new(&url, key.as_deref())?);
+        let client = Client::new(&url, key.as_deref())?;
+        let mut provider = Retrying::new(client).retry_if(hints::is_transient);
         if server.is_some() {
             provider = provider
                 .timeout(TIMEOUT)

@@ -36,9 +36,13 @@ pub struct Args {
     /// The limit for the silence of an open stream, 0 for none [default: 90, or 1]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub stream_idle: Option<Duration>,
-    /// Retry the opening of streams, too [always on with the flaky server]
+    /// Retry streams until their first content; ► is their opening otherwise [always on with the
+    /// flaky server]
     #[arg(long)]
     pub retry_streams: bool,
+    /// The flaky server breaks its streams halfway, which no retry mends
+    #[arg(long)]
+    pub break_streams: bool,
     /// Print nothing but the last line and errors
     #[arg(long)]
     pub quiet: bool,

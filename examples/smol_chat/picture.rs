@@ -2,7 +2,7 @@
 
 use crate::{
     chart::Chart,
-    timeline::{Call, Kind},
+    timeline::{Call, FIRST_CONTENT, Kind},
 };
 use anstyle::AnsiColor::{self, BrightBlack, BrightBlue, Green, Magenta, Red, Yellow};
 
@@ -13,6 +13,8 @@ const MAX_OUTCOMES: usize = 32;
 
 /// A tick of the axis behind everything else.
 const GRID: Mark = ('┊', Some(BrightBlack));
+/// The first content of a stream.
+const CONTENT: Mark = (FIRST_CONTENT, Some(Green));
 /// An open stream between two chunks.
 const SILENCE: Mark = ('▁', Some(Green));
 
@@ -57,12 +59,13 @@ fn legend() -> Vec<Piece> {
         (mark(&Kind::Failed(String::new())), "failed"),
         (mark(&Kind::Backoff), "backoff"),
         (mark(&Kind::RetryAfter), "Retry-After"),
+        (CONTENT, "first content"),
         (mark(&Kind::Chunk), "chunk"),
-        (SILENCE, "open stream"),
+        (SILENCE, "open"),
     ];
     (marks.into_iter())
         .flat_map(|((mark, color), meaning)| {
-            [(mark.into(), color), (format!(" {meaning}   "), None)]
+            [(mark.into(), color), (format!(" {meaning}  "), None)]
         })
         .collect()
 }
@@ -87,7 +90,7 @@ fn outcomes(call: &Call) -> Vec<Piece> {
 
 fn color_of(outcome: &str) -> AnsiColor {
     match outcome.split(' ').next() {
-        Some("ok") => Green,
+        Some("ok" | "►") => Green,
         Some("timeout" | "stalled") => Magenta,
         Some("429") => Yellow,
         Some("dropped" | "unreachable") => BrightBlue,
@@ -122,7 +125,11 @@ fn row(call: &Call, chart: &Chart) -> Vec<Piece> {
     let bars = chart.bars(call.start, attempts.iter().map(|step| step.until));
     let opened = bars.last().map_or(0, |bar| bar.end);
     for (step, bar) in attempts.iter().zip(bars) {
-        cells[bar].fill(mark(&step.kind));
+        let cells = &mut cells[bar];
+        cells.fill(mark(&step.kind));
+        if let (Kind::FirstContent, Some(last)) = (&step.kind, cells.last_mut()) {
+            *last = CONTENT;
+        }
     }
 
     let mut open = opened;
@@ -143,7 +150,7 @@ fn row(call: &Call, chart: &Chart) -> Vec<Piece> {
 fn mark(kind: &Kind) -> Mark {
     match kind {
         Kind::Failed(label) | Kind::Broken(label) => ('▒', Some(color_of(label))),
-        Kind::Answered => ('█', Some(Green)),
+        Kind::Answered | Kind::FirstContent => ('█', Some(Green)),
         Kind::Backoff => ('·', Some(BrightBlack)),
         Kind::RetryAfter => ('╌', Some(Yellow)),
         Kind::Chunk => ('▄', Some(Green)),
@@ -163,12 +170,12 @@ mod tests {
     fn calls_are_drawn_to_scale() {
         use Kind::*;
         let stalled = Broken("stalled".into());
-        let chunks = [(Answered, 100), (Chunk, 550), (Chunk, 1050), (Chunk, 2000)];
+        let chunks = [(FirstContent, 350), (Chunk, 550), (Chunk, 1050), (Chunk, 2000)];
         let calls = [
             call("1 chat", 0, &[(failed("503"), 200), (Backoff, 400), (Answered, 800)], 800, Succeeded),
             call("2 chat", 100, &[(failed("429"), 200), (RetryAfter, 1200), (Answered, 1300)], 1300, Succeeded),
             call("3 stream", 0, &chunks, 2000, Succeeded),
-            call("4 stream", 0, &[(Answered, 500), (stalled, 1500)], 1500, State::Failed),
+            call("4 stream", 0, &[(FirstContent, 500), (stalled, 1500)], 1500, State::Failed),
         ];
         assert_eq!(
             draw(&calls, 50, false),

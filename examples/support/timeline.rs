@@ -4,8 +4,11 @@
 #![allow(dead_code, reason = "each program uses its own part")]
 
 use crate::wire::UNREACHABLE;
-use crabllm_retry::{DelaySource, Event, Failure, Instant, crabllm_core_0_0_19::Error};
+use crabllm_retry::{DelaySource, Event, Failure, Instant, Operation, crabllm_core_0_0_19::Error};
 use std::{iter, sync::mpsc::Sender, time::Duration};
+
+/// The mark of a stream's first content.
+pub const FIRST_CONTENT: char = '►';
 
 /// A call as a sequence of steps, each of which begins at the end of the one before.
 pub struct Call {
@@ -28,8 +31,11 @@ pub struct Step {
 pub enum Kind {
     /// An attempt that failed.
     Failed(String),
-    /// An attempt that was answered, for a stream by opening it.
+    /// An attempt that was answered in one piece.
     Answered,
+    /// An attempt until the first content of its stream, or, if streams are not retried, until it
+    /// opened.
+    FirstContent,
     /// A delay that the retry policy chose.
     Backoff,
     /// A delay that the server asked for.
@@ -54,20 +60,25 @@ impl Call {
         self.steps.iter().filter(delays).count()
     }
 
-    /// The failures and the state in words, in order.
+    /// The failures, the time to the first content and the state in words, in order.
     pub fn outcomes(&self) -> Vec<String> {
-        let mut failures: Vec<(&str, usize)> = Vec::new();
+        let mut outcomes: Vec<(String, usize)> = Vec::new();
         for step in &self.steps {
-            let (Kind::Failed(label) | Kind::Broken(label)) = &step.kind else {
-                continue;
+            let label = match &step.kind {
+                Kind::Failed(label) | Kind::Broken(label) => label.clone(),
+                Kind::FirstContent => {
+                    let time = step.until.saturating_sub(self.start);
+                    format!("{FIRST_CONTENT} {:.1} s", time.as_secs_f64())
+                }
+                _ => continue,
             };
-            match failures.last_mut() {
-                Some((last, times)) if last == label => *times += 1,
-                _ => failures.push((label, 1)),
+            match outcomes.last_mut() {
+                Some((last, times)) if *last == label => *times += 1,
+                _ => outcomes.push((label, 1)),
             }
         }
-        let failures = failures.into_iter().map(|(label, times)| match times {
-            1 => label.to_owned(),
+        let outcomes = outcomes.into_iter().map(|(label, times)| match times {
+            1 => label,
             _ => format!("{label} ×{times}"),
         });
         let state = match self.state {
@@ -76,7 +87,7 @@ impl Call {
             State::Failed => "failed",
             State::Stopped => "stopped",
         };
-        failures.chain([state.to_owned()]).collect()
+        outcomes.chain([state.to_owned()]).collect()
     }
 }
 
@@ -134,6 +145,10 @@ impl Recorder {
                 };
                 self.record(kind, until + delay);
             }
+            Event::Success {
+                operation: Operation::ChatCompletionStream,
+                ..
+            } => self.record(Kind::FirstContent, until),
             Event::Success { .. } => self.record(Kind::Answered, until),
             Event::GaveUp { error, .. } => self.record(Kind::Failed(label(error)), until),
             // The reader of the stream sees the rest.

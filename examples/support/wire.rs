@@ -12,7 +12,7 @@ use crabllm_retry::{
 };
 use futures::{FutureExt, Stream, StreamExt, stream};
 use serde_json::{Value, json};
-use sse_stream::SseByteStream;
+use sse_stream::{Sse, SseByteStream};
 use std::{error, io, time::Duration};
 
 /// The start of the message of every error for a server to which there is no connection.
@@ -97,6 +97,9 @@ pub fn chunks<B: AsRef<[u8]> + Send>(
                     return Ok(None);
                 }
                 Some(data) => {
+                    if let Some(error) = error_in(&event, data) {
+                        return Err(error);
+                    }
                     let chunk: ChatCompletionChunk = serde_json::from_str(data)?;
                     finished |= chunk.finish_reason().is_some();
                     return Ok(Some((chunk, (events, finished))));
@@ -111,13 +114,34 @@ pub fn chunks<B: AsRef<[u8]> + Send>(
     })
 }
 
+/// The error that an event reports after a good status: Anthropic's by its name, others' in a field.
+fn error_in(event: &Sse, data: &str) -> Option<Error> {
+    let fields: Value = serde_json::from_str(data).unwrap_or_default();
+    let error = &fields["error"];
+    if error.is_null() && event.event.as_deref() != Some("error") {
+        return None;
+    }
+    let code = error["code"].as_u64();
+    let status = match (
+        code.and_then(|it| u16::try_from(it).ok()),
+        error["type"].as_str(),
+    ) {
+        (Some(code), _) => code,
+        (None, Some("overloaded_error")) => 529,
+        (None, Some("rate_limit_error")) => 429,
+        (None, _) => 500,
+    };
+    let body = data.to_owned();
+    Some(Error::Provider { status, body })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::task::Poll;
 
-    /// The texts of a body's chunks, and whether an error that is transient ends them.
-    fn read(body: &str) -> (String, Option<bool>) {
+    /// The texts of a body's chunks, and the error that ends them.
+    fn read(body: &str) -> (String, Option<Error>) {
         // One byte at a time, so that nothing depends on where the pieces of a body end.
         let pieces = body.as_bytes().chunks(1);
         let pieces = pieces.map(|piece| Ok(io::Cursor::new(piece)));
@@ -125,10 +149,10 @@ mod tests {
         let mut text = String::new();
         let mut error = None;
         for chunk in futures::executor::block_on(chunks) {
-            assert_eq!(error, None, "{body}");
+            assert!(error.is_none(), "{body}");
             match chunk {
                 Ok(chunk) => text += chunk.content().unwrap_or_default(),
-                Err(failure) => error = Some(failure.is_transient()),
+                Err(failure) => error = Some(failure),
             }
         }
         (text, error)
@@ -157,7 +181,46 @@ mod tests {
             ("data: [DONE]".into(), "", Some(true)),
             (format!("{hi}data: oops\n\n{bye}"), "hi", Some(false)),
         ] {
-            assert_eq!(read(&body), (text.into(), error), "{body}");
+            let (read, failure) = read(&body);
+            assert_eq!(read, text, "{body}");
+            assert_eq!(failure.map(|it| it.is_transient()), error, "{body}");
+        }
+    }
+
+    #[test]
+    fn an_error_event_keeps_its_words_and_has_a_status() {
+        let hi = event("hi", None);
+        for (name, data, status) in [
+            (
+                "event: error\n",
+                r#"{"error": {"type": "overloaded_error"}}"#,
+                529,
+            ),
+            ("event: error\n", "the server is on fire", 500),
+            (
+                "",
+                r#"{"error": {"type": "rate_limit_error", "code": null}}"#,
+                429,
+            ),
+            (
+                "",
+                r#"{"error": {"type": "server_error", "code": "x"}}"#,
+                500,
+            ),
+            (
+                "",
+                r#"{"choices": [], "error": {"code": 502, "message": "m"}}"#,
+                502,
+            ),
+        ] {
+            let body = format!("{hi}{name}data: {data}\n\n{hi}");
+            let (text, error) = read(&body);
+            assert_eq!(text, "hi", "{body}");
+            let expected = Error::Provider {
+                status,
+                body: data.into(),
+            };
+            assert_eq!(error.unwrap().to_string(), expected.to_string());
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::REPLY;
 use serde_json::{Value, json};
+use std::iter;
 
 /// The dialect of a request.
 #[derive(Clone, Copy)]
@@ -35,7 +36,7 @@ impl Dialect {
             Self::OpenAi => {
                 let message = json!({"role": "assistant", "content": REPLY});
                 let choice = json!({"index": 0, "message": message, "finish_reason": "stop"});
-                completion("chat.completion", model, choice)
+                completion("chat.completion", model, json!([choice]))
             }
             Self::Anthropic => {
                 let content = json!([{"type": "text", "text": REPLY}]);
@@ -44,7 +45,31 @@ impl Dialect {
         }
     }
 
-    /// The server-sent events of a streamed reply, word by word.
+    /// The server-sent event of an error after a good status.
+    pub fn error_event(self) -> String {
+        let error = json!({"type": "overloaded_error", "message": "the server is overloaded"});
+        match self {
+            Self::OpenAi => format!("data: {}\n\n", json!({"error": error})),
+            Self::Anthropic => {
+                let data = json!({"type": "error", "error": error});
+                format!("event: error\ndata: {data}\n\n")
+            }
+        }
+    }
+
+    /// The server-sent event of a chunk with an error.
+    pub fn error_chunk(self, model: &str, choices: Value) -> String {
+        match self {
+            Self::OpenAi => {
+                let mut chunk = completion("chat.completion.chunk", model, choices);
+                chunk["error"] = json!({"code": 503, "message": "the server is overloaded"});
+                format!("data: {chunk}\n\n")
+            }
+            Self::Anthropic => self.error_event(),
+        }
+    }
+
+    /// The server-sent events of a streamed reply, word by word. The first only announces it.
     pub fn events(self, model: &str) -> Vec<String> {
         let words = REPLY.split_inclusive(' ');
         match self {
@@ -52,11 +77,12 @@ impl Dialect {
                 let chunk = |delta: Value, finish_reason: Option<&str>| {
                     let choice =
                         json!({"index": 0, "delta": delta, "finish_reason": finish_reason});
-                    let data = completion("chat.completion.chunk", model, choice);
+                    let data = completion("chat.completion.chunk", model, json!([choice]));
                     format!("data: {data}\n\n")
                 };
-                words
-                    .map(|word| chunk(json!({"content": word}), None))
+                iter::once(json!({"role": "assistant", "content": ""}))
+                    .chain(words.map(|word| json!({"content": word})))
+                    .map(|delta| chunk(delta, None))
                     .chain([chunk(json!({}), Some("stop")), "data: [DONE]\n\n".into()])
                     .collect()
             }
@@ -88,8 +114,8 @@ impl Dialect {
 }
 
 /// An object of OpenAI's chat completions.
-fn completion(kind: &str, model: &str, choice: Value) -> Value {
-    json!({"id": "flaky", "object": kind, "created": 0, "model": model, "choices": [choice]})
+fn completion(kind: &str, model: &str, choices: Value) -> Value {
+    json!({"id": "flaky", "object": kind, "created": 0, "model": model, "choices": choices})
 }
 
 /// A message of Anthropic's.

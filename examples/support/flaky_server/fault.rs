@@ -1,6 +1,7 @@
 //! The faults, and the answer that each of them leads to.
 
 use super::{dialect::Dialect, request::Request};
+use serde_json::json;
 use std::{iter, time::Duration};
 
 /// The pause before each event of a stream.
@@ -30,6 +31,26 @@ pub enum Fault {
     DropHalfway,
     /// The second half of the answer never comes.
     StallHalfway,
+
+    // The faults of streams after their status, which is 200. An answer in one piece is a 503
+    // instead, or breaks off halfway.
+    /// An error event in place of the answer.
+    ErrorEvent,
+    /// The first event only announces the answer, and the second is an error.
+    AnnouncedErrorEvent,
+    /// A chunk with an error and without choices, as OpenRouter's. Anthropic's dialect has no such
+    /// chunk, and an error event instead; the same for the next.
+    ErrorChunk,
+    /// A chunk without text, whose finish reason is `error`.
+    ErrorFinish,
+    /// The connection is closed before the first event.
+    DropOpened,
+    /// The first event never comes.
+    StallOpened,
+    /// The stream ends without any event.
+    Empty,
+    /// The stream is good, but each of its bytes comes by itself.
+    Bytewise,
 }
 
 /// The bytes of an answer, and the fate of its connection.
@@ -63,6 +84,18 @@ impl Answer {
             let error = dialect.error(message).to_string();
             Self::whole(request, status, JSON, header, error.as_bytes())
         };
+        let events = || dialect.events(request.model());
+        let streamed = |events, pace| {
+            if request.streams() {
+                Self::stream(request, events, pace)
+            } else {
+                refusal(503, "", "the server is having a bad day")
+            }
+        };
+        let error_chunk = |choices| {
+            let chunk = dialect.error_chunk(request.model(), choices);
+            streamed(vec![chunk], PACE)
+        };
         let nothing = |ending| Self {
             parts: Vec::new(),
             ending,
@@ -89,6 +122,23 @@ impl Answer {
             Fault::Slow(pace) => good(pace),
             Fault::DropHalfway => good(PACE).half(Ending::Close),
             Fault::StallHalfway => good(PACE).half(Ending::Stall),
+            Fault::ErrorEvent => streamed(vec![dialect.error_event()], PACE),
+            Fault::AnnouncedErrorEvent => {
+                let announcement = events().swap_remove(0);
+                streamed(vec![announcement, dialect.error_event()], PACE)
+            }
+            Fault::ErrorChunk => error_chunk(json!([])),
+            Fault::ErrorFinish => {
+                let delta = json!({"content": ""});
+                error_chunk(json!([{"index": 0, "delta": delta, "finish_reason": "error"}]))
+            }
+            Fault::DropOpened => good(PACE).first(1, Ending::Close),
+            Fault::StallOpened => good(PACE).first(1, Ending::Stall),
+            Fault::Empty => streamed(Vec::new(), PACE),
+            Fault::Bytewise => {
+                let bytes = events().concat();
+                streamed(bytes.chars().map(String::from).collect(), Duration::ZERO)
+            }
         }
     }
 
@@ -127,8 +177,14 @@ impl Answer {
     }
 
     /// The first half of an answer.
-    fn half(mut self, ending: Ending) -> Self {
-        self.parts.truncate(self.parts.len() / 2);
+    fn half(self, ending: Ending) -> Self {
+        let half = self.parts.len() / 2;
+        self.first(half, ending)
+    }
+
+    /// The first parts of an answer.
+    fn first(mut self, parts: usize, ending: Ending) -> Self {
+        self.parts.truncate(parts);
         Self { ending, ..self }
     }
 }
