@@ -13,8 +13,9 @@ async fn call(executor: &str) -> Result<String, Error> {
     let provider = Retrying::new(Scripted::new(FuturesTimer, overloaded_twice));
     let begun = Instant::now();
     provider.chat_completion(&request).await?;
-    let (attempts, elapsed) = (provider.get_ref().attempts().len(), begun.elapsed());
-    Ok(format!("{executor:<24} {attempts} attempts in {elapsed:?}"))
+    let attempts = provider.get_ref().attempts().len();
+    let millis = begun.elapsed().as_millis() as u64;
+    Ok(format!("{executor:<24} {attempts} attempts in {millis} ms"))
 }
 
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]

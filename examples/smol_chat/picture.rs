@@ -178,14 +178,14 @@ mod tests {
             call("4 stream", 0, &[(FirstContent, 500), (stalled, 1500)], 1500, State::Failed),
         ];
         assert_eq!(
-            draw(&calls, 50, false),
+            draw(&calls, 60, false),
             "          0 s        1 s
 1 chat    ▒▒··█████  ┊            503 → ok
 2 chat    ┊▒╌╌╌╌╌╌╌╌╌╌╌█          429 → ok
-3 stream  █▁▁▁▁▁▄▁▁▁▁▄▁▁▁▁▁▁▁▁▁▄  ok
-4 stream  ██████▁▁▁▁▁▁▁▁▁▁▒       stalled → failed
+3 stream  ███►▁▁▄▁▁▁▁▄▁▁▁▁▁▁▁▁▁▄  ► 0.3 s → ok
+4 stream  █████►▁▁▁▁▁▁▁▁▁▁▒       ► 0.5 s → stalled → failed
 
-█ answered   ▒ failed   · backoff   ╌ Retry-After   ▄ chunk   ▁ open stream
+█ answered  ▒ failed  · backoff  ╌ Retry-After  ► first content  ▄ chunk  ▁ open
 ",
         );
     }

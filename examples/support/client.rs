@@ -1,5 +1,7 @@
 //! A client for servers that speak the OpenAI chat API, as a [`Provider`] without tokio.
 
+#![allow(dead_code, reason = "each program uses its own part")]
+
 use crate::{
     pool::Pool,
     wire::{self, UNREACHABLE, broke_off, root_cause},

@@ -9,6 +9,7 @@ use crate::{
 use crabllm_retry::{
     FuturesTimer, Instant, Operations, Policy, Retrying, Timer,
     crabllm_core_0_0_19::{Error, Message, Provider},
+    hints,
 };
 use futures::{
     StreamExt,
@@ -71,7 +72,9 @@ pub fn start() {
         timeline: element("timeline"),
         summary: element("summary"),
         conversation: js_sys::Date::now() as u64,
-        provider: Retrying::new(Fetch::new("/v1")).policy(policy),
+        provider: Retrying::new(Fetch::new("/v1"))
+            .policy(policy)
+            .retry_if(hints::is_transient),
         messages: RefCell::default(),
         calls: RefCell::default(),
         stopper: RefCell::default(),

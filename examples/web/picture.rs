@@ -88,6 +88,7 @@ fn class(kind: &Kind) -> &'static str {
             _ => "attempt refused",
         },
         Kind::Answered => "attempt answered",
+        Kind::FirstContent => "attempt answered content",
         Kind::Backoff => "wait",
         Kind::RetryAfter => "wait asked",
         Kind::Chunk => "chunk",
@@ -106,7 +107,7 @@ mod tests {
         use Kind::*;
         use State::{Running, Stopped, Succeeded};
         let answered = [(failed("503"), 100), (Backoff, 150), (Answered, 250)];
-        let broken = [(Answered, 100), (Chunk, 150), (Broken("stalled".into()), 300)];
+        let broken = [(FirstContent, 100), (Chunk, 150), (Broken("stalled".into()), 300)];
         let (refused, wait) = (("attempt refused", 100), ("wait", 150));
         for (state, end, steps, attempts, expected) in [
             (Running, 90, &[][..], 1, &[("attempt running", 90)][..]),
@@ -118,7 +119,7 @@ mod tests {
             (Succeeded, 250, &answered, 2, &[refused, wait, ("attempt answered", 250)]),
             (Running, 350, &answered, 2, &[refused, wait, ("attempt answered", 250), ("stream", 350)]),
             (State::Failed, 100, &[(failed("400"), 100)], 1, &[refused]),
-            (State::Failed, 300, &broken, 1, &[("attempt answered", 100), ("chunk", 150), ("broken", 300)]),
+            (State::Failed, 300, &broken, 1, &[("attempt answered content", 100), ("chunk", 150), ("broken", 300)]),
         ] {
             let call = call("1", 0, steps, end, state);
             let bars: Vec<_> = bars(&call).iter().map(|bar| (bar.0, bar.2.as_millis())).collect();

@@ -28,7 +28,11 @@ const THINKING: Duration = Duration::from_millis(150);
 /// The faults of the messages of a conversation, in turn.
 const SCRIPTS: [&[Fault]; 4] = [
     &[Fault::Status(503), Fault::RateLimit(1)],
-    &[Fault::Drop, Fault::Stall],
+    &[
+        Fault::DropOpened,
+        Fault::StallOpened,
+        Fault::AnnouncedErrorEvent,
+    ],
     // A stream that breaks off halfway is not asked for again, an answer in one piece is.
     &[
         Fault::Late(Duration::from_millis(1500)),

@@ -1,26 +1,36 @@
-//! The clients of `crabllm-provider` on smol, over real connections and in real time, against a
+//! The clients of `crabllm-provider` and of the examples on smol, over real connections and in real time, against a
 //! server that fails on purpose. The server counts the requests.
 
 mod answer;
+#[path = "../../../../examples/support/client.rs"]
+mod client;
 #[path = "../../../../examples/support/flaky_server.rs"]
 mod flaky_server;
 mod methods;
+#[path = "../../../../examples/support/pool.rs"]
+mod pool;
+#[path = "../../../../examples/support/wire.rs"]
+mod wire;
 
 use answer::Answer;
 use async_compat::CompatExt;
 use crabllm_retry::{Backoff, Operations, Policy};
 use flaky_server::{Fault, FlakyServer, REPLY};
 use futures::future::join_all;
-use methods::{MODEL, Method, PASSTHROUGH, STREAMS, UNARY};
-use std::time::{Duration, Instant};
+use methods::{MODEL, Method, PASSTHROUGH, STREAMS, UNARY, Wrapper};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
 
 /// Long enough for a good answer and each part of it, even on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Two retries with hardly a delay, of streams too; no timeout is near.
+/// Four retries with hardly a delay, of streams too; no timeout is near.
 fn patient() -> Policy {
     let moment = Duration::from_millis(1);
     Policy::default()
+        .max_retries(4)
         .backoff(Backoff::exponential(moment, moment))
         .also_retry(Operations::STREAMS)
 }
@@ -38,8 +48,18 @@ fn call(methods: &[Method], policy: &Policy, script: &[Fault]) -> Vec<Outcome> {
     let calls = methods.iter().map(async |&(method, call)| {
         let scripts = [(MODEL, script.iter().copied())];
         let server = FlakyServer::start(Duration::ZERO, scripts).unwrap();
+        let wrapper = Wrapper {
+            policy: policy.clone(),
+            attempts: Arc::default(),
+        };
+        let attempts = wrapper.attempts.clone();
         let begun = Instant::now();
-        let answer = call(server.base_url(), policy.clone()).await;
+        let answer = call(server.base_url(), wrapper).await;
+        assert_eq!(
+            server.requests(),
+            attempts.load(Ordering::Relaxed),
+            "{method}"
+        );
         Outcome {
             method,
             answer,
@@ -129,7 +149,7 @@ fn a_request_that_is_consumed_is_not_sent_again() {
 
 #[test]
 fn an_answer_that_breaks_off_is_asked_for_again() {
-    for outcome in call(&UNARY, &patient(), &[Fault::DropHalfway]) {
+    for outcome in call(UNARY, &patient(), &[Fault::DropHalfway]) {
         outcome.is_good_after(2);
     }
 }
@@ -137,24 +157,64 @@ fn an_answer_that_breaks_off_is_asked_for_again() {
 #[test]
 fn an_answer_that_stalls_is_timed_out_and_asked_for_again() {
     let policy = patient().timeout(TIMEOUT);
-    for outcome in call(&UNARY, &policy, &[Fault::StallHalfway]) {
+    for outcome in call(UNARY, &policy, &[Fault::StallHalfway]) {
         outcome.is_good_after(2);
         outcome.took_at_least(TIMEOUT);
     }
 }
 
 #[test]
+fn a_stream_that_fails_before_its_first_content_is_asked_for_again() {
+    // With isahc a stream is open only when its first bytes come.
+    let policy = patient().timeout(TIMEOUT).stream_idle(TIMEOUT);
+    for (methods, fault, times) in [
+        (&STREAMS[2..], Fault::ErrorEvent, 4),
+        (&STREAMS[2..], Fault::AnnouncedErrorEvent, 4),
+        (&STREAMS[1..], Fault::ErrorChunk, 4),
+        (&STREAMS[1..], Fault::ErrorFinish, 4),
+        (STREAMS, Fault::Empty, 4),
+        (STREAMS, Fault::DropOpened, 4),
+        (STREAMS, Fault::StallOpened, 1),
+    ] {
+        for outcome in call(methods, &policy, &vec![fault; times]) {
+            outcome.is_good_after(times + 1);
+        }
+    }
+}
+
+#[test]
+fn an_error_that_the_client_takes_for_nonsense_is_returned_at_once() {
+    for fault in [Fault::ErrorEvent, Fault::AnnouncedErrorEvent] {
+        for outcome in call(&STREAMS[1..2], &patient(), &[fault]) {
+            outcome.is_the_error_after("SSE parse error", 1);
+        }
+    }
+}
+
+#[test]
+fn a_stream_whose_every_byte_comes_by_itself_is_the_same() {
+    for outcome in call(STREAMS, &patient(), &[Fault::Bytewise]) {
+        outcome.is_good_after(1);
+    }
+}
+
+#[test]
 fn a_stream_that_breaks_off_gives_its_reader_the_error() {
-    for outcome in call(&STREAMS, &patient(), &[Fault::DropHalfway]) {
-        outcome.has_begun();
-        outcome.is_the_error_after("error reading a body from connection", 1);
+    for (methods, error) in [
+        (&STREAMS[..4], "error reading a body from connection"),
+        (&STREAMS[4..], "the answer broke off"),
+    ] {
+        for outcome in call(methods, &patient(), &[Fault::DropHalfway]) {
+            outcome.has_begun();
+            outcome.is_the_error_after(error, 1);
+        }
     }
 }
 
 #[test]
 fn a_stream_that_stalls_gives_its_reader_a_timeout() {
     let policy = patient().stream_idle(TIMEOUT);
-    for outcome in call(&STREAMS, &policy, &[Fault::StallHalfway]) {
+    for outcome in call(STREAMS, &policy, &[Fault::StallHalfway]) {
         outcome.has_begun();
         outcome.is_the_error_after("request timed out", 1);
         outcome.took_at_least(TIMEOUT);

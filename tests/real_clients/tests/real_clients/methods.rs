@@ -1,38 +1,62 @@
-//! Methods of the clients of `crabllm-provider`, wrapped with retries.
+//! Methods of the clients of `crabllm-provider` and of the examples', wrapped with retries.
 //!
 //! There is one for each kind of answer and dialect. Gemini's client knows one address only, and
 //! that one by TLS.
 
-use crate::answer::Answer;
+use crate::{answer::Answer, client::Client};
 use crabllm_provider_0_0_19 as release_19;
 use crabllm_provider_0_0_25 as release_25;
 use crabllm_retry::{
-    AsyncIoTimer, Policy, Retrying,
+    AsyncIoTimer, Event, Policy, Retrying,
     crabllm_core_0_0_19::Provider as _,
     crabllm_core_0_0_25::{Provider as _, ProviderConfig},
+    hints,
 };
 use futures::{FutureExt, StreamExt, future::LocalBoxFuture, stream};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::sync::{LazyLock, Once};
+use std::sync::{
+    Arc, LazyLock, Once,
+    atomic::{AtomicUsize, Ordering},
+};
 
 /// The model that every request asks for, and the name of its script at the server.
 pub const MODEL: &str = "flaky-1";
 
-/// A method, which calls a server with a policy.
+/// How a client is wrapped, and the count of its attempts.
+#[derive(Clone)]
+pub struct Wrapper {
+    pub policy: Policy,
+    pub attempts: Arc<AtomicUsize>,
+}
+
+impl Wrapper {
+    fn wrap<C>(self, client: C) -> Retrying<C, AsyncIoTimer> {
+        Retrying::with_timer(client, AsyncIoTimer)
+            .policy(self.policy)
+            .retry_if(hints::is_transient)
+            .observe(move |event| {
+                if let Event::Attempt { .. } = event {
+                    self.attempts.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+    }
+}
+
+/// A method, which calls a server.
 pub type Method = (
     &'static str,
-    fn(String, Policy) -> LocalBoxFuture<'static, Answer>,
+    fn(String, Wrapper) -> LocalBoxFuture<'static, Answer>,
 );
 
 /// The methods that answer in one piece.
-pub const UNARY: [Method; 4] = [
-    ("chat_completion of 0.0.25", |url, policy| {
-        let client = newest("openai", url, policy);
+pub const UNARY: &[Method] = &[
+    ("chat_completion of 0.0.25", |url, wrapper| {
+        let client = newest("openai", url, wrapper);
         async move { Answer::whole(client.chat_completion(&parsed(false)).await) }.boxed_local()
     }),
-    ("chat_completion_raw of 0.0.25", |url, policy| {
-        let client = newest("openai", url, policy);
+    ("chat_completion_raw of 0.0.25", |url, wrapper| {
+        let client = newest("openai", url, wrapper);
         let json = |bytes: bytes::Bytes| serde_json::from_slice::<Value>(&bytes).unwrap();
         async move {
             let answer = client.chat_completion_raw("", request(false).into()).await;
@@ -40,56 +64,62 @@ pub const UNARY: [Method; 4] = [
         }
         .boxed_local()
     }),
-    ("anthropic_messages of 0.0.25", |url, policy| {
-        let client = newest("anthropic", url, policy);
+    ("anthropic_messages of 0.0.25", |url, wrapper| {
+        let client = newest("anthropic", url, wrapper);
         async move { Answer::whole(client.anthropic_messages(&parsed(false)).await) }.boxed_local()
     }),
-    ("chat_completion of 0.0.19", |url, policy| {
+    ("chat_completion of 0.0.19", |url, wrapper| {
         let client = release_19::RemoteProvider::Anthropic {
             client: CLIENT_19.clone(),
             base_url: url,
             api_key: String::new(),
         };
-        let client = Retrying::with_timer(client, AsyncIoTimer).policy(policy);
+        let client = wrapper.wrap(client);
         async move { Answer::whole(client.chat_completion(&parsed(false)).await) }.boxed_local()
     }),
 ];
 
-/// The methods that open a stream.
-pub const STREAMS: [Method; 4] = [
-    ("chat_completion_stream of 0.0.25", |url, policy| {
-        let client = newest("openai", url, policy);
-        async move { Answer::items(client.chat_completion_stream(&parsed(true)).await).await }
-            .boxed_local()
-    }),
-    ("chat_completion_stream_raw of 0.0.25", |url, policy| {
-        let client = newest("openai", url, policy);
+/// The methods that open a stream. The first does not read the events, the second takes an event
+/// that is no chunk for nonsense, and the others take it for a failure that may pass.
+pub const STREAMS: &[Method] = &[
+    ("chat_completion_stream_raw of 0.0.25", |url, wrapper| {
+        let client = newest("openai", url, wrapper);
         async move {
             let opened = client.chat_completion_stream_raw("", request(true).into());
             Answer::bytes(opened.await).await
         }
         .boxed_local()
     }),
-    ("anthropic_messages_stream of 0.0.25", |url, policy| {
-        let client = newest("anthropic", url, policy);
+    ("chat_completion_stream of 0.0.25", |url, wrapper| {
+        let client = newest("openai", url, wrapper);
+        async move { Answer::items(client.chat_completion_stream(&parsed(true)).await).await }
+            .boxed_local()
+    }),
+    ("anthropic_messages_stream of 0.0.25", |url, wrapper| {
+        let client = newest("anthropic", url, wrapper);
         async move { Answer::items(client.anthropic_messages_stream(&parsed(true)).await).await }
             .boxed_local()
     }),
-    ("chat_completion_stream of 0.0.19", |url, policy| {
+    ("chat_completion_stream of 0.0.19", |url, wrapper| {
         let client = release_19::RemoteProvider::Openai {
             client: CLIENT_19.clone(),
             base_url: url,
             api_key: String::new(),
         };
-        let client = Retrying::with_timer(client, AsyncIoTimer).policy(policy);
+        let client = wrapper.wrap(client);
+        async move { Answer::items(client.chat_completion_stream(&parsed(true)).await).await }
+            .boxed_local()
+    }),
+    ("chat_completion_stream of isahc", |url, wrapper| {
+        let client = wrapper.wrap(Client::new(&url, None).unwrap());
         async move { Answer::items(client.chat_completion_stream(&parsed(true)).await).await }
             .boxed_local()
     }),
 ];
 
 /// The method whose request is a stream, which is consumed.
-pub const PASSTHROUGH: [Method; 1] = [("chat_completion_stream_passthrough", |url, policy| {
-    let client = newest("openai", url, policy);
+pub const PASSTHROUGH: [Method; 1] = [("chat_completion_stream_passthrough", |url, wrapper| {
+    let client = newest("openai", url, wrapper);
     async move {
         let body = stream::iter([Ok(request(true).into())]).boxed();
         Answer::bytes(client.chat_completion_stream_passthrough("", body).await).await
@@ -100,14 +130,14 @@ pub const PASSTHROUGH: [Method; 1] = [("chat_completion_stream_passthrough", |ur
 fn newest(
     dialect: &str,
     url: String,
-    policy: Policy,
+    wrapper: Wrapper,
 ) -> Retrying<release_25::RemoteProvider, AsyncIoTimer> {
     let config = ProviderConfig {
         base_url: Some(url),
         ..ProviderConfig::default()
     };
     let client = release_25::RemoteProvider::new(dialect, &config, CLIENT_25.clone());
-    Retrying::with_timer(client, AsyncIoTimer).policy(policy)
+    wrapper.wrap(client)
 }
 
 static CLIENT_19: LazyLock<release_19::HttpClient> = LazyLock::new(|| {
