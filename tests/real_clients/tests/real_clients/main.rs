@@ -70,10 +70,6 @@ fn call(methods: &[Method], policy: &Policy, script: &[Fault]) -> Vec<Outcome> {
     smol::block_on(join_all(calls).compat())
 }
 
-fn call_all(policy: &Policy, script: &[Fault]) -> Vec<Outcome> {
-    call(&[UNARY, STREAMS].concat(), policy, script)
-}
-
 impl Outcome {
     fn is_good_after(&self, requests: usize) {
         let Self { method, answer, .. } = self;
@@ -89,134 +85,91 @@ impl Outcome {
         assert_eq!(self.requests, requests, "{method}");
     }
 
+    fn took_at_least(&self, time: Duration) {
+        assert!(self.elapsed >= time, "{}: {:?}", self.method, self.elapsed);
+    }
+
     fn has_begun(&self) {
         let text = &*self.answer.text;
         let part = !text.is_empty() && text != REPLY && REPLY.starts_with(text);
         assert!(part, "{}: {text:?}", self.method);
     }
-
-    fn took_at_least(&self, time: Duration) {
-        assert!(self.elapsed >= time, "{}: {:?}", self.method, self.elapsed);
-    }
 }
 
 #[test]
-fn an_overloaded_server_is_asked_again() {
-    for outcome in call_all(&patient(), &[Fault::Status(503)]) {
-        outcome.is_good_after(2);
-    }
-}
-
-#[test]
-fn a_retry_is_not_earlier_than_the_server_asked_for() {
-    for outcome in call_all(&patient(), &[Fault::RateLimitInBody(1)]) {
-        outcome.is_good_after(2);
-        outcome.took_at_least(Duration::from_secs(1));
-    }
-}
-
-#[test]
-fn a_dropped_connection_is_made_again() {
-    for outcome in call_all(&patient(), &[Fault::Drop]) {
-        outcome.is_good_after(2);
-    }
-}
-
-#[test]
-fn a_silent_server_is_timed_out_and_asked_again() {
-    for outcome in call_all(&patient().timeout(TIMEOUT), &[Fault::Stall]) {
-        outcome.is_good_after(2);
-        outcome.took_at_least(TIMEOUT);
-    }
-}
-
-#[test]
-fn a_rejected_request_is_not_sent_again() {
-    for outcome in call_all(&patient(), &[Fault::Status(400)]) {
-        outcome.is_the_error_after("HTTP 400", 1);
-    }
-}
-
-#[test]
-fn a_request_that_is_consumed_is_not_sent_again() {
-    for outcome in call(&PASSTHROUGH, &patient(), &[]) {
-        outcome.is_good_after(1);
-    }
-    for outcome in call(&PASSTHROUGH, &patient(), &[Fault::Status(503)]) {
-        outcome.is_the_error_after("HTTP 503", 1);
-    }
-}
-
-#[test]
-fn an_answer_that_breaks_off_is_asked_for_again() {
-    for outcome in call(UNARY, &patient(), &[Fault::DropHalfway]) {
-        outcome.is_good_after(2);
-    }
-}
-
-#[test]
-fn an_answer_that_stalls_is_timed_out_and_asked_for_again() {
-    let policy = patient().timeout(TIMEOUT);
-    for outcome in call(UNARY, &policy, &[Fault::StallHalfway]) {
-        outcome.is_good_after(2);
-        outcome.took_at_least(TIMEOUT);
-    }
-}
-
-#[test]
-fn a_stream_that_fails_before_its_first_content_is_asked_for_again() {
+fn a_call_that_fails_before_its_answer_is_made_again() {
+    use Fault::*;
+    let all = &[UNARY, STREAMS].concat()[..];
     // With isahc a stream is open only when its first bytes come.
     let policy = patient().timeout(TIMEOUT).stream_idle(TIMEOUT);
-    for (methods, fault, times) in [
-        (&STREAMS[2..], Fault::ErrorEvent, 4),
-        (&STREAMS[2..], Fault::AnnouncedErrorEvent, 4),
-        (&STREAMS[1..], Fault::ErrorChunk, 4),
-        (&STREAMS[1..], Fault::ErrorFinish, 4),
-        (STREAMS, Fault::Empty, 4),
-        (STREAMS, Fault::DropOpened, 4),
-        (STREAMS, Fault::StallOpened, 1),
+    let second = Duration::from_secs(1);
+    for (methods, fault, times, time) in [
+        (all, Status(503), 4, Duration::ZERO),
+        (all, RateLimitInBody(1), 1, second),
+        (all, Drop, 4, Duration::ZERO),
+        (all, Stall, 1, TIMEOUT),
+        (UNARY, DropHalfway, 4, Duration::ZERO),
+        (UNARY, StallHalfway, 1, TIMEOUT),
+        (&STREAMS[2..], ErrorEvent, 4, Duration::ZERO),
+        (&STREAMS[2..], AnnouncedErrorEvent, 4, Duration::ZERO),
+        (&STREAMS[1..], ErrorChunk, 4, Duration::ZERO),
+        (&STREAMS[1..], ErrorFinish, 4, Duration::ZERO),
+        (STREAMS, Empty, 4, Duration::ZERO),
+        (STREAMS, DropOpened, 4, Duration::ZERO),
+        (STREAMS, StallOpened, 1, TIMEOUT),
     ] {
         for outcome in call(methods, &policy, &vec![fault; times]) {
             outcome.is_good_after(times + 1);
+            outcome.took_at_least(time);
         }
     }
 }
 
 #[test]
-fn an_error_that_the_client_takes_for_nonsense_is_returned_at_once() {
-    for fault in [Fault::ErrorEvent, Fault::AnnouncedErrorEvent] {
-        for outcome in call(&STREAMS[1..2], &patient(), &[fault]) {
-            outcome.is_the_error_after("SSE parse error", 1);
-        }
-    }
-}
-
-#[test]
-fn a_stream_whose_every_byte_comes_by_itself_is_the_same() {
-    for outcome in call(STREAMS, &patient(), &[Fault::Bytewise]) {
-        outcome.is_good_after(1);
-    }
-}
-
-#[test]
-fn a_stream_that_breaks_off_gives_its_reader_the_error() {
-    for (methods, error) in [
-        (&STREAMS[..4], "error reading a body from connection"),
-        (&STREAMS[4..], "the answer broke off"),
+fn a_failure_that_no_retry_may_mend_is_returned_at_once() {
+    use Fault::*;
+    for (methods, fault, error) in [
+        (UNARY, Status(400), "HTTP 400"),
+        (STREAMS, Status(400), "HTTP 400"),
+        (PASSTHROUGH, Status(503), "HTTP 503"),
+        (&STREAMS[1..2], ErrorEvent, "SSE parse error"),
+        (&STREAMS[1..2], AnnouncedErrorEvent, "SSE parse error"),
     ] {
-        for outcome in call(methods, &patient(), &[Fault::DropHalfway]) {
-            outcome.has_begun();
+        for outcome in call(methods, &patient(), &[fault]) {
             outcome.is_the_error_after(error, 1);
         }
     }
 }
 
 #[test]
-fn a_stream_that_stalls_gives_its_reader_a_timeout() {
+fn a_stream_that_fails_halfway_gives_its_reader_the_error() {
     let policy = patient().stream_idle(TIMEOUT);
-    for outcome in call(STREAMS, &policy, &[Fault::StallHalfway]) {
-        outcome.has_begun();
-        outcome.is_the_error_after("request timed out", 1);
-        outcome.took_at_least(TIMEOUT);
+    let broken = "error reading a body from connection";
+    for (methods, fault, error, time) in [
+        (&STREAMS[..3], Fault::DropHalfway, broken, Duration::ZERO),
+        (
+            &STREAMS[3..],
+            Fault::DropHalfway,
+            "the answer broke off",
+            Duration::ZERO,
+        ),
+        (STREAMS, Fault::StallHalfway, "request timed out", TIMEOUT),
+    ] {
+        for outcome in call(methods, &policy, &[fault]) {
+            outcome.has_begun();
+            outcome.is_the_error_after(error, 1);
+            outcome.took_at_least(time);
+        }
+    }
+}
+
+#[test]
+fn a_good_answer_is_asked_for_once() {
+    let requests = [
+        call(PASSTHROUGH, &patient(), &[]),
+        call(STREAMS, &patient(), &[Fault::Bytewise]),
+    ];
+    for outcome in requests.into_iter().flatten() {
+        outcome.is_good_after(1);
     }
 }

@@ -4,8 +4,7 @@
 //! that one by TLS.
 
 use crate::{answer::Answer, client::Client};
-use crabllm_provider_0_0_19 as release_19;
-use crabllm_provider_0_0_25 as release_25;
+use crabllm_provider::{HttpClient, RemoteProvider, make_client};
 use crabllm_retry::{
     AsyncIoTimer, Event, Policy, Retrying,
     crabllm_core_0_0_19::Provider as _,
@@ -16,7 +15,7 @@ use futures::{FutureExt, StreamExt, future::LocalBoxFuture, stream};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::sync::{
-    Arc, LazyLock, Once,
+    Arc, LazyLock,
     atomic::{AtomicUsize, Ordering},
 };
 
@@ -68,13 +67,8 @@ pub const UNARY: &[Method] = &[
         let client = newest("anthropic", url, wrapper);
         async move { Answer::whole(client.anthropic_messages(&parsed(false)).await) }.boxed_local()
     }),
-    ("chat_completion of 0.0.19", |url, wrapper| {
-        let client = release_19::RemoteProvider::Anthropic {
-            client: CLIENT_19.clone(),
-            base_url: url,
-            api_key: String::new(),
-        };
-        let client = wrapper.wrap(client);
+    ("chat_completion of isahc", |url, wrapper| {
+        let client = wrapper.wrap(Client::new(&url, None).unwrap());
         async move { Answer::whole(client.chat_completion(&parsed(false)).await) }.boxed_local()
     }),
 ];
@@ -100,16 +94,6 @@ pub const STREAMS: &[Method] = &[
         async move { Answer::items(client.anthropic_messages_stream(&parsed(true)).await).await }
             .boxed_local()
     }),
-    ("chat_completion_stream of 0.0.19", |url, wrapper| {
-        let client = release_19::RemoteProvider::Openai {
-            client: CLIENT_19.clone(),
-            base_url: url,
-            api_key: String::new(),
-        };
-        let client = wrapper.wrap(client);
-        async move { Answer::items(client.chat_completion_stream(&parsed(true)).await).await }
-            .boxed_local()
-    }),
     ("chat_completion_stream of isahc", |url, wrapper| {
         let client = wrapper.wrap(Client::new(&url, None).unwrap());
         async move { Answer::items(client.chat_completion_stream(&parsed(true)).await).await }
@@ -118,7 +102,7 @@ pub const STREAMS: &[Method] = &[
 ];
 
 /// The method whose request is a stream, which is consumed.
-pub const PASSTHROUGH: [Method; 1] = [("chat_completion_stream_passthrough", |url, wrapper| {
+pub const PASSTHROUGH: &[Method] = &[("chat_completion_stream_passthrough", |url, wrapper| {
     let client = newest("openai", url, wrapper);
     async move {
         let body = stream::iter([Ok(request(true).into())]).boxed();
@@ -127,35 +111,20 @@ pub const PASSTHROUGH: [Method; 1] = [("chat_completion_stream_passthrough", |ur
     .boxed_local()
 })];
 
-fn newest(
-    dialect: &str,
-    url: String,
-    wrapper: Wrapper,
-) -> Retrying<release_25::RemoteProvider, AsyncIoTimer> {
+fn newest(dialect: &str, url: String, wrapper: Wrapper) -> Retrying<RemoteProvider, AsyncIoTimer> {
     let config = ProviderConfig {
         base_url: Some(url),
         ..ProviderConfig::default()
     };
-    let client = release_25::RemoteProvider::new(dialect, &config, CLIENT_25.clone());
+    let client = RemoteProvider::new(dialect, &config, CLIENT.clone());
     wrapper.wrap(client)
 }
 
-static CLIENT_19: LazyLock<release_19::HttpClient> = LazyLock::new(|| {
-    choose_cryptography();
-    release_19::make_client()
+static CLIENT: LazyLock<HttpClient> = LazyLock::new(|| {
+    // Two crates in this tree bring different providers of cryptography to rustls: choose one.
+    _ = rustls::crypto::ring::default_provider().install_default();
+    make_client()
 });
-
-static CLIENT_25: LazyLock<release_25::HttpClient> = LazyLock::new(|| {
-    choose_cryptography();
-    release_25::make_client()
-});
-
-/// Two crates in this tree bring different providers of cryptography, and every client has TLS even
-/// if no test does, so one must be chosen before the first client is made.
-fn choose_cryptography() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| _ = rustls::crypto::ring::default_provider().install_default());
-}
 
 /// A request that OpenAI's dialect and Anthropic's have in common.
 fn request(stream: bool) -> String {
