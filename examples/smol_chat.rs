@@ -73,9 +73,6 @@ const SCRIPTS: [(bool, &[Fault]); 8] = [
     (true, &[Fault::Late(millis(1500)), Fault::Slow(millis(200))]),
 ];
 
-/// The script of each stream with `--break-streams`.
-const BREAK: &[Fault] = &[Fault::DropHalfway];
-
 fn main() -> ExitCode {
     let chat = match Chat::new(Args::parse()) {
         Ok(chat) => chat,
@@ -114,7 +111,8 @@ impl Chat {
             let scripts = (0..calls).map(|index| {
                 let (streams, faults) = script(index);
                 let breaks = args.break_streams && (streams || args.stream);
-                let faults = if breaks { BREAK } else { faults };
+                let halfway: &[_] = &[Fault::DropHalfway];
+                let faults = if breaks { halfway } else { faults };
                 (user(index), faults.iter().copied())
             });
             let server = FlakyServer::start(THINKING, scripts)

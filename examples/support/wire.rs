@@ -122,15 +122,12 @@ fn error_in(event: &Sse, data: &str) -> Option<Error> {
         return None;
     }
     let code = error["code"].as_u64();
-    let status = match (
-        code.and_then(|it| u16::try_from(it).ok()),
-        error["type"].as_str(),
-    ) {
-        (Some(code), _) => code,
-        (None, Some("overloaded_error")) => 529,
-        (None, Some("rate_limit_error")) => 429,
-        (None, _) => 500,
+    let status = match error["type"].as_str() {
+        Some("overloaded_error") => 529,
+        Some("rate_limit_error") => 429,
+        _ => 500,
     };
+    let status = code.and_then(|it| it.try_into().ok()).unwrap_or(status);
     let body = data.to_owned();
     Some(Error::Provider { status, body })
 }
@@ -165,46 +162,27 @@ mod tests {
     }
 
     #[test]
+    #[rustfmt::skip]
     fn a_stream_ends_at_done_or_after_a_finish_reason_or_with_an_error() {
         let (hi, bye) = (event("hi", None), event("bye", Some("stop")));
         let early = "internal error: the answer ended too early";
         for (body, text, error) in [
-            (
-                format!("{hi}: comment\n\n{bye}data: [DONE]\n\n"),
-                "hibye",
-                "",
-            ),
+            (format!("{hi}: comment\n\n{bye}data: [DONE]\n\n"), "hibye", ""),
             (format!("{hi}{bye}"), "hibye", ""),
             (format!("{hi}data: [DONE]\n\n{bye}"), "hi", ""),
             (String::new(), "", early),
             (hi.clone(), "hi", early),
             ("data: [DONE]".into(), "", early),
-            (
-                format!("{hi}data: oops\n\n{bye}"),
-                "hi",
-                "json error: expected value at line 1 column 1",
-            ),
+            (format!("{hi}data: oops\n\n{bye}"), "hi", "json error: expected value at line 1 column 1"),
         ] {
             assert_eq!(read(&body), (text.into(), error.into()), "{body}");
         }
-        for (name, data, status) in [
-            (
-                "event: error\n",
-                r#"{"error": {"type": "overloaded_error"}}"#,
-                529,
-            ),
-            ("event: error\n", "the server is on fire", 500),
-            (
-                "",
-                r#"{"error": {"type": "rate_limit_error", "code": null}}"#,
-                429,
-            ),
-            (
-                "",
-                r#"{"error": {"type": "server_error", "code": "x"}}"#,
-                500,
-            ),
-            ("", r#"{"choices": [], "error": {"code": 502}}"#, 502),
+        for (status, name, data) in [
+            (529, "event: error\n", r#"{"error": {"type": "overloaded_error"}}"#),
+            (500, "event: error\n", "the server is on fire"),
+            (429, "", r#"{"error": {"type": "rate_limit_error", "code": null}}"#),
+            (500, "", r#"{"error": {"type": "server_error", "code": "x"}}"#),
+            (502, "", r#"{"choices": [], "error": {"code": 502}}"#),
         ] {
             let body = format!("{hi}{name}data: {data}\n\n{bye}");
             let error = format!("provider error (HTTP {status}): {data}");

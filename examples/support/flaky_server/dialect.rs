@@ -45,28 +45,16 @@ impl Dialect {
         }
     }
 
-    /// The server-sent event of an error after a good status.
-    pub fn error_event(self) -> String {
+    /// The server-sent event of an error after a good status; OpenAI's is a chunk if it has choices.
+    pub fn error_event(self, model: &str, choices: Option<Value>) -> String {
         let error = json!({"type": "overloaded_error", "message": "the server is overloaded"});
-        match self {
-            Self::OpenAi => format!("data: {}\n\n", json!({"error": error})),
-            Self::Anthropic => {
-                let data = json!({"type": "error", "error": error});
-                format!("event: error\ndata: {data}\n\n")
-            }
-        }
-    }
-
-    /// The server-sent event of a chunk with an error.
-    pub fn error_chunk(self, model: &str, choices: Value) -> String {
-        match self {
-            Self::OpenAi => {
-                let mut chunk = completion("chat.completion.chunk", model, choices);
-                chunk["error"] = json!({"code": 503, "message": "the server is overloaded"});
-                format!("data: {chunk}\n\n")
-            }
-            Self::Anthropic => self.error_event(),
-        }
+        let (name, mut data) = match (self, choices) {
+            (Self::OpenAi, Some(it)) => ("", completion("chat.completion.chunk", model, it)),
+            (Self::OpenAi, None) => ("", json!({})),
+            (Self::Anthropic, _) => ("event: error\n", json!({"type": "error"})),
+        };
+        data["error"] = error;
+        format!("{name}data: {data}\n\n")
     }
 
     /// The server-sent events of a streamed reply, word by word. The first only announces it.

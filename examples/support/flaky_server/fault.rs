@@ -38,10 +38,10 @@ pub enum Fault {
     ErrorEvent,
     /// The first event only announces the answer, and the second is an error.
     AnnouncedErrorEvent,
-    /// A chunk with an error and without choices, as OpenRouter's. Anthropic's dialect has no such
-    /// chunk, and an error event instead; the same for the next.
+    /// A chunk with an error and without choices, as OpenRouter's. Anthropic's dialect has no
+    /// chunks, and the error event instead.
     ErrorChunk,
-    /// A chunk without text, whose finish reason is `error`.
+    /// A chunk with an error and without text, whose finish reason is `error`.
     ErrorFinish,
     /// The connection is closed before the first event.
     DropOpened,
@@ -92,10 +92,7 @@ impl Answer {
                 refusal(503, "", "the server is having a bad day")
             }
         };
-        let error_chunk = |choices| {
-            let chunk = dialect.error_chunk(request.model(), choices);
-            streamed(vec![chunk], PACE)
-        };
+        let error = |choices| dialect.error_event(request.model(), choices);
         let nothing = |ending| Self {
             parts: Vec::new(),
             ending,
@@ -122,15 +119,14 @@ impl Answer {
             Fault::Slow(pace) => good(pace),
             Fault::DropHalfway => good(PACE).half(Ending::Close),
             Fault::StallHalfway => good(PACE).half(Ending::Stall),
-            Fault::ErrorEvent => streamed(vec![dialect.error_event()], PACE),
+            Fault::ErrorEvent => streamed(vec![error(None)], PACE),
             Fault::AnnouncedErrorEvent => {
-                let announcement = events().swap_remove(0);
-                streamed(vec![announcement, dialect.error_event()], PACE)
+                streamed(vec![events().swap_remove(0), error(None)], PACE)
             }
-            Fault::ErrorChunk => error_chunk(json!([])),
+            Fault::ErrorChunk => streamed(vec![error(Some(json!([])))], PACE),
             Fault::ErrorFinish => {
-                let delta = json!({"content": ""});
-                error_chunk(json!([{"index": 0, "delta": delta, "finish_reason": "error"}]))
+                let choice = json!({"index": 0, "delta": {}, "finish_reason": "error"});
+                streamed(vec![error(Some(json!([choice])))], PACE)
             }
             Fault::DropOpened => good(PACE).first(1, Ending::Close),
             Fault::StallOpened => good(PACE).first(1, Ending::Stall),

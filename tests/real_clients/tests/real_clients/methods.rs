@@ -11,7 +11,7 @@ use crabllm_retry::{
     crabllm_core_0_0_25::{Provider as _, ProviderConfig},
     hints,
 };
-use futures::{FutureExt, StreamExt, future::LocalBoxFuture, stream};
+use futures::{FutureExt, future::LocalBoxFuture};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::sync::{
@@ -100,16 +100,6 @@ pub const STREAMS: &[Method] = &[
             .boxed_local()
     }),
 ];
-
-/// The method whose request is a stream, which is consumed.
-pub const PASSTHROUGH: &[Method] = &[("chat_completion_stream_passthrough", |url, wrapper| {
-    let client = newest("openai", url, wrapper);
-    async move {
-        let body = stream::iter([Ok(request(true).into())]).boxed();
-        Answer::bytes(client.chat_completion_stream_passthrough("", body).await).await
-    }
-    .boxed_local()
-})];
 
 fn newest(dialect: &str, url: String, wrapper: Wrapper) -> Retrying<RemoteProvider, AsyncIoTimer> {
     let config = ProviderConfig {
