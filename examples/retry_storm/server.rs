@@ -1,16 +1,12 @@
 //! The provider that fails.
 //!
-//! It admits requests from a bucket that fills at the rate of its capacity and holds what comes in
-//! a tenth of a second. An admitted request takes one; a rejected one, while there is anything
-//! left, its cost: a tenth by default. To read a request, check its key and refuse it is work too.
-//! That is how a storm outlives its outage: the more retries there are, the less is served. At
-//! OpenAI it can cost a whole one: "unsuccessful requests contribute to your per-minute limit"
-//! (<https://developers.openai.com/api/docs/guides/rate-limits>). See what `--rejection-cost 0.5`
-//! does.
-//!
-//! In the outage the bucket stays full: those who answer 503 are not those who serve.
+//! It admits requests from a bucket that fills at the rate of its capacity and holds a tenth of
+//! a second's worth. An admitted request takes one token, a rejected one its cost, because
+//! reading and refusing a request is work too. So retries lower the number of requests that are
+//! served, and a storm can outlast its outage. At OpenAI a rejected request can cost as much as
+//! a served one: "unsuccessful requests contribute to your per-minute limit"
+//! (<https://developers.openai.com/api/docs/guides/rate-limits>).
 
-use crate::{record::Record, scenario::Scenario};
 use crabllm_retry::{
     Timer,
     crabllm_core_0_0_19::{
@@ -21,37 +17,34 @@ use crabllm_retry::{
 };
 use fastrand::Rng;
 use std::{
+    ops::Range,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-/// How long the server saves up what it does not use.
-const BURST_SECONDS: f64 = 0.1;
+/// The seconds in which every request fails.
+pub const OUTAGE: Range<usize> = 10..40;
 
-/// How long a request takes that is not served.
+/// The latency of a failed request.
 const FAILURE_LATENCY: Duration = Duration::from_millis(20);
 
-/// How long a request takes that is served: at least this, at most twice this.
+/// The least latency of a served request; the most is twice that.
 const LATENCY: Duration = Duration::from_millis(500);
 
-/// The server; clones are connections to the same one.
+/// The server; clones share its state.
 #[derive(Clone)]
 pub struct Server {
     clock: VirtualTimer,
-    record: Arc<Mutex<Record>>,
-    frontend: Arc<Mutex<Frontend>>,
+    bucket: Arc<Mutex<Bucket>>,
+    rng: Arc<Mutex<Rng>>,
 }
 
 impl Server {
-    pub fn new(clock: VirtualTimer, record: Arc<Mutex<Record>>, scenario: &Scenario) -> Self {
-        let frontend = Frontend {
-            bucket: Bucket::new(scenario.capacity(), scenario.rejection_cost),
-            rng: Rng::with_seed(scenario.seed),
-        };
+    pub fn new(clock: VirtualTimer, capacity: f64, rejection_cost: f64, seed: u64) -> Self {
         Self {
             clock,
-            record,
-            frontend: Arc::new(Mutex::new(frontend)),
+            bucket: Arc::new(Mutex::new(Bucket::new(capacity, rejection_cost))),
+            rng: Arc::new(Mutex::new(Rng::with_seed(seed))),
         }
     }
 }
@@ -59,19 +52,21 @@ impl Server {
 impl Provider for Server {
     async fn chat_completion(
         &self,
-        request: &ChatCompletionRequest,
+        _request: &ChatCompletionRequest,
     ) -> Result<ChatCompletionResponse, Error> {
         let now = self.clock.elapsed();
-        self.record.lock().unwrap().attempt(now);
-        let (latency, status) = self.frontend.lock().unwrap().answer(now);
-        self.clock.sleep(latency).await;
-        match status {
-            200 => Ok(response(request)),
-            status => Err(Error::Provider {
-                status,
-                body: String::new(),
-            }),
-        }
+        let status = if OUTAGE.contains(&(now.as_secs() as usize)) {
+            503
+        } else if self.bucket.lock().unwrap().admits(now) {
+            let latency = LATENCY.mul_f64(1.0 + self.rng.lock().unwrap().f64());
+            self.clock.sleep(latency).await;
+            return Ok(ChatCompletionResponse::default());
+        } else {
+            429
+        };
+        self.clock.sleep(FAILURE_LATENCY).await;
+        let body = String::new();
+        Err(Error::Provider { status, body })
     }
 
     async fn chat_completion_stream(
@@ -82,54 +77,31 @@ impl Provider for Server {
     }
 }
 
-/// Decides about each request.
-struct Frontend {
-    bucket: Bucket,
-    rng: Rng,
-}
-
-impl Frontend {
-    /// How long the answer to a request takes, and its status.
-    fn answer(&mut self, now: Duration) -> (Duration, u16) {
-        if Scenario::OUTAGE.contains(&now) {
-            (FAILURE_LATENCY, 503)
-        } else if self.bucket.admits(now) {
-            (LATENCY.mul_f64(1.0 + self.rng.f64()), 200)
-        } else {
-            (FAILURE_LATENCY, 429)
-        }
-    }
-}
-
 /// The requests that the server can serve now.
 struct Bucket {
     /// The requests that are added each second.
     rate: f64,
     rejection_cost: f64,
+    size: f64,
     level: f64,
     filled: Duration,
 }
 
 impl Bucket {
     fn new(rate: f64, rejection_cost: f64) -> Self {
-        let mut bucket = Self {
+        let size = (rate / 10.0).max(1.0);
+        Self {
             rate,
             rejection_cost,
-            level: 0.0,
+            size,
+            level: size,
             filled: Duration::ZERO,
-        };
-        bucket.level = bucket.size();
-        bucket
-    }
-
-    /// The most that it holds; at least one request, however few callers there are.
-    fn size(&self) -> f64 {
-        (self.rate * BURST_SECONDS).max(1.0)
+        }
     }
 
     fn admits(&mut self, now: Duration) -> bool {
         let gained = (now - self.filled).as_secs_f64() * self.rate;
-        self.level = (self.level + gained).min(self.size());
+        self.level = (self.level + gained).min(self.size);
         self.filled = now;
         let admitted = self.level >= 1.0;
         let cost = if admitted { 1.0 } else { self.rejection_cost };
@@ -138,41 +110,20 @@ impl Bucket {
     }
 }
 
-fn response(request: &ChatCompletionRequest) -> ChatCompletionResponse {
-    ChatCompletionResponse {
-        model: request.model.clone(),
-        ..ChatCompletionResponse::default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// How many of so many requests, spread over ten seconds, are admitted in a second.
-    fn admitted(rate: f64, requests: u32, rejection_cost: f64) -> f64 {
-        let mut bucket = Bucket::new(rate, rejection_cost);
-        let interval = Duration::from_secs(10) / requests;
-        let admitted = (0..requests).filter(|&n| bucket.admits(n * interval));
-        admitted.count() as f64 / 10.0
-    }
-
-    #[test]
-    fn all_is_admitted_up_to_the_capacity() {
-        assert_eq!(admitted(120.0, 1_000, 0.1), 100.0);
-    }
-
-    #[test]
-    fn what_is_rejected_takes_from_what_is_admitted() {
-        // Of 240 requests a second a server of 120 admits x, where x + cost (240 - x) = 120.
-        for (cost, expected) in [(0.0, 120.0), (0.1, 106.7), (0.25, 80.0)] {
-            let admitted = admitted(120.0, 2_400, cost);
-            assert!((admitted - expected).abs() < 3.0, "{cost}: {admitted}");
-        }
-    }
-
-    #[test]
-    fn a_server_that_is_busy_rejecting_admits_nothing() {
-        assert!(admitted(120.0, 2_400, 1.0) < 3.0);
+#[test]
+fn rejected_requests_lower_the_number_of_served_ones() {
+    // Of r requests a second, a server of 120 admits x, where x + cost (r - x) = 120.
+    for (requests, cost, expected) in [
+        (100, 0.1, 100.0),
+        (240, 0.0, 120.0),
+        (240, 0.1, 106.7),
+        (240, 0.25, 80.0),
+        (240, 1.0, 0.0),
+    ] {
+        let mut bucket = Bucket::new(120.0, cost);
+        let interval = Duration::from_secs(1) / requests;
+        let admitted = (0..10 * requests).filter(|&n| bucket.admits(n * interval));
+        let admitted = admitted.count() as f64 / 10.0;
+        assert!((admitted - expected).abs() < 3.0, "{cost}: {admitted}");
     }
 }
