@@ -84,21 +84,6 @@ fn a_timeout_ends_an_attempt_unless_its_answer_is_ready_too() {
 }
 
 #[test]
-fn an_error_that_is_not_transient_ends_the_call_and_retry_if_says_which_are() {
-    let script = || [529, 401].map(Step::status);
-    assert_eq!(call(script(), |r| r), "0-0 529");
-    let retry_529 = |r: Wrapper| r.retry_if(|error| error.status() == Some(529));
-    assert_eq!(call(script(), retry_529), "0-0 1-1 401");
-}
-
-#[test]
-fn throttling_may_have_a_backoff_of_its_own() {
-    let script = [429, 503].map(Step::status);
-    let own = |r: Wrapper| r.throttle_backoff(exactly(5 * SECOND));
-    assert_eq!(call(script, own), "0-0 5-5 7-7 ok");
-}
-
-#[test]
 fn a_retry_is_never_earlier_than_the_server_asks() {
     for (requested, expected) in [
         (0, "0-0 1-1 ok"),
@@ -170,18 +155,6 @@ fn recommended_settings_keep_what_they_do_not_set() {
     assert!(block_on(scene.retrying.chat_completion(&request())).is_err());
     assert_eq!(scene.attempts(), 2);
     assert!(told.load(Ordering::Relaxed) > 0);
-}
-
-#[test]
-fn the_error_is_the_last_attempts_own_and_unchanged() {
-    for last in [Step::status_with_body(503, "busy"), Step::invalid()] {
-        let script = [Step::status(500), Step::status_with_body(502, "down"), last];
-        let scene = Scene::new(script.clone());
-        let error = block_on(scene.retrying.chat_completion(&request())).unwrap_err();
-        let unwrapped = Scripted::new(scene.clock, script[2..].to_vec());
-        let own = block_on(unwrapped.chat_completion(&request())).unwrap_err();
-        assert_eq!(format!("{error:?}"), format!("{own:?}"));
-    }
 }
 
 #[test]

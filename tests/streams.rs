@@ -1,72 +1,138 @@
-//! Open streams.
+//! Streams: the commit, the items and their errors. The model in `tests/model` proves the
+//! retries, the time limits, the events and which error ends a call or a stream.
 
 #![cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))]
 
 mod common;
 
-use common::{SECOND, Scene, block_on, poll_once, request};
+use common::{SECOND, Scene, block_on, plain, poll_once, request};
 use crabllm_retry::{
-    Event, Operations,
+    Event, Operation, Operations, Retrying,
     crabllm_core_0_0_19::{BoxStream, ChatCompletionChunk, Error, Provider},
-    test_util::Step,
+    test_util::{Scripted, Step, VirtualTimer},
 };
 use futures::{FutureExt, StreamExt, stream};
 use std::{
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
 };
 
 type Items = BoxStream<'static, Result<ChatCompletionChunk, Error>>;
+
+/// A wrapper that retries streams, with delays of exactly 1, 2, 4, … seconds.
+fn streams(script: impl IntoIterator<Item = Step>) -> Scene {
+    Scene::new(script).set(|r| r.also_retry(Operations::STREAMS))
+}
 
 fn open(scene: &Scene) -> Items {
     block_on(scene.retrying.chat_completion_stream(&request())).expect("it opens")
 }
 
-/// The items of a stream, from here to its end.
+/// The texts and errors of a stream, from here to its end.
 fn rest(items: Items) -> Vec<String> {
     let described = items.map(|item| match item {
-        Ok(_) => "item".into(),
-        Err(Error::Timeout) => "timeout".into(),
-        Err(Error::Provider { status, .. }) => status.to_string(),
-        Err(other) => other.to_string(),
+        Ok(chunk) => chunk.content().unwrap_or("-").to_owned(),
+        Err(error) => error.to_string(),
     });
     block_on(described.collect())
 }
 
 #[test]
-fn items_and_errors_pass_through_in_order() {
-    let items = [Step::ok(), Step::status(503), Step::ok(), Step::invalid()];
-    let scene = Scene::new([Step::stream(items)]);
-    let invalid = "config error: no such thing";
-    assert_eq!(rest(open(&scene)), ["item", "503", "item", invalid]);
-    assert_eq!(scene.attempts(), 1);
+fn held_items_come_first_once_and_in_order_and_errors_after_them() {
+    for held in [0, 1, 16, 17, 40] {
+        let announcements = (0..held).map(|_| Step::announcement());
+        let items = [Step::text("a"), Step::announcement(), Step::status(503)];
+        let items = announcements.chain(items).chain([Step::text("b")]);
+        let scene = streams([Step::stream(items)]);
+        let mut expected = vec!["-"; held];
+        expected.extend(["a", "-", "provider error (HTTP 503): ", "b"]);
+        assert_eq!(rest(open(&scene)), expected);
+        assert_eq!(scene.attempts(), 1);
+    }
 }
 
 #[test]
-fn each_wait_for_an_item_is_limited_and_nothing_else() {
-    // The opening has a timeout of its own.
-    let slow = [60, 90, 91, 0].map(|seconds| Step::ok().after(seconds * SECOND));
-    let scene = Scene::new([Step::stream(slow).after(30 * SECOND)]);
-    let mut items = open(&scene);
-    // A slow consumer does not count.
-    scene.clock.advance(1000 * SECOND);
-    assert!(matches!(block_on(items.next()), Some(Ok(_))));
-    assert_eq!(rest(items), ["item", "timeout"]);
-    assert_eq!(scene.clock.elapsed(), (30 + 1000 + 60 + 90 + 90) * SECOND);
+fn the_seventeenth_item_commits() {
+    for (announcements, attempts) in [(16, 2), (17, 1)] {
+        let items = vec![Step::announcement(); announcements].into_iter();
+        let scene = streams([Step::stream(items.chain([Step::status(503)]))]);
+        rest(open(&scene));
+        assert_eq!(scene.attempts(), attempts);
+    }
 }
 
 #[test]
-fn a_stream_is_retried_only_on_request() {
-    let scene = Scene::new([Step::status(503)]);
-    assert!(block_on(scene.retrying.chat_completion_stream(&request())).is_err());
-    assert_eq!(scene.attempts(), 1);
+fn a_model_that_thinks_is_waited_for() {
+    let clock = VirtualTimer::new();
+    let thinking = Step::stream([Step::text("42").after(200 * SECOND)]);
+    let scripted = Scripted::new(clock.clone(), [thinking]);
+    let retrying = Retrying::with_timer(scripted.clone(), clock.clone()).recommended();
+    let items = block_on(retrying.chat_completion_stream(&request())).unwrap();
+    assert_eq!(rest(items), ["42"]);
+    assert_eq!(scripted.attempts().len(), 1);
+    assert_eq!(clock.elapsed(), 200 * SECOND);
+}
 
-    let scene = Scene::new([Step::status(503)]).set(|r| r.also_retry(Operations::STREAMS));
-    assert_eq!(rest(open(&scene)), ["item"]);
-    assert_eq!(scene.attempts(), 2);
+#[test]
+fn the_stream_of_a_failed_attempt_is_dropped_before_its_delay() {
+    let alive = Arc::new(());
+    let (held, seen) = (alive.clone(), Arc::new(Mutex::new(Vec::new())));
+    let log = seen.clone();
+    let retrying = Retrying::with_timer((), VirtualTimer::new())
+        .max_retries(1)
+        .observe(move |event| {
+            if let Event::Retry { .. } | Event::GaveUp { .. } = event {
+                log.lock().unwrap().push(Arc::strong_count(&held));
+            }
+        });
+    let is_content = |_: &Arc<()>| false;
+    let opening = retrying.open(Operation::Other("feed"), None, is_content, |()| {
+        // The first is held back; the last stays in the stream.
+        let lost = Err(Error::Internal("lost".into()));
+        let items = [Ok(alive.clone()), lost, Ok(alive.clone())];
+        async { Ok(stream::iter(items).boxed()) }
+    });
+    assert!(block_on(opening).is_err());
+    // This test's and the observer's.
+    assert_eq!(*seen.lock().unwrap(), [2, 2]);
+}
+
+#[test]
+fn a_stall_is_reported_after_the_inner_stream_is_dropped() {
+    let stalls = Arc::new(Mutex::new(Vec::new()));
+    let log = stalls.clone();
+    let scene = Scene::new([Step::stream([Step::ok().after(1000 * SECOND)])]);
+    let clock = scene.clock.clone();
+    let scene = scene.set(|r| {
+        r.observe(move |event| {
+            if let Event::StreamStalled { .. } = event {
+                log.lock().unwrap().push(clock.sleeping());
+            }
+        })
+    });
+    assert_eq!(rest(open(&scene)), ["request timed out"]);
+    assert_eq!(*stalls.lock().unwrap(), [0]);
+}
+
+#[test]
+fn a_stream_of_any_client_commits_by_its_own_rule() {
+    let clock = VirtualTimer::new();
+    let retrying = Retrying::with_timer((), clock.clone()).policy(plain());
+    let mut attempts = 0;
+    let is_even = |n: &u32| n.is_multiple_of(2);
+    let opening = retrying.open(Operation::Other("count"), None, is_even, |()| {
+        attempts += 1;
+        let second = if attempts == 1 {
+            Err(Error::Timeout)
+        } else {
+            Ok(2)
+        };
+        async { Ok(stream::iter([Ok(1), second, Ok(3)]).boxed()) }
+    });
+    let items: Vec<_> = block_on(block_on(opening).unwrap().collect());
+    let items: Result<Vec<_>, _> = items.into_iter().collect();
+    assert_eq!(items.unwrap(), [1, 2, 3]);
+    assert_eq!(clock.elapsed(), SECOND);
 }
 
 #[test]
@@ -82,31 +148,12 @@ fn streams_and_calls_wait_for_one_sleep_that_may_be_shared() {
 }
 
 #[test]
-fn a_stall_is_told_when_the_inner_stream_is_gone() {
-    let stalls = Arc::new(AtomicUsize::new(0));
-    let counted = stalls.clone();
-    let scene = Scene::new([Step::stream([Step::ok().after(1000 * SECOND)])]);
-    let clock = scene.clock.clone();
-    let scene = scene.set(|r| {
-        r.observe(move |event| {
-            if let Event::StreamStalled { model, idle, .. } = event {
-                assert_eq!((*model, *idle), (Some("m"), 90 * SECOND));
-                assert_eq!(clock.sleeping(), 0);
-                counted.fetch_add(1, Ordering::Relaxed);
-            }
-        })
-    });
-    assert_eq!(rest(open(&scene)), ["timeout"]);
-    assert_eq!(stalls.load(Ordering::Relaxed), 1);
-}
-
-#[test]
 fn each_stream_of_a_wrapper_is_limited_by_itself() {
     let scene = Scene::new([
         Step::stream([Step::ok().after(50 * SECOND), Step::ok().after(50 * SECOND)]),
         Step::stream([Step::hang()]),
     ]);
     let both = stream::select(open(&scene), open(&scene));
-    assert_eq!(rest(both.boxed()), ["item", "timeout", "item"]);
+    assert_eq!(rest(both.boxed()).len(), 3);
     assert_eq!(scene.clock.elapsed(), 100 * SECOND);
 }

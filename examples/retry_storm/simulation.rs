@@ -1,10 +1,6 @@
 //! The calls under one policy.
 
-use crate::{
-    Args,
-    policy::SimulatedPolicy,
-    server::{OUTAGE, Server},
-};
+use crate::{Args, policy::SimulatedPolicy, server::Server};
 use crabllm_retry::{
     Event, Timer,
     crabllm_core_0_0_19::{ChatCompletionRequest, Provider, json},
@@ -147,7 +143,7 @@ fn a_budget_limits_an_outage_to_one_retry_in_ten_calls() {
         let seconds = run(policy, &args);
         assert_eq!(seconds, run(policy, &args), "equal seeds");
         assert!(seconds.iter().all(|second| second.calls == 100));
-        let outage = Second::sum(&seconds[OUTAGE]);
+        let outage = Second::sum(&seconds[crate::server::OUTAGE]);
         let attempts = outage.attempts_per_call();
         assert!((least..=most).contains(&attempts), "{attempts}");
     }

@@ -125,83 +125,46 @@ mod tests {
         };
     }
 
-    /// The first content of each stream, as its index, and whether the last item ends it.
+    /// The choices of each chunk of a stream, the index of its first content, and whether its
+    /// last chunk ends the answer.
+    #[rustfmt::skip]
     const CHUNKS: &[(&str, &[&str], Option<usize>, bool)] = &[
-        (
-            "OpenAI",
-            &[
-                r#"[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]"#,
-                r#"[{"index":0,"delta":{"content":"Hi"},"finish_reason":null}]"#,
-                r#"[{"index":0,"delta":{},"finish_reason":"stop"}]"#,
-            ],
-            Some(1),
-            true,
-        ),
-        (
-            "OpenAI, tools",
-            &[
-                r#"[{"index":0,"delta":{"role":"assistant","content":null},"finish_reason":null}]"#,
-                r#"[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":"f","arguments":""}}]}}]"#,
-            ],
-            Some(1),
-            false,
-        ),
-        (
-            "OpenAI, an empty answer with its usage",
-            &[
-                r#"[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]"#,
-                r#"[{"index":0,"delta":{},"finish_reason":"length"}]"#,
-                "[]",
-            ],
-            Some(1),
-            false,
-        ),
-        (
-            "OpenAI on Azure, the prompt's filter first",
-            &["[]", r#"[{"index":0,"delta":{"content":"Hi"}}]"#],
-            Some(1),
-            false,
-        ),
-        (
-            "OpenAI, the second choice first",
+        ("OpenAI",
+            &[r#"[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]"#,
+              r#"[{"index":0,"delta":{"content":"Hi"}}]"#,
+              r#"[{"index":0,"delta":{},"finish_reason":"stop"}]"#],
+            Some(1), true),
+        ("OpenAI, tools",
+            &[r#"[{"index":0,"delta":{"role":"assistant","content":null}}]"#,
+              r#"[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":"f","arguments":""}}]}}]"#],
+            Some(1), false),
+        ("OpenAI, an empty answer with its usage",
+            &[r#"[{"index":0,"delta":{"role":"assistant","content":""}}]"#,
+              r#"[{"index":0,"delta":{},"finish_reason":"length"}]"#,
+              "[]"],
+            Some(1), false),
+        ("OpenAI on Azure, the prompt's filter first",
+            &["[]",
+              r#"[{"index":0,"delta":{"content":"Hi"}}]"#],
+            Some(1), false),
+        ("OpenAI, the second choice first",
             &[r#"[{"index":0,"delta":{"role":"assistant"}},{"index":1,"delta":{"content":"Hi"}}]"#],
-            Some(0),
-            false,
-        ),
-        (
-            "DeepSeek and vLLM, reasoning first",
-            &[
-                r#"[{"index":0,"delta":{"role":"assistant","content":"","reasoning_content":""}}]"#,
-                r#"[{"index":0,"delta":{"content":null,"reasoning_content":"Hm"}}]"#,
-            ],
-            Some(1),
-            false,
-        ),
-        (
-            "Ollama",
+            Some(0), false),
+        ("DeepSeek and vLLM, reasoning first",
+            &[r#"[{"index":0,"delta":{"role":"assistant","content":"","reasoning_content":""}}]"#,
+              r#"[{"index":0,"delta":{"content":null,"reasoning_content":"Hm"}}]"#],
+            Some(1), false),
+        ("Ollama",
             &[r#"[{"index":0,"delta":{"role":"assistant","content":"Hi"},"finish_reason":null}]"#],
-            Some(0),
-            false,
-        ),
-        (
-            "llama.cpp, no tools after all",
-            &[
-                r#"[{"index":0,"delta":{"role":"assistant","content":null},"finish_reason":null}]"#,
-                r#"[{"index":0,"delta":{"tool_calls":[]},"finish_reason":null}]"#,
-                r#"[{"index":0,"delta":{"content":"Hi"},"finish_reason":null}]"#,
-            ],
-            Some(2),
-            false,
-        ),
-        (
-            "OpenRouter, the model behind it failed",
-            &[
-                r#"[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]"#,
-                r#"[{"index":0,"delta":{"content":""},"finish_reason":"error"}]"#,
-            ],
-            None,
-            true,
-        ),
+            Some(0), false),
+        ("llama.cpp, no tools after all",
+            &[r#"[{"index":0,"delta":{"tool_calls":[]},"finish_reason":null}]"#,
+              r#"[{"index":0,"delta":{"content":"Hi"}}]"#],
+            Some(1), false),
+        ("OpenRouter, the model behind it failed",
+            &[r#"[{"index":0,"delta":{"role":"assistant","content":""}}]"#,
+              r#"[{"index":0,"delta":{"content":""},"finish_reason":"error"}]"#],
+            None, true),
     ];
 
     /// Claims about the items of each version of the trait.

@@ -1,8 +1,8 @@
 //! The script of behavior and its expected trace.
 
 use crabllm_retry::{
-    Backoff, Event, Failure, Instant, Jitter, Policy, Retrying, Timer,
-    crabllm_core_0_0_19::{ChatCompletionRequest, Provider, json},
+    Backoff, Instant, Jitter, Retrying, Timer,
+    crabllm_core_0_0_19::{ChatCompletionRequest, Error, Provider, json},
     test_util::{Scripted, Step, VirtualSleep, VirtualTimer},
 };
 use futures::{
@@ -17,43 +17,21 @@ use std::{
     time::Duration,
 };
 
-/// Each event and its virtual time, in units since the script began.
+/// The trace: the outcomes and their virtual times, in units since the script began.
 const EXPECTED: &[(f64, &str)] = &[
-    (0.0, "-- success after two failures"),
-    (0.0, "retry after attempt 1 in 1: HTTP 503"),
-    (1.0, "retry after attempt 2 in 2: transient"),
-    (3.0, "success at attempt 3"),
-    (3.0, "answered"),
-    (3.0, "-- exhaustion"),
-    (3.0, "retry after attempt 1 in 1: HTTP 503"),
-    (4.0, "retry after attempt 2 in 2: HTTP 502"),
-    (6.0, "gave up after attempt 3, Exhausted: HTTP 500"),
-    (6.0, "failed: HTTP 500"),
-    (6.0, "-- timeout, then success"),
-    (16.0, "retry after attempt 1 in 1: timeout"),
-    (17.0, "success at attempt 2"),
-    (17.0, "answered"),
-    (17.0, "-- not transient"),
-    (17.0, "gave up after attempt 1, NotTransient: permanent"),
-    (17.0, "failed: permanent"),
-    (17.0, "-- timeout of a stream's opening"),
-    (27.0, "gave up after attempt 1, NotRetried: timeout"),
-    (27.0, "failed: timeout"),
-    (27.0, "-- stall of an open stream"),
-    (27.0, "success at attempt 1"),
-    (27.0, "item"),
-    (29.0, "item"),
-    (34.0, "stalled after 5"),
-    (34.0, "item failed: timeout"),
-    (34.0, "end"),
-    (34.0, "end again"),
-    (34.0, "-- cancel in an attempt"),
-    (36.0, "cancelled, of 1 attempts 1 cancelled"),
-    (36.0, "-- cancel in a delay"),
-    (36.0, "retry after attempt 1 in 1000: HTTP 503"),
-    (38.0, "cancelled, of 1 attempts 0 cancelled"),
-    (38.0, "-- a thousand calls at once"),
-    (49.0, "1000 answered, of 2000 attempts 1000 cancelled"),
+    // Delays of 1 and 2.
+    (3.0, "answer after two failures: ok"),
+    // A timeout of 10 and a delay.
+    (14.0, "answer after a hanging attempt: ok"),
+    (14.0, "item: ok"),
+    (16.0, "item: ok"),
+    // A stream may be silent for 5.
+    (21.0, "item: request timed out"),
+    (21.0, "end"),
+    (23.0, "drop in an attempt: of 1 attempts 1 cancelled"),
+    (25.0, "drop in a delay: of 1 attempts 0 cancelled"),
+    // All calls time out once.
+    (36.0, "1000 of 1000 calls: of 2000 attempts 1000 cancelled"),
 ];
 
 /// The script, ready to run.
@@ -126,7 +104,7 @@ impl Clock {
     }
 }
 
-/// The events so far, each with its time in units.
+/// The outcomes so far, each with its time in units.
 #[derive(Clone)]
 pub struct Trace {
     clock: Clock,
@@ -185,64 +163,34 @@ struct Stage<T> {
 
 impl<T: Timer + Clone> Stage<T> {
     async fn play(self) {
-        self.write("-- success after two failures");
-        self.call([Step::status(503), Step::disconnect()]).await;
-
-        self.write("-- exhaustion");
-        self.call([Step::status(503), Step::status(502), Step::status(500)])
+        self.call("two failures", [Step::status(503), Step::disconnect()])
             .await;
-
-        self.write("-- timeout, then success");
-        self.call([Step::hang()]).await;
-
-        self.write("-- not transient");
-        self.call([Step::invalid()]).await;
-
-        self.write("-- timeout of a stream's opening");
-        self.stream(Step::hang()).await;
-
-        self.write("-- stall of an open stream");
-        let items = [Step::ok(), Step::ok().after(self.units(2)), Step::hang()];
-        self.stream(Step::stream(items)).await;
-
-        self.write("-- cancel in an attempt");
-        self.cancel(Step::hang()).await;
-
-        self.write("-- cancel in a delay");
-        self.cancel(Step::status(503)).await;
-
-        self.write("-- a thousand calls at once");
+        self.call("a hanging attempt", [Step::hang()]).await;
+        self.stream([Step::ok(), Step::ok().after(self.units(2)), Step::hang()])
+            .await;
+        self.drop_call("an attempt", Step::hang()).await;
+        self.drop_call("a delay", Step::status(503)).await;
         self.thousand().await;
     }
 
-    async fn call(&self, steps: impl IntoIterator<Item = Step>) {
-        let provider = self.retrying(self.scripted(steps));
-        match provider.chat_completion(&request()).await {
-            Ok(_) => self.write("answered"),
-            Err(error) => self.write(format!("failed: {}", describe(&error))),
-        }
+    async fn call(&self, failures: &str, steps: impl IntoIterator<Item = Step>) {
+        let retrying = self.retrying(self.scripted(steps));
+        let answer = retrying.chat_completion(&request()).await;
+        self.write(format!("answer after {failures}: {}", describe(answer)));
     }
 
-    async fn stream(&self, opening: Step) {
-        let provider = self.retrying(self.scripted([opening]));
-        let mut items = match provider.chat_completion_stream(&request()).await {
-            Ok(items) => items,
-            Err(error) => return self.write(format!("failed: {}", describe(&error))),
-        };
+    async fn stream(&self, items: impl IntoIterator<Item = Step>) {
+        let retrying = self.retrying(self.scripted([Step::stream(items)]));
+        let opening = retrying.chat_completion_stream(&request()).await;
+        let mut items = opening.unwrap();
         while let Some(item) = items.next().await {
-            match item {
-                Ok(_) => self.write("item"),
-                Err(error) => self.write(format!("item failed: {}", describe(&error))),
-            }
+            self.write(format!("item: {}", describe(item)));
         }
         self.write("end");
-        if items.next().await.is_none() {
-            self.write("end again");
-        }
     }
 
     /// Drops a call two units after its first step.
-    async fn cancel(&self, step: Step) {
+    async fn drop_call(&self, place: &str, step: Step) {
         let far = self.units(1000);
         let backoff = Backoff::exponential(far, far).jitter(Jitter::None);
         let scripted = self.scripted([step]);
@@ -253,11 +201,11 @@ impl<T: Timer + Clone> Stage<T> {
             let mut call = pin!(retrying.chat_completion(&request).fuse());
             let mut enough = pin!(self.timer.sleep(self.units(2)).fuse());
             select_biased! {
-                _ = call => self.write("answered"),
+                _ = call => panic!("the call ended"),
                 () = enough => {}
             }
         }
-        self.write(format!("cancelled, {}", attempts(&scripted)));
+        self.write(format!("drop in {place}: {}", attempts(&scripted)));
     }
 
     /// Makes a thousand calls to one wrapper, each in a task of its own. The first
@@ -265,8 +213,7 @@ impl<T: Timer + Clone> Stage<T> {
     async fn thousand(&self) {
         const CALLS: usize = 1000;
         let scripted = self.scripted(std::iter::repeat_with(Step::hang).take(CALLS));
-        let retrying = Retrying::with_timer(scripted.clone(), self.timer.clone())
-            .policy(self.policy().max_retries(u32::MAX));
+        let retrying = self.retrying(scripted.clone()).max_retries(u32::MAX);
         let (answered, answers) = channel(0);
         // All are watched before the first runs.
         let calls = [(); CALLS].map(|()| {
@@ -283,30 +230,19 @@ impl<T: Timer + Clone> Stage<T> {
             self.spawner.unbounded_send(call).unwrap();
         }
         let ok = answers.filter(|&ok| async move { ok }).count().await;
-        self.write(format!("{ok} answered, {}", attempts(&scripted)));
+        self.write(format!("{ok} of {CALLS} calls: {}", attempts(&scripted)));
     }
 
     fn scripted(&self, steps: impl IntoIterator<Item = Step>) -> Scripted<T> {
         Scripted::new(self.timer.clone(), steps)
     }
 
-    fn policy(&self) -> Policy {
+    fn retrying(&self, provider: Scripted<T>) -> Retrying<Scripted<T>, T> {
         let backoff = Backoff::exponential(self.units(1), self.units(20)).jitter(Jitter::None);
-        Policy::default()
+        Retrying::with_timer(provider, self.timer.clone())
             .timeout(self.units(10))
             .stream_idle(self.units(5))
             .backoff(backoff)
-    }
-
-    fn retrying(&self, provider: Scripted<T>) -> Retrying<Scripted<T>, T> {
-        let trace = self.trace.clone();
-        Retrying::with_timer(provider, self.timer.clone())
-            .policy(self.policy())
-            .observe(move |event| {
-                if !matches!(event, Event::Attempt { .. }) {
-                    trace.write(describe_event(event, trace.clock.unit()));
-                }
-            })
     }
 
     fn units(&self, n: u32) -> Duration {
@@ -328,39 +264,6 @@ fn attempts(scripted: &Scripted<impl Timer>) -> String {
     format!("of {} attempts {cancelled} cancelled", attempts.len())
 }
 
-fn describe_event(event: &Event<'_>, unit: Duration) -> String {
-    match event {
-        Event::Retry {
-            attempt,
-            delay,
-            error,
-            ..
-        } => {
-            let (delay, error) = (delay.div_duration_f64(unit), describe(*error));
-            format!("retry after attempt {attempt} in {delay}: {error}")
-        }
-        Event::Success { attempt, .. } => format!("success at attempt {attempt}"),
-        Event::GaveUp {
-            attempt,
-            error,
-            reason,
-            ..
-        } => {
-            let error = describe(*error);
-            format!("gave up after attempt {attempt}, {reason:?}: {error}")
-        }
-        Event::StreamStalled { idle, .. } => {
-            format!("stalled after {}", idle.div_duration_f64(unit))
-        }
-        _ => format!("{event:?}"),
-    }
-}
-
-fn describe(error: &dyn Failure) -> String {
-    match error.status() {
-        Some(status) => format!("HTTP {status}"),
-        None if error.is_timeout() => "timeout".into(),
-        None if error.is_transient() => "transient".into(),
-        None => "permanent".into(),
-    }
+fn describe<T>(result: Result<T, Error>) -> String {
+    result.map_or_else(|error| error.to_string(), |_| "ok".into())
 }
