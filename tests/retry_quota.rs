@@ -13,7 +13,7 @@ use crabllm_retry::{
 };
 use std::sync::{Arc, Mutex};
 
-/// What follows from the answers of the server.
+/// The consequence of the server's answers.
 #[derive(Debug, PartialEq)]
 enum Then {
     /// A retry after so many seconds, which leaves so many tokens.

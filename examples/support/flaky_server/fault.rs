@@ -60,7 +60,7 @@ pub struct Answer {
     pub ending: Ending,
 }
 
-/// What happens after the last part.
+/// The end of an answer, after its last part.
 pub enum Ending {
     /// The connection is ready for the next request, unless a page has sent this one.
     Keep,

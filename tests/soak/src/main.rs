@@ -99,7 +99,7 @@ fn in_virtual_time(args: &Args, tally: &Arc<Tally>) {
         let calls = CALLS_PER_ROUND.min(args.calls - number * CALLS_PER_ROUND);
         round::run(args.seed, number, calls, tally)
     };
-    // What lives as long as the process comes with the first rounds, two on each executor.
+    // The first rounds, two on each executor, make what lives as long as the process.
     let warm = rounds.min(2 * round::EXECUTORS.len());
     if !(0..warm).all(run) {
         return;

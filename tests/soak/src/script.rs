@@ -1,4 +1,4 @@
-//! What a call does and meets. This is the one place where faults are drawn.
+//! The script of a call. This is the one place where faults are drawn.
 
 use crabllm_retry::{Backoff, Jitter, Operations, Policy};
 use fastrand::Rng;
@@ -36,7 +36,7 @@ pub struct Script {
     pub suspend: Duration,
 }
 
-/// What an attempt does, or a stream in place of an item.
+/// The action of an attempt, or of a stream in place of an item.
 #[derive(Clone, Copy, Debug)]
 pub enum Act {
     Succeed,
@@ -68,7 +68,7 @@ impl Script {
         }
     }
 
-    /// What an attempt does, from 0, and after which time.
+    /// The action of each attempt, from 0, and its delay.
     pub fn attempt(&self, number: usize) -> (Duration, Act) {
         let rng = &mut Rng::with_seed(mix(self.seed, number as u64));
         let act = match rng.u8(..100) {
@@ -94,7 +94,7 @@ impl Script {
         rng.usize(..most)
     }
 
-    /// What an attempt's stream does in place of an item, from 0, and after which time.
+    /// The action of each attempt's stream in place of an item, from 0, and its delay.
     pub fn item(&self, attempt: usize, number: usize) -> (Duration, Act) {
         let rng = &mut Rng::with_seed(mix(mix(!self.seed, attempt as u64), number as u64));
         // Most faults are before or at the first content.

@@ -37,7 +37,7 @@ const MS: Duration = Duration::from_millis(1);
 /// Makes calls for this time, and returns what they asked of the heap.
 pub fn soak(seed: u64, time: Duration, tally: &Tally) -> io::Result<Heap> {
     let end = Instant::now() + time;
-    // What lives as long as the process comes with the first round.
+    // The first round makes what lives as long as the process.
     round(mix(seed, 0), ROUND_TIME.min(time / 4), tally)?;
     let mut result = Ok(());
     let heap = check_process(tally, TOLERANCE, || {
