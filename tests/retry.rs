@@ -194,6 +194,7 @@ fn each_setter_of_a_policy_is_one_of_the_wrapper_too() {
                 .throttle_backoff(exactly(4 * SECOND))
                 .max_retry_after(5 * SECOND)
                 .stream_idle(6 * SECOND)
+                .first_content(7 * SECOND)
                 .retry(Operations::EMBEDDING)
                 .also_retry(Operations::MODELS)
         };
@@ -205,8 +206,9 @@ fn each_setter_of_a_policy_is_one_of_the_wrapper_too() {
         policy.deadline,
         policy.max_retry_after,
         policy.stream_idle,
+        policy.first_content,
     ];
-    assert_eq!(limits, [1, 2, 5, 6].map(|seconds| seconds * SECOND));
+    assert_eq!(limits, [1, 2, 5, 6, 7].map(|seconds| seconds * SECOND));
     assert_eq!(backoffs, [3, 4].map(|seconds| exactly(seconds * SECOND)));
     assert_eq!(policy.retry, Operations::EMBEDDING | Operations::MODELS);
     assert_eq!(policy.max_retries, 7);
