@@ -62,6 +62,9 @@ pin_project! {
         // Whether the wait was already found to be over.
         overdue: bool,
 
+        // Whether the stream has just ended because of its silence.
+        fell_silent: bool,
+
         timer: Arc<SharedTimer<T>>,
         idle: Option<Duration>,
         timeout: fn() -> S,
@@ -69,14 +72,6 @@ pin_project! {
         // For events, if there is an observer.
         observed: Option<Observed<I>>,
     }
-}
-
-/// The next event of a stream.
-enum Next<I, S> {
-    Item(I),
-    Error(S),
-    Silence,
-    End,
 }
 
 /// The call that opened a stream, and its observers.
@@ -108,6 +103,7 @@ impl<I, S, T: Timer> OpenStream<I, S, T> {
             items: Some(items),
             wait: None,
             overdue: false,
+            fell_silent: false,
             timer: timer.clone(),
             idle: progress.idle_limit(),
             timeout: rules.timeout,
@@ -132,7 +128,7 @@ impl<I, S, T: Timer> OpenStream<I, S, T> {
     ) -> Result<(), E> {
         loop {
             match poll_fn(|cx| self.as_mut().poll_item(cx)).await {
-                Next::Item(item) => {
+                Some(Ok(item)) => {
                     let this = self.as_mut().project();
                     if this.held.len() == MOST_HELD || (rules.is_content)(&item) {
                         *this.first_content = Some(item);
@@ -140,9 +136,9 @@ impl<I, S, T: Timer> OpenStream<I, S, T> {
                     }
                     this.held.push_back(item);
                 }
-                Next::Error(error) => return Err((rules.into_failure)(error)),
-                Next::Silence => return Err(E::timeout()),
-                Next::End => return Err(E::empty_stream()),
+                Some(Err(error)) => return Err((rules.into_failure)(error)),
+                None if *self.as_mut().project().fell_silent => return Err(E::timeout()),
+                None => return Err(E::empty_stream()),
             }
         }
     }
@@ -152,22 +148,20 @@ impl<I, S, T: Timer> OpenStream<I, S, T> {
         *self.project().idle = idle;
     }
 
-    fn poll_item(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Next<I, S>> {
+    /// The next item; `None` at the end, and if the stream was silent for too long.
+    #[inline]
+    fn poll_item(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<I, S>>> {
         let mut this = self.project();
         let Some(items) = this.items else {
-            return Poll::Ready(Next::End);
+            return Poll::Ready(None);
         };
         if let Poll::Ready(item) = items.as_mut().poll_next(cx) {
             this.wait.set(None);
             *this.overdue = false;
-            return Poll::Ready(match item {
-                Some(Ok(item)) => Next::Item(item),
-                Some(Err(error)) => Next::Error(error),
-                None => {
-                    *this.items = None;
-                    Next::End
-                }
-            });
+            if item.is_none() {
+                *this.items = None;
+            }
+            return Poll::Ready(item);
         }
         let Some(idle) = *this.idle else {
             return Poll::Pending;
@@ -184,7 +178,8 @@ impl<I, S, T: Timer> OpenStream<I, S, T> {
         }
         this.wait.set(None);
         *this.items = None;
-        Poll::Ready(Next::Silence)
+        *this.fell_silent = true;
+        Poll::Ready(None)
     }
 }
 
@@ -194,46 +189,46 @@ impl<I, S: Error + Send + Sync + 'static, T: Timer> Stream for OpenStream<I, S, 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.as_mut().project();
         let was_open = this.items.is_some();
-        let held = this.held.pop_front().or_else(|| this.first_content.take());
-        let next = match held {
-            Some(item) => Next::Item(item),
+        let item = match this.first_content {
             None => ready!(self.as_mut().poll_item(cx)),
+            Some(_) => {
+                let held = this.held.pop_front();
+                held.or_else(|| this.first_content.take()).map(Ok)
+            }
         };
         let this = self.project();
+        let fell_silent = mem::take(this.fell_silent);
         if let Some(observed) = this.observed.as_mut().filter(|_| was_open) {
             let now = || this.timer.timer().now();
-            observed.saw(&next, *this.idle, now);
+            match (&item, *this.idle) {
+                (Some(Ok(item)), _) => observed.saw(item),
+                (Some(Err(error)), _) => observed.broke(Some(error), now),
+                (None, Some(idle)) if fell_silent => observed.stalled(idle, now),
+                (None, _) if observed.is_finish.is_some() => observed.broke(None, now),
+                (None, _) => {}
+            }
         }
-        Poll::Ready(match next {
-            Next::Item(item) => Some(Ok(item)),
-            Next::Error(error) => Some(Err(error)),
-            Next::Silence => Some(Err((this.timeout)())),
-            Next::End => None,
-        })
+        if fell_silent {
+            return Poll::Ready(Some(Err((this.timeout)())));
+        }
+        Poll::Ready(item)
     }
 }
 
 impl<I> Observed<I> {
-    fn saw<S>(&mut self, next: &Next<I, S>, idle: Option<Duration>, now: impl Fn() -> Instant)
-    where
-        S: Error + Send + Sync + 'static,
-    {
-        match next {
-            Next::Item(item) => {
-                self.is_finish = self.is_finish.filter(|is_finish| !is_finish(item))
-            }
-            Next::Error(error) => self.broke(Some(error), now),
-            Next::End if self.is_finish.is_some() => self.broke(None, now),
-            Next::End => {}
-            Next::Silence => self.hooks.emit(|| Event::StreamStalled {
-                call: self.call,
-                operation: self.operation,
-                model: self.model.as_deref(),
-                attempt: self.attempt,
-                elapsed: self.elapsed(now()),
-                idle: idle.unwrap_or_default(),
-            }),
-        }
+    fn saw(&mut self, item: &I) {
+        self.is_finish = self.is_finish.filter(|is_finish| !is_finish(item));
+    }
+
+    fn stalled(&self, idle: Duration, now: impl Fn() -> Instant) {
+        self.hooks.emit(|| Event::StreamStalled {
+            call: self.call,
+            operation: self.operation,
+            model: self.model.as_deref(),
+            attempt: self.attempt,
+            elapsed: self.elapsed(now()),
+            idle,
+        });
     }
 
     fn broke(
