@@ -149,7 +149,7 @@ impl<I, S, T: Timer> OpenStream<I, S, T> {
     }
 
     /// The next item; `None` at the end, and if the stream was silent for too long.
-    #[inline]
+    #[inline(always)]
     fn poll_item(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<I, S>>> {
         let mut this = self.project();
         let Some(items) = this.items else {
@@ -186,7 +186,25 @@ impl<I, S, T: Timer> OpenStream<I, S, T> {
 impl<I, S: Error + Send + Sync + 'static, T: Timer> Stream for OpenStream<I, S, T> {
     type Item = Result<I, S>;
 
+    #[inline]
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.as_mut().project();
+        if this.first_content.is_some() || this.observed.is_some() {
+            return self.poll_observed(cx);
+        }
+        match self.as_mut().poll_item(cx) {
+            Poll::Ready(None) if mem::take(self.as_mut().project().fell_silent) => {
+                Poll::Ready(Some(Err((self.project().timeout)())))
+            }
+            item => item,
+        }
+    }
+}
+
+impl<I, S: Error + Send + Sync + 'static, T: Timer> OpenStream<I, S, T> {
+    /// The next item, those that were held first, with the events of it.
+    #[inline(never)]
+    fn poll_observed(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<I, S>>> {
         let this = self.as_mut().project();
         let was_open = this.items.is_some();
         let item = match this.first_content {
