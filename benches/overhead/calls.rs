@@ -3,7 +3,8 @@
 use crate::{
     contenders::{Contenders, tokio},
     paired::{Side, measure},
-    ratio, server,
+    ratio,
+    server::{self, Pace},
 };
 use futures::executor::block_on;
 use std::{hint::black_box, pin::pin};
@@ -80,46 +81,37 @@ pub fn armed_on_tokio(rounds: usize) {
 /// Calls that pend once, timed by `futures-timer`.
 pub fn armed_with_futures_timer(rounds: usize) {
     let ways = Contenders::new(server::once);
-    let [bare, ours, naive] = measure(
-        "pending once, with futures-timer",
-        rounds,
-        [
-            Side::new("bare", CALLS, || {
-                block_on(repeat(async || ways.bare().await))
-            }),
-            Side::new("ours", CALLS, || {
-                block_on(repeat(async || ways.ours().await))
-            }),
-            Side::new("naive race", CALLS, || {
-                block_on(repeat(async || ways.naive_futures_timer().await))
-            }),
-        ],
-    );
-    let ours = ours.beyond(&bare);
-    ratio(
-        "armed_vs_naive_futures_timer",
-        ours.over(&naive.beyond(&bare)),
-    );
+    let ours = Side::new("ours", CALLS, || {
+        block_on(repeat(async || ways.ours().await))
+    });
+    let naive = Side::new("naive race", CALLS, || {
+        block_on(repeat(async || ways.naive_futures_timer().await))
+    });
+    armed_vs_naive("armed_vs_naive_futures_timer", rounds, &ways, ours, naive);
 }
 
 /// Calls that pend once, timed by `async-io`.
 pub fn armed_with_async_io(rounds: usize) {
     let ways = Contenders::new(server::once);
-    let [bare, ours, naive] = measure(
-        "pending once, with async-io",
-        rounds,
-        [
-            Side::new("bare", CALLS, || {
-                block_on(repeat(async || ways.bare().await))
-            }),
-            Side::new("ours", CALLS, || {
-                block_on(repeat(async || ways.ours_async_io().await))
-            }),
-            Side::new("naive race", CALLS, || {
-                block_on(repeat(async || ways.naive_async_io().await))
-            }),
-        ],
-    );
-    let ours = ours.beyond(&bare);
-    ratio("armed_vs_naive_async_io", ours.over(&naive.beyond(&bare)));
+    let ours = Side::new("ours", CALLS, || {
+        block_on(repeat(async || ways.ours_async_io().await))
+    });
+    let naive = Side::new("naive race", CALLS, || {
+        block_on(repeat(async || ways.naive_async_io().await))
+    });
+    armed_vs_naive("armed_vs_naive_async_io", rounds, &ways, ours, naive);
+}
+
+fn armed_vs_naive<'a, P: Pace>(
+    figure: &'static str,
+    rounds: usize,
+    ways: &'a Contenders<P>,
+    ours: Side<'a>,
+    naive: Side<'a>,
+) {
+    let bare = Side::new("bare", CALLS, || {
+        block_on(repeat(async || ways.bare().await))
+    });
+    let [bare, ours, naive] = measure(figure, rounds, [bare, ours, naive]);
+    ratio(figure, ours.beyond(&bare).over(&naive.beyond(&bare)));
 }
