@@ -218,10 +218,8 @@ trait NetworkError: Failure {
 /// The rules for a stream of items.
 fn rules<I: Item, E: Failure>() -> Items<I, E, E> {
     Items {
-        timeout: E::timeout,
-        is_content: I::is_content,
         is_finish: I::IS_FINISH,
-        into_failure: |error| error,
+        ..Items::new(I::is_content)
     }
 }
 

@@ -157,9 +157,9 @@ impl<P, T: Timer> Retrying<P, T> {
     /// [`first_content`](Self::first_content), returns its stream at the first item for
     /// which `is_content` is true. An error, too long a silence or the end, which is
     /// [`Failure::empty_stream`], before it fails the attempt, and a retry opens the stream
-    /// again. Items
-    /// before it, such as a header, are held back and then yielded first, in order; the
-    /// 17th item counts as content whatever it is. `|_| true` takes every item for content.
+    /// again. Items before it, such as a header, are held back and then yielded first, in
+    /// order; the 17th item counts as content whatever it is. `|_| true` takes every item
+    /// for content.
     ///
     /// ```
     /// # #[cfg(feature = "futures-timer")] {
@@ -205,13 +205,7 @@ impl<P, T: Timer> Retrying<P, T> {
         E: Failure,
         F: Future<Output = Result<BoxStream<'static, Result<I, E>>, E>>,
     {
-        let rules = Items {
-            timeout: E::timeout,
-            is_content,
-            is_finish: None,
-            into_failure: |error| error,
-        };
-        self.open_with(operation, model, rules, attempt)
+        self.open_with(operation, model, Items::new(is_content), attempt)
     }
 
     /// Opens a stream whose items may have errors of another type than the opening.

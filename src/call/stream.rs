@@ -39,6 +39,18 @@ pub struct Items<I, S, E> {
     pub into_failure: fn(S) -> E,
 }
 
+impl<I, E: Failure> Items<I, E, E> {
+    /// The rules for a stream whose errors are those of the call.
+    pub fn new(is_content: fn(&I) -> bool) -> Self {
+        Self {
+            timeout: E::timeout,
+            is_content,
+            is_finish: None,
+            into_failure: |error| error,
+        }
+    }
+}
+
 pin_project! {
     /// Passes items through. A wait for the next one that exceeds the limit ends the
     /// stream with a timeout.
@@ -61,9 +73,6 @@ pin_project! {
 
         // Whether the wait was already found to be over.
         overdue: bool,
-
-        // Whether the stream has just ended because of its silence.
-        fell_silent: bool,
 
         timer: Arc<SharedTimer<T>>,
         idle: Option<Duration>,
@@ -103,7 +112,6 @@ impl<I, S, T: Timer> OpenStream<I, S, T> {
             items: Some(items),
             wait: None,
             overdue: false,
-            fell_silent: false,
             timer: timer.clone(),
             idle: progress.idle_limit(),
             timeout: rules.timeout,
@@ -137,7 +145,6 @@ impl<I, S, T: Timer> OpenStream<I, S, T> {
                     this.held.push_back(item);
                 }
                 Some(Err(error)) => return Err((rules.into_failure)(error)),
-                None if *self.as_mut().project().fell_silent => return Err(E::timeout()),
                 None => return Err(E::empty_stream()),
             }
         }
@@ -148,7 +155,7 @@ impl<I, S, T: Timer> OpenStream<I, S, T> {
         *self.project().idle = idle;
     }
 
-    /// The next item; `None` at the end, and if the stream was silent for too long.
+    /// The next item. Too long a silence ends the stream with an error.
     #[inline(always)]
     fn poll_item(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<I, S>>> {
         let mut this = self.project();
@@ -178,8 +185,7 @@ impl<I, S, T: Timer> OpenStream<I, S, T> {
         }
         this.wait.set(None);
         *this.items = None;
-        *this.fell_silent = true;
-        Poll::Ready(None)
+        Poll::Ready(Some(Err((this.timeout)())))
     }
 }
 
@@ -192,12 +198,7 @@ impl<I, S: Error + Send + Sync + 'static, T: Timer> Stream for OpenStream<I, S, 
         if this.first_content.is_some() || this.observed.is_some() {
             return self.poll_observed(cx);
         }
-        match self.as_mut().poll_item(cx) {
-            Poll::Ready(None) if mem::take(self.as_mut().project().fell_silent) => {
-                Poll::Ready(Some(Err((self.project().timeout)())))
-            }
-            item => item,
-        }
+        self.poll_item(cx)
     }
 }
 
@@ -215,19 +216,16 @@ impl<I, S: Error + Send + Sync + 'static, T: Timer> OpenStream<I, S, T> {
             }
         };
         let this = self.project();
-        let fell_silent = mem::take(this.fell_silent);
         if let Some(observed) = this.observed.as_mut().filter(|_| was_open) {
             let now = || this.timer.timer().now();
             match (&item, *this.idle) {
                 (Some(Ok(item)), _) => observed.saw(item),
+                // Only silence ends a stream with an error.
+                (Some(Err(_)), Some(idle)) if this.items.is_none() => observed.stalled(idle, now),
                 (Some(Err(error)), _) => observed.broke(Some(error), now),
-                (None, Some(idle)) if fell_silent => observed.stalled(idle, now),
                 (None, _) if observed.is_finish.is_some() => observed.broke(None, now),
                 (None, _) => {}
             }
-        }
-        if fell_silent {
-            return Poll::Ready(Some(Err((this.timeout)())));
         }
         Poll::Ready(item)
     }
@@ -275,23 +273,13 @@ impl<I> Observed<I> {
 #[cfg(all(test, feature = "test-util"))]
 mod tests {
     use super::*;
-    use crate::{
-        failure::{Failure, tests::Fake},
-        policy::Policy,
-        test_util::VirtualTimer,
-    };
+    use crate::{failure::tests::Fake, policy::Policy, test_util::VirtualTimer};
     use futures::{FutureExt, StreamExt, stream};
-
-    const RULES: Items<u32, Fake, Fake> = Items {
-        timeout: Fake::timeout,
-        is_content: |_| true,
-        is_finish: None,
-        into_failure: |error| error,
-    };
 
     #[test]
     fn a_stream_is_not_polled_after_its_end() {
         let engine = Engine::new(VirtualTimer::manual());
+        let rules = Items::<_, Fake, Fake>::new(|_: &u32| true);
         for idle in [Duration::ZERO, Duration::from_secs(1)] {
             // Panics if it is polled after its end.
             let once = stream::unfold(1, |left: u32| async move {
@@ -300,7 +288,7 @@ mod tests {
             let policy = Policy::default().stream_idle(idle);
             let operation = &Operation::ChatCompletionStream;
             let progress = Progress::new(&engine, &policy, operation, None);
-            let mut items = OpenStream::new(&progress, &RULES, once.boxed());
+            let mut items = OpenStream::new(&progress, &rules, once.boxed());
             assert!(matches!(items.next().now_or_never(), Some(Some(Ok(0)))));
             for _ in 0..3 {
                 assert!(matches!(items.next().now_or_never(), Some(None)));
