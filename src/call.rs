@@ -4,18 +4,21 @@ mod attempt;
 mod decision;
 mod entropy;
 mod hooks;
+mod model;
 mod progress;
 mod stream;
+mod turn;
 
 pub use entropy::Entropy;
 pub use hooks::Hooks;
+pub use model::{CallModel, RawBody};
 pub use stream::Items;
 
 use crate::{
     failure::Failure,
-    limits::{Payment, RetryBudget},
+    limits::{Payment, Place, RateLimiter, RetryBudget},
     policy::{Operation, Policies},
-    timer::{SharedTimer, Timer, Wait},
+    timer::{Instant, SharedTimer, Timer, Wait},
 };
 use attempt::Attempt;
 use futures::{FutureExt, future::Either, ready, stream::BoxStream};
@@ -28,13 +31,15 @@ use std::{
     task::{Context, Poll},
 };
 use stream::OpenStream;
+use turn::Turn;
 
 /// Everything a call needs except its provider. Clones of a wrapper share the timer,
-/// budget and hooks.
+/// limits and hooks.
 pub struct Engine<T> {
     pub timer: Arc<SharedTimer<T>>,
     pub policies: Policies,
     pub budget: Option<RetryBudget>,
+    pub limiter: Option<RateLimiter>,
     pub hooks: Hooks,
     pub entropy: Entropy,
 }
@@ -45,6 +50,7 @@ impl<T> Clone for Engine<T> {
             timer: self.timer.clone(),
             policies: self.policies.clone(),
             budget: self.budget.clone(),
+            limiter: self.limiter.clone(),
             hooks: self.hooks.clone(),
             entropy: self.entropy.clone(),
         }
@@ -57,6 +63,7 @@ impl<T> Engine<T> {
             timer: SharedTimer::new(timer),
             policies: self.policies,
             budget: self.budget,
+            limiter: self.limiter,
             hooks: self.hooks,
             entropy: self.entropy,
         }
@@ -69,6 +76,7 @@ impl<T: Timer> Engine<T> {
             timer: SharedTimer::new(timer),
             policies: Policies::default(),
             budget: None,
+            limiter: None,
             hooks: Hooks::default(),
             entropy: Entropy::default(),
         }
@@ -78,14 +86,14 @@ impl<T: Timer> Engine<T> {
     pub fn call<'e, 'm, S, F, O, E: Failure>(
         &'e self,
         operation: &'m Operation,
-        model: Option<&'m str>,
+        model: CallModel<'m>,
         start: S,
     ) -> Call<'e, 'm, T, S, F, E>
     where
         S: FnMut() -> F,
         F: Future<Output = Result<O, E>>,
     {
-        let policy = self.policies.of(model);
+        let policy = self.policies.of(model.name());
         Call {
             progress: Progress::new(self, policy, operation, model),
             start,
@@ -98,7 +106,7 @@ impl<T: Timer> Engine<T> {
     pub fn open<I, S, E, F>(
         &self,
         operation: Operation,
-        model: Option<&str>,
+        model: CallModel<'_>,
         rules: Items<I, S, E>,
         start: impl FnMut() -> F,
     ) -> impl Future<Output = Result<BoxStream<'static, Result<I, S>>, E>>
@@ -163,12 +171,71 @@ pin_project! {
         Delay {
             #[pin]
             wait: Wait<T, &'e SharedTimer<T>>,
-            error: E,
-            payment: Option<Payment<'e>>,
+            next: Next<'e, E>,
         },
+
+        // Before an attempt that needs a turn. In a box, which keeps other calls small.
+        Turn { waiting: Pin<Box<Waiting<'e, T, E>>> },
 
         // The result has been returned.
         Done,
+    }
+}
+
+/// An attempt that has not started.
+struct Next<'e, E> {
+    /// The failure of the last one.
+    error: Option<E>,
+    payment: Option<Payment<'e>>,
+}
+
+pin_project! {
+    struct Waiting<'e, T: Timer, E> {
+        #[pin]
+        turn: Turn<'e, T>,
+        next: Option<Next<'e, E>>,
+    }
+}
+
+impl<'e, T: Timer, F: Future, E: Failure> Step<'e, T, F, E> {
+    /// Starts an attempt, or waits for its turn before. Fails if the deadline has passed.
+    #[cold]
+    fn go_on(
+        mut self: Pin<&mut Self>,
+        progress: &mut Progress<'e, '_, T>,
+        start: impl FnMut() -> F,
+        next: Next<'e, E>,
+        cx: &Context<'_>,
+    ) -> Result<(), E> {
+        match progress.ask_for_turn(cx.waker()) {
+            None => self.start(progress, start, next, None)?,
+            Some(turn) => {
+                let next = Some(next);
+                let waiting = Box::pin(Waiting { turn, next });
+                self.set(Step::Turn { waiting });
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts an attempt, in its turn if it waited for one. Fails if the deadline has
+    /// passed.
+    #[cold]
+    fn start(
+        mut self: Pin<&mut Self>,
+        progress: &mut Progress<'e, '_, T>,
+        mut start: impl FnMut() -> F,
+        Next { error, payment }: Next<'e, E>,
+        turn: Option<(Box<dyn Place>, Instant)>,
+    ) -> Result<(), E> {
+        if progress.is_late() {
+            drop((turn, payment));
+            return Err(progress.gave_up_late(error));
+        }
+        progress.resume(payment, turn);
+        let attempt = Attempt::new(start());
+        self.set(Step::Attempt { attempt });
+        Ok(())
     }
 }
 
@@ -192,8 +259,17 @@ where
         let progress = this.progress;
         if let StepProjection::Start = this.step.as_mut().project() {
             progress.begin();
-            let attempt = Attempt::new((this.start)());
-            this.step.set(Step::Attempt { attempt });
+            if progress.is_limited() {
+                let (error, payment) = (None, None);
+                let next = Next { error, payment };
+                this.step
+                    .as_mut()
+                    .go_on(progress, &mut *this.start, next, cx)?;
+            } else {
+                progress.begin_attempt();
+                let attempt = Attempt::new((this.start)());
+                this.step.set(Step::Attempt { attempt });
+            }
         }
         let mut failed_in_this_poll = false;
         loop {
@@ -223,11 +299,9 @@ where
                         return Poll::Ready(Err(error));
                     };
                     let wait = Wait::new(&*progress.engine.timer, Some(delay), cx.waker());
-                    this.step.set(Step::Delay {
-                        wait,
-                        error,
-                        payment,
-                    });
+                    let error = Some(error);
+                    let next = Next { error, payment };
+                    this.step.set(Step::Delay { wait, next });
                     failed_in_this_poll = true;
                 }
                 StepProjection::Delay { wait, .. } => {
@@ -238,13 +312,27 @@ where
                         return Poll::Pending;
                     }
                     let step = this.step.as_mut().project_replace(Step::Done);
-                    if let TakenStep::Delay { error, payment, .. } = step {
-                        if !progress.resume(&error, payment) {
-                            return Poll::Ready(Err(error));
-                        }
-                        let attempt = Attempt::new((this.start)());
-                        this.step.set(Step::Attempt { attempt });
+                    if let TakenStep::Delay { next, .. } = step {
+                        let step = this.step.as_mut();
+                        step.go_on(progress, &mut *this.start, next, cx)?;
                     }
+                }
+                StepProjection::Turn { waiting } => {
+                    let waiting = waiting.as_mut().project();
+                    let since = waiting.turn.since;
+                    let place = ready!(waiting.turn.poll(cx));
+                    let next = waiting.next.take();
+                    this.step.set(Step::Done);
+                    let Some(next) = next else {
+                        return Poll::Pending;
+                    };
+                    let Some(place) = place else {
+                        drop(next.payment);
+                        return Poll::Ready(Err(progress.gave_up_late(next.error)));
+                    };
+                    let turn = Some((place, since));
+                    let step = this.step.as_mut();
+                    step.start(progress, &mut *this.start, next, turn)?;
                 }
                 StepProjection::Start | StepProjection::Done => return Poll::Pending,
             }

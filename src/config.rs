@@ -1,6 +1,7 @@
 //! Settings in configuration files.
 
 use crate::{
+    limits::RateLimiter,
     policy::{PolicyKeys, Table},
     retrying::Retrying,
 };
@@ -15,6 +16,7 @@ use std::{collections::BTreeMap, sync::Arc};
 /// | `policy` | the fields of [`Policy`](crate::policy::Policy) |
 /// | `models.<name>` | the same, for calls whose request names this model. Missing keys are inherited from the policy, also within `backoff`; `retry` replaces the whole set |
 /// | `budget` | `capacity`, `cost`, `throttle_cost`: see [`RetryBudget`](crate::limits::RetryBudget) |
+/// | `rate_limiter` | none; the table alone sets a [`RateLimiter`](crate::limits::RateLimiter), unless the wrapper has one |
 ///
 /// A duration is text such as `"1m 30s"` or a number of seconds. `backoff` and
 /// `throttle_backoff` are tables of `initial`, `max` and `jitter`; a `throttle_backoff`
@@ -43,6 +45,8 @@ use std::{collections::BTreeMap, sync::Arc};
 ///
 ///     [budget]
 ///     capacity = 500
+///
+///     [rate_limiter]
 /// "#)?;
 /// # Ok(
 /// Retrying::new(client).recommended().config(config)
@@ -57,7 +61,14 @@ pub struct Config {
     models: BTreeMap<String, Table<PolicyKeys>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     budget: Option<Table<BudgetKeys>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_limiter: Option<Table<RateLimiterKeys>>,
 }
+
+/// A rate limiter has no keys.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct RateLimiterKeys {}
 
 /// The keys of a budget that a file names.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -89,6 +100,10 @@ impl<P, T> Retrying<P, T> {
         if let Some(Table(keys)) = config.budget {
             let budget = self.engine.budget.get_or_insert_default();
             *budget = budget.changed(keys.capacity, keys.cost, keys.throttle_cost);
+        }
+        if config.rate_limiter.is_some() {
+            let limiter = &mut self.engine.limiter;
+            limiter.get_or_insert_with(RateLimiter::adaptive);
         }
         self
     }

@@ -7,6 +7,7 @@
 //! * [Streams](streams): what is retried until the first content, and what follows.
 //! * [Settings for single calls](recipes): other timeouts, known rate limits, work that
 //!   a retry may repeat.
+//! * [Rate limits](rate_limits): how a rate limiter learns, and what it brings.
 //! * [Testing your own code](testing): a virtual clock and a scripted provider.
 //! * [In a browser](browser).
 //! * [Coming from crabllm-core's wrapper](from_crabllm_core).
@@ -23,6 +24,9 @@ pub mod streams {}
 
 #[doc = include_str!("docs/recipes.md")]
 pub mod recipes {}
+
+#[doc = include_str!("docs/rate_limits.md")]
+pub mod rate_limits {}
 
 #[doc = include_str!("docs/testing.md")]
 pub mod testing {}

@@ -15,9 +15,9 @@ use std::{error::Error, fmt, time::Duration};
 /// Every call ends with one `Success` or `GaveUp`, unless it is dropped or its provider
 /// panics. Each retry is announced by one `Retry`. If its delay ends at or after the
 /// deadline, the retry does not start and the call ends with `GaveUp`. Attempts are
-/// counted from 1. `elapsed` is the time since the call's first poll, by the wrapper's
-/// timer. `model` is named by the request or its raw body, `None` if by neither. The
-/// methods return these values for every event.
+/// counted from 1; 0 is before the first. `elapsed` is the time since the call's first
+/// poll, by the wrapper's timer. `model` is named by the request or its raw body, `None` if
+/// by neither. The methods return these values for every event.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -57,6 +57,24 @@ pub enum Event<'a> {
         source: DelaySource,
     },
 
+    /// The turn of an attempt has come, for which the call had to wait because of the
+    /// [rate limiter](crate::limits::RateLimiter). The attempt starts next.
+    #[non_exhaustive]
+    Waiting {
+        /// The number of the call.
+        call: u64,
+        /// The method that was called.
+        operation: Operation,
+        /// The requested model, `None` if the call names none.
+        model: Option<&'a str>,
+        /// The attempt that failed last; 0 before the first.
+        attempt: u32,
+        /// The time since the call began.
+        elapsed: Duration,
+        /// How long the call waited for its turn.
+        wait: Duration,
+    },
+
     /// The call succeeded. A stream that is held until its first content, because it is
     /// retried or has a [`first_content`](crate::policy::Policy::first_content), has it now,
     /// so `elapsed` is the time to the first content. Any other stream is open.
@@ -83,7 +101,7 @@ pub enum Event<'a> {
         operation: Operation,
         /// The requested model, `None` if the call names none.
         model: Option<&'a str>,
-        /// The attempt that failed last.
+        /// The attempt that failed last; 0 if the deadline passed before the first.
         attempt: u32,
         /// The time since the call began.
         elapsed: Duration,
@@ -136,6 +154,7 @@ macro_rules! field {
         match $event {
             Event::Attempt { $field, .. }
             | Event::Retry { $field, .. }
+            | Event::Waiting { $field, .. }
             | Event::Success { $field, .. }
             | Event::GaveUp { $field, .. }
             | Event::StreamStalled { $field, .. }
@@ -161,7 +180,7 @@ impl<'a> Event<'a> {
         field!(self, model)
     }
 
-    /// The attempt that the event is about, counted from 1.
+    /// The attempt that the event is about, counted from 1; 0 before the first.
     pub fn attempt(&self) -> u32 {
         field!(self, attempt)
     }

@@ -100,6 +100,11 @@ fn no_wait_helps(failure: &dyn Failure, reading: &Reading) -> bool {
         || (reading.plan_is_exhausted && !states_a_wait)
 }
 
+/// Whether waiting may help, as far as the body says.
+pub(crate) fn waiting_helps(failure: &dyn Failure) -> bool {
+    !no_wait_helps(failure, &Reading::of(failure, now()))
+}
+
 /// How long the server asked to wait: the longest delay in the body, or
 /// [`Failure::retry_after`] if that is longer. `None` if there is neither. By default the
 /// engine uses this for transient failures; the hook

@@ -41,7 +41,8 @@
 //! * [`Policy`] sets the number of retries, the time limits and
 //!   [which operations](Operations) are retried; [`Backoff`] and [`Jitter`] set the
 //!   delays. [`Config`](struct.Config.html) reads all of it from a file. A
-//!   [`RetryBudget`], shared by many calls, keeps retries from making an outage worse.
+//!   [`RetryBudget`], shared by many calls, keeps retries from making an outage worse, and
+//!   a [`RateLimiter`] learns the rate that a server allows.
 //! * [`Timer`] is the source of time: [`FuturesTimer`](struct.FuturesTimer.html) by
 //!   default, [`AsyncIoTimer`](struct.AsyncIoTimer.html) on the reactor of smol and
 //!   async-std, or any closure that sleeps.
@@ -60,6 +61,7 @@
 //! [reading errors and events](docs/errors_and_events/index.html),
 //! [streams](docs/streams/index.html),
 //! [settings for single calls](docs/recipes/index.html),
+//! [rate limits](docs/rate_limits/index.html),
 //! [testing your own code](docs/testing/index.html),
 //! [in a browser](docs/browser/index.html), coming from
 //! [crabllm-core's wrapper](docs/from_crabllm_core/index.html) or from
@@ -77,6 +79,9 @@
 //! backoff's or, if that is longer, the one that the server requests, spread by up to a
 //! quarter and at most 5 s. If the server requests more than
 //! [`Policy::max_retry_after`], the error is returned at once.
+//!
+//! With a [`RateLimiter`], attempts for a model that was throttled wait for their turn, at
+//! a rate that all calls learn together, until the deadline at most.
 //!
 //! A stream that is retried is returned at its first content; a failure before that is a
 //! failed attempt, and after that nothing is retried. A returned stream is passed through
@@ -176,7 +181,7 @@ pub use config::Config;
 pub use event::trace;
 pub use event::{DelaySource, Event, GiveUpReason};
 pub use failure::Failure;
-pub use limits::RetryBudget;
+pub use limits::{RateLimiter, RetryBudget};
 pub use policy::{Backoff, Jitter, NotRetryable, Operation, Operations, Policy};
 pub use retrying::Retrying;
 #[cfg(feature = "async-io")]

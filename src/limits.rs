@@ -1,5 +1,7 @@
 //! Limits that calls share.
 
 mod budget;
+mod limiter;
 
 pub use budget::{Payment, RetryBudget};
+pub use limiter::{Asked, Look, Place, RateLimiter, Ticket, Waiter};

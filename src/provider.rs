@@ -9,8 +9,9 @@ use item::{Item, has_text, items};
 use table::{methods, releases, types};
 
 use crate::{
-    call::Items,
+    call::{CallModel, Items, RawBody},
     failure::Failure,
+    limits::RateLimiter,
     policy::{Operation, Policy},
     retrying::Retrying,
     timer::Timer,
@@ -77,9 +78,10 @@ macro_rules! method {
     (raw_call $operation:ident $method:ident($body:ident: $bytes:ty) -> $answer:ty, $named:expr) => {
         fn $method(&self, $body: $bytes) -> impl Future<Output = Result<$answer, Error>> + Send {
             let call = async move {
-                let model = self.model_in(&$body);
+                let name = self.model_in(&$body);
+                let body = raw_body(&$body);
                 let attempt = |p| P::$method(p, $body.clone());
-                self.call_with(&Operation::$operation, model.as_deref(), attempt).await
+                self.call_with(&Operation::$operation, call_model(&name, &body), attempt).await
             };
             futures::FutureExt::fuse(call)
         }
@@ -93,9 +95,10 @@ macro_rules! method {
     (raw_open $operation:ident $method:ident($body:ident: $bytes:ty) -> $item:ty, $named:expr) => {
         fn $method(&self, $body: $bytes) -> impl Future<Output = Result<ByteStream, Error>> + Send {
             let opening = async move {
-                let model = self.model_in(&$body);
+                let name = self.model_in(&$body);
+                let body = raw_body(&$body);
                 let attempt = |p| P::$method(p, $body.clone());
-                self.open_with(Operation::$operation, model.as_deref(), byte_rules(), attempt).await
+                self.open_with(Operation::$operation, call_model(&name, &body), byte_rules(), attempt).await
             };
             futures::FutureExt::fuse(opening)
         }
@@ -248,17 +251,39 @@ fn error_within<E: NetworkError>(error: io::Error) -> E {
 }
 
 impl<P, T: Timer> Retrying<P, T> {
-    /// The model that a raw body names, if an observer or a policy needs it.
+    /// The model that a raw body names, if the call needs it from its start.
     #[allow(dead_code, reason = "0.0.15 has no raw bodies")]
     fn model_in(&self, raw_body: &[u8]) -> Option<String> {
-        #[derive(Deserialize)]
-        struct Named {
-            model: String,
-        }
-        let needed =
-            self.engine.hooks.observer.is_some() || !self.engine.policies.by_model.is_empty();
-        let named: Named = needed.then(|| serde_json::from_slice(raw_body).ok())??;
-        Some(named.model)
+        let engine = &self.engine;
+        let needed = engine.hooks.observer.is_some()
+            || !engine.policies.by_model.is_empty()
+            || engine.limiter.as_ref().is_some_and(RateLimiter::is_awake);
+        needed.then(|| model_in(raw_body)).flatten()
+    }
+}
+
+/// The model that a raw body names.
+#[allow(dead_code, reason = "0.0.15 has no raw bodies")]
+fn model_in(raw_body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Named {
+        model: String,
+    }
+    let named: Named = serde_json::from_slice(raw_body).ok()?;
+    Some(named.model)
+}
+
+#[allow(dead_code, reason = "0.0.15 has no raw bodies")]
+fn raw_body(bytes: &[u8]) -> RawBody<'_> {
+    let parse = model_in;
+    RawBody { bytes, parse }
+}
+
+#[allow(dead_code, reason = "0.0.15 has no raw bodies")]
+fn call_model<'m>(name: &'m Option<String>, body: &'m RawBody<'m>) -> CallModel<'m> {
+    match name {
+        Some(name) => CallModel::Named(name),
+        None => CallModel::Unnamed(Some(body)),
     }
 }
 

@@ -3,11 +3,11 @@
 #[cfg(feature = "futures-timer")]
 use crate::timer::FuturesTimer;
 use crate::{
-    call::{Engine, Entropy, Items},
+    call::{CallModel, Engine, Entropy, Items},
     event::Event,
     failure::Failure,
     hints,
-    limits::RetryBudget,
+    limits::{RateLimiter, RetryBudget},
     policy::{Backoff, Operation, Operations, Policy},
     timer::Timer,
 };
@@ -140,14 +140,14 @@ impl<P, T: Timer> Retrying<P, T> {
     pub(crate) fn call_with<'a, 'm, O, E: Failure, F>(
         &'a self,
         operation: &'m Operation,
-        model: Option<&'m str>,
+        model: impl Into<CallModel<'m>>,
         mut attempt: impl FnMut(&'a P) -> F,
     ) -> impl Future<Output = Result<O, E>>
     where
         F: Future<Output = Result<O, E>>,
     {
         let attempt = move || attempt(&self.inner);
-        self.engine.call(operation, model, attempt)
+        self.engine.call(operation, model.into(), attempt)
     }
 
     /// Opens a stream of any client, as [`call`](Self::call) makes a call. The silence
@@ -209,10 +209,10 @@ impl<P, T: Timer> Retrying<P, T> {
     }
 
     /// Opens a stream whose items may have errors of another type than the opening.
-    pub(crate) fn open_with<'a, I, S, E: Failure, F>(
+    pub(crate) fn open_with<'a, 'm, I, S, E: Failure, F>(
         &'a self,
         operation: Operation,
-        model: Option<&str>,
+        model: impl Into<CallModel<'m>>,
         rules: Items<I, S, E>,
         mut attempt: impl FnMut(&'a P) -> F,
     ) -> impl Future<Output = Result<BoxStream<'static, Result<I, S>>, E>>
@@ -222,7 +222,7 @@ impl<P, T: Timer> Retrying<P, T> {
         F: Future<Output = Result<BoxStream<'static, Result<I, S>>, E>>,
     {
         let attempt = move || attempt(&self.inner);
-        self.engine.open(operation, model, rules, attempt)
+        self.engine.open(operation, model.into(), rules, attempt)
     }
 }
 
@@ -231,8 +231,9 @@ impl<P, T: Timer> Retrying<P, T> {
 impl<P, T> Retrying<P, T> {
     /// Sets our choice for production: [`Policy::recommended`] as the general policy,
     /// [`hints::is_transient`](crate::hints::is_transient) as
-    /// [`retry_if`](Self::retry_if), and a [`RetryBudget::default`] of its own.
-    /// Everything else is kept, so call it first, and change single values after it.
+    /// [`retry_if`](Self::retry_if), and a [`RetryBudget::default`] and a
+    /// [`RateLimiter::adaptive`] of its own. Everything else is kept, so call it first, and
+    /// change single values after it.
     ///
     /// The defaults are those of crabllm-core's wrappers, which are small: a 429
     /// without a requested delay uses up its retries within 0.3 s, and a 45 s answer is
@@ -250,6 +251,7 @@ impl<P, T> Retrying<P, T> {
         self.policy(Policy::recommended())
             .retry_if(hints::is_transient)
             .budget(RetryBudget::default())
+            .rate_limiter(RateLimiter::adaptive())
     }
 
     /// Sets the most attempts after the first one of a call. Default: 2. Zero: one
@@ -383,6 +385,26 @@ impl<P, T> Retrying<P, T> {
         self
     }
 
+    /// Makes attempts wait for their turn while the server throttles, at a rate that all
+    /// calls learn together. Default: none.
+    ///
+    /// ```
+    /// # #[cfg(feature = "futures-timer")]
+    /// # fn wrap<P>(chat: P, drafts: P) -> (crabllm_retry::Retrying<P>, crabllm_retry::Retrying<P>) {
+    /// use crabllm_retry::{RateLimiter, Retrying};
+    ///
+    /// // Two wrappers of one account share its limits.
+    /// let limiter = RateLimiter::adaptive();
+    /// let chat = Retrying::new(chat).rate_limiter(limiter.clone());
+    /// let drafts = Retrying::new(drafts).rate_limiter(limiter);
+    /// # (chat, drafts)
+    /// # }
+    /// ```
+    pub fn rate_limiter(mut self, limiter: RateLimiter) -> Self {
+        self.engine.limiter = Some(limiter);
+        self
+    }
+
     /// Decides which errors are transient, in place of [`Failure::is_transient`].
     ///
     /// An operation that is not implemented is never retried. The last callback set
@@ -506,6 +528,7 @@ impl<P: fmt::Debug, T> fmt::Debug for Retrying<P, T> {
             .field("inner", &self.inner)
             .field("policies", &self.engine.policies)
             .field("budget", &self.engine.budget)
+            .field("rate_limiter", &self.engine.limiter)
             .field("hooks", &self.engine.hooks)
             .finish_non_exhaustive()
     }

@@ -11,7 +11,9 @@ mod wait;
 pub use async_io::{AsyncIoSleep, AsyncIoTimer};
 #[cfg(feature = "futures-timer")]
 pub use futures_timer::{FuturesSleep, FuturesTimer};
-pub use shared::SharedTimer;
+#[cfg(all(test, crabllm_retry_model))]
+pub use shared::model;
+pub use shared::{AnyEntry, AnyTimer, SharedTimer, contain_panics, sync};
 pub use wait::Wait;
 
 use pin_project_lite::pin_project;

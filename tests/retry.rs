@@ -124,7 +124,7 @@ fn the_recommended_settings_survive_what_the_defaults_do_not() {
     for (script, ok, attempts, elapsed) in [
         (statuses(503), true, 5, 3.75..=7.5),
         (statuses(529), true, 5, 3.75..=7.5),
-        (statuses(429), true, 5, 7.5..=15.0),
+        (statuses(429), true, 5, 2.0..=4.0),
         (vec![after(599, Step::ok())], true, 1, 599.0..=599.0),
         (vec![Step::hang(); 2], false, 2, 900.0..=900.0),
         (vec![exhausted], false, 1, 0.0..=0.0),

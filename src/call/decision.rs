@@ -15,8 +15,11 @@ pub struct Failed {
     /// How long the server asked to wait.
     pub requested: Option<Duration>,
 
-    /// The retries of the call so far.
+    /// The counted retries of the call so far.
     pub retries: u32,
+
+    /// Whether the next retry is free.
+    pub free: bool,
 
     /// The time left before the deadline; `None` without one, zero if it ended the
     /// attempt.
@@ -50,6 +53,14 @@ impl Failed {
     }
 }
 
+/// The most free retries of a call. In simulations no call needed more than eight.
+const MOST_FREE: u8 = 10;
+
+/// Whether a throttled failure whose model is awake earns a free retry.
+pub fn earns_free_retry(policy: &Policy, operation: Operation, free_so_far: u8) -> bool {
+    policy.retries(operation).is_some_and(|max| max > 0) && free_so_far < MOST_FREE
+}
+
 pub fn decide(policy: &Policy, operation: Operation, failed: &Failed) -> Decision {
     if !failed.transient {
         return Decision::GiveUp(GiveUpReason::NotTransient);
@@ -57,7 +68,7 @@ pub fn decide(policy: &Policy, operation: Operation, failed: &Failed) -> Decisio
     let Some(max_retries) = policy.retries(operation) else {
         return Decision::GiveUp(GiveUpReason::NotRetried);
     };
-    if failed.retries >= max_retries {
+    if !failed.free && failed.retries >= max_retries {
         return Decision::GiveUp(GiveUpReason::Exhausted);
     }
     let (delay, source) = match failed.requested {
@@ -87,6 +98,7 @@ mod tests {
         transient: true,
         requested: None,
         retries: 0,
+        free: false,
         left: Some(secs(90)),
         drawn: secs(1),
         spread: 0.0,
@@ -104,6 +116,9 @@ mod tests {
             ("transient", FAILED, backoff(secs(1))),
             ("last retry left", Failed { retries: 1, ..FAILED }, backoff(secs(1))),
             ("no retry left", Failed { retries: 2, ..FAILED }, GiveUp(Exhausted)),
+            ("no retry left, free", Failed { retries: 2, free: true, ..FAILED }, backoff(secs(1))),
+            ("free, asked for too much", Failed { free: true, requested: Some(secs(61)), ..FAILED }, GiveUp(RetryAfterTooLong)),
+            ("free, up to the deadline", Failed { free: true, left: Some(secs(1)), ..FAILED }, GiveUp(Deadline)),
             ("not transient", Failed { transient: false, ..FAILED }, GiveUp(NotTransient)),
             ("not transient, none left", Failed { transient: false, retries: 2, ..FAILED }, GiveUp(NotTransient)),
             ("zero delay", Failed { drawn: secs(0), ..FAILED }, backoff(secs(0))),
@@ -130,6 +145,22 @@ mod tests {
         }
         let outside = decide(&policy, Operation::Embedding, &FAILED);
         assert_eq!(outside, GiveUp(NotRetried));
+    }
+
+    #[test]
+    fn a_retried_operation_earns_ten_free_retries() {
+        use Operation::{ChatCompletion, Embedding};
+        for (max_retries, operation, free_so_far, expected) in [
+            (2, ChatCompletion, 0, true),
+            (2, ChatCompletion, 9, true),
+            (2, ChatCompletion, 10, false),
+            (0, ChatCompletion, 0, false),
+            (2, Embedding, 0, false),
+        ] {
+            let policy = Policy::default().max_retries(max_retries);
+            let is_free = earns_free_retry(&policy, operation, free_so_far);
+            assert_eq!(is_free, expected, "{max_retries} {operation} {free_so_far}");
+        }
     }
 
     #[test]

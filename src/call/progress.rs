@@ -1,21 +1,23 @@
 //! The state of a call between polls, except its current step.
 
 use super::{
-    Attempt, Engine,
-    decision::{Decision, Failed, decide},
+    Attempt, CallModel, Engine,
+    decision::{Decision, Failed, decide, earns_free_retry},
+    turn::{Limited, Turn},
 };
 use crate::{
     event::{Event, GiveUpReason},
     failure::Failure,
-    limits::Payment,
+    limits::{Asked, Payment, Place, RateLimiter, Ticket, Waiter},
     policy::{Jitter, Operation, Policy},
     timer::{Instant, SharedTimer, Timer, Wait},
 };
 use futures::future::Either;
 use std::{
     future::poll_fn,
+    mem,
     pin::{Pin, pin},
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -23,7 +25,7 @@ pub struct Progress<'e, 'm, T> {
     pub engine: &'e Engine<T>,
     pub policy: &'e Policy,
     pub operation: &'m Operation,
-    pub model: Option<&'m str>,
+    pub model: CallModel<'m>,
 
     /// The number of the call, if there is an observer; otherwise 0.
     pub call: u64,
@@ -31,11 +33,12 @@ pub struct Progress<'e, 'm, T> {
     /// The start of the call, if an observer or a deadline needs it.
     pub began: Option<Instant>,
 
-    /// The retries that have started.
-    retries: u32,
+    /// The attempts that have started.
+    attempts: u32,
 
-    /// Whether the attempt before the last retry was throttled.
-    throttled: bool,
+    /// The payment of the latest attempt, if it had one: whether it was the one for a
+    /// throttled failure.
+    paid: Option<bool>,
 
     /// Whether the timeout of this attempt is the time left before the deadline.
     capped_by_deadline: bool,
@@ -46,6 +49,9 @@ pub struct Progress<'e, 'm, T> {
     /// When this attempt was first found pending, if the limit of its first content
     /// needs it.
     pending_since: Option<Instant>,
+
+    /// In a box, because most calls have nothing to do with a rate limiter.
+    limited: Option<Box<Limited<'m>>>,
 }
 
 impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
@@ -53,7 +59,7 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         engine: &'e Engine<T>,
         policy: &'e Policy,
         operation: &'m Operation,
-        model: Option<&'m str>,
+        model: CallModel<'m>,
     ) -> Self {
         Self {
             engine,
@@ -62,11 +68,12 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
             model,
             call: 0,
             began: None,
-            retries: 0,
-            throttled: false,
+            attempts: 0,
+            paid: None,
             capped_by_deadline: false,
             commits: false,
             pending_since: None,
+            limited: None,
         }
     }
 
@@ -76,37 +83,109 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         self.commits = self.policy.commits(*self.operation);
     }
 
-    /// Starts the call and its first attempt.
+    /// Starts the call.
     #[inline]
     pub fn begin(&mut self) {
         let deadline = self.policy.call_deadline();
         if self.engine.hooks.observer.is_some() || deadline.is_some() {
             self.began = Some(self.now());
             self.call = self.engine.hooks.number_call();
-            self.attempt_starts(1, Duration::ZERO);
         }
     }
 
-    /// Starts a retry and spends its cost. If the deadline has passed, reports `GaveUp`
-    /// and returns false.
-    pub fn resume(&mut self, error: &dyn Failure, payment: Option<Payment<'e>>) -> bool {
-        if self.left().is_some_and(|left| left.is_zero()) {
-            drop(payment);
-            self.gave_up(error, self.elapsed(), GiveUpReason::Deadline);
-            return false;
+    /// Starts the first attempt of a call that begins now.
+    #[inline]
+    pub fn begin_attempt(&mut self) {
+        if self.began.is_some() {
+            self.attempt_starts(1, Duration::ZERO);
         }
-        self.attempt_starts(self.attempt().saturating_add(1), self.elapsed());
-        self.throttled = payment.is_some_and(Payment::spend);
-        self.retries += 1;
+        self.attempts = 1;
+    }
+
+    /// Starts an attempt after a delay, or in its turn. Spends its cost.
+    pub fn resume(
+        &mut self,
+        payment: Option<Payment<'e>>,
+        turn: Option<(Box<dyn Place>, Instant)>,
+    ) {
+        if let Some((_, since)) = turn {
+            self.engine.hooks.emit(|| Event::Waiting {
+                call: self.call,
+                operation: *self.operation,
+                model: self.model.name(),
+                attempt: self.attempts,
+                elapsed: self.elapsed(),
+                wait: self.now().saturating_duration_since(since),
+            });
+        }
+        let attempt = self.attempts.saturating_add(1);
+        self.attempt_starts(attempt, self.elapsed());
+        // Until here a panic of an observer gives back the turn and the payment.
+        self.attempts = attempt;
+        self.paid = payment.map(Payment::spend);
         self.pending_since = None;
-        true
+        if let Some((place, _)) = turn {
+            self.limited().ticket = place.take();
+        }
+    }
+
+    /// Whether attempts may need a turn.
+    #[inline]
+    pub fn is_limited(&self) -> bool {
+        let limiter = self.engine.limiter.as_ref();
+        limiter.is_some_and(RateLimiter::is_awake)
+    }
+
+    /// Asks for the turn of the next attempt. `None` if it need not wait.
+    pub fn ask_for_turn(&mut self, waker: &Waker) -> Option<Turn<'e, T>> {
+        let engine = self.engine;
+        let limiter = engine.limiter.as_ref().filter(|it| it.is_awake())?;
+        let (is_retry, deadline) = (self.attempts > 0, self.deadline());
+        let waiter = Waiter {
+            waker: Some(waker.clone()),
+            timer: engine.timer.clone(),
+            is_shareable: engine.timer.timer().is_shareable(),
+            sleeps_until: None,
+            deadline,
+        };
+        let limited = self.limited();
+        match limiter.ask(&limited.model, is_retry, waiter) {
+            Asked::Waiting(place) => Some(Turn::new(&engine.timer, place, deadline)),
+            Asked::Granted(ticket) => {
+                limited.ticket = ticket;
+                None
+            }
+            Asked::Dormant => None,
+        }
+    }
+
+    fn limited(&mut self) -> &mut Limited<'m> {
+        self.limited.get_or_insert_with(|| {
+            Box::new(Limited {
+                model: self.model.parsed(),
+                ticket: Ticket::default(),
+                free: 0,
+            })
+        })
+    }
+
+    /// Whether the deadline has passed.
+    pub fn is_late(&self) -> bool {
+        self.left().is_some_and(|left| left.is_zero())
+    }
+
+    /// Ends a call whose deadline passes before its next attempt.
+    pub fn gave_up_late<E: Failure>(&self, error: Option<E>) -> E {
+        let error = error.unwrap_or_else(E::timeout);
+        self.gave_up(&error, self.elapsed(), GiveUpReason::Deadline);
+        error
     }
 
     fn attempt_starts(&self, attempt: u32, elapsed: Duration) {
         self.engine.hooks.emit(|| Event::Attempt {
             call: self.call,
             operation: *self.operation,
-            model: self.model,
+            model: self.model.name(),
             attempt,
             elapsed,
         });
@@ -185,16 +264,18 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
     #[inline]
     pub fn succeeded(&self) {
         if let Some(budget) = &self.engine.budget {
-            match self.retries {
-                0 => budget.reward(),
-                _ => budget.refund(self.throttled),
+            match (self.attempts, self.paid) {
+                (_, Some(throttled)) => budget.refund(throttled),
+                (1, None) => budget.reward(),
+                // The last retry was free.
+                (_, None) => {}
             }
         }
         self.engine.hooks.emit(|| Event::Success {
             call: self.call,
             operation: *self.operation,
-            model: self.model,
-            attempt: self.attempt(),
+            model: self.model.name(),
+            attempt: self.attempts,
             elapsed: self.elapsed(),
         });
     }
@@ -202,21 +283,28 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
     /// The next attempt's delay and payment, or `None` to return the error.
     #[cold]
     pub fn failed(
-        &self,
+        &mut self,
         error: &dyn Failure,
         timed_out: bool,
     ) -> Option<(Duration, Option<Payment<'e>>)> {
         let elapsed = self.elapsed();
         let throttled = error.is_throttled();
-        let decision = self.decide(error, throttled, timed_out);
-        let (decision, payment) = self.pay(decision, throttled);
+        let failed = self.judge(error, throttled, timed_out);
+        let decision = decide(self.policy, *self.operation, &failed);
+        let (decision, payment) = match failed.free {
+            true => (decision, None),
+            false => self.pay(decision, throttled),
+        };
         match decision {
             Decision::Retry { delay, source } => {
+                if let Some(limited) = self.limited.as_mut().filter(|_| failed.free) {
+                    limited.free += 1;
+                }
                 self.engine.hooks.emit(|| Event::Retry {
                     call: self.call,
                     operation: *self.operation,
-                    model: self.model,
-                    attempt: self.attempt(),
+                    model: self.model.name(),
+                    attempt: self.attempts,
                     delay,
                     elapsed,
                     error,
@@ -231,27 +319,45 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         }
     }
 
-    fn decide(&self, error: &dyn Failure, throttled: bool, timed_out: bool) -> Decision {
+    fn judge(&mut self, error: &dyn Failure, throttled: bool, timed_out: bool) -> Failed {
         let Engine { hooks, entropy, .. } = self.engine;
         let transient = hooks.is_transient(error);
+        // Reading a long body is slow, so only if it matters.
+        let requested = transient.then(|| hooks.requested_delay(error)).flatten();
+        let free = transient && throttled && self.was_throttled(error, requested);
+        let retries = self.retries();
         let backoff = self.policy.backoff_after(throttled);
         let mut random = entropy.rng();
-        let failed = Failed {
+        Failed {
             transient,
-            // Reading a long body is slow, so only if it matters.
-            requested: transient.then(|| hooks.requested_delay(error)).flatten(),
-            retries: self.retries,
+            requested,
+            retries,
+            free,
             left: match timed_out && self.capped_by_deadline {
                 true => Some(Duration::ZERO),
                 false => self.left(),
             },
-            drawn: backoff.draw(self.retries, &mut random),
+            drawn: backoff.draw(if free { 0 } else { retries }, &mut random),
             spread: match backoff.jitter {
                 Jitter::None => 0.0,
                 Jitter::Equal | Jitter::Full => random.f64(),
             },
+        }
+    }
+
+    /// Tells the rate limiter of a throttled failure. Returns whether the next retry is
+    /// free.
+    fn was_throttled(&mut self, error: &dyn Failure, requested: Option<Duration>) -> bool {
+        let engine = self.engine;
+        let Some(limiter) = &engine.limiter else {
+            return false;
         };
-        decide(self.policy, *self.operation, &failed)
+        let hold = requested.filter(|&requested| requested <= self.policy.max_retry_after);
+        let (policy, operation, now) = (self.policy, *self.operation, self.now());
+        let limited = self.limited();
+        let ticket = mem::take(&mut limited.ticket);
+        limiter.refused(&limited.model, error, ticket, hold, now)
+            && earns_free_retry(policy, operation, limited.free)
     }
 
     /// Pays for a retry if there is a budget, which may refuse it.
@@ -269,17 +375,23 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         self.engine.hooks.emit(|| Event::GaveUp {
             call: self.call,
             operation: *self.operation,
-            model: self.model,
-            attempt: self.attempt(),
+            model: self.model.name(),
+            attempt: self.attempts,
             elapsed,
             error,
             reason,
         });
     }
 
-    /// The number of the current attempt.
+    /// The number of the current attempt; 0 before the first.
     pub fn attempt(&self) -> u32 {
-        self.retries.saturating_add(1)
+        self.attempts
+    }
+
+    /// The retries that have started, except free ones.
+    fn retries(&self) -> u32 {
+        let free = self.limited.as_ref().map_or(0, |limited| limited.free);
+        self.attempts.saturating_sub(1 + u32::from(free))
     }
 
     fn elapsed(&self) -> Duration {
@@ -293,6 +405,10 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
     fn left(&self) -> Option<Duration> {
         let deadline = self.policy.call_deadline()?;
         Some(deadline.saturating_sub(self.elapsed()))
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.began?.checked_add(self.policy.call_deadline()?)
     }
 
     fn now(&self) -> Instant {

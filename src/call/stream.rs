@@ -118,7 +118,7 @@ impl<I, S, T: Timer> OpenStream<I, S, T> {
             observed: hooks.observer.is_some().then(|| Observed {
                 call: progress.call,
                 operation: *progress.operation,
-                model: progress.model.map(str::to_owned),
+                model: progress.model.name().map(str::to_owned),
                 attempt: progress.attempt(),
                 began: progress.began,
                 hooks: hooks.clone(),
@@ -287,7 +287,7 @@ mod tests {
             });
             let policy = Policy::default().stream_idle(idle);
             let operation = &Operation::ChatCompletionStream;
-            let progress = Progress::new(&engine, &policy, operation, None);
+            let progress = Progress::new(&engine, &policy, operation, None.into());
             let mut items = OpenStream::new(&progress, &rules, once.boxed());
             assert!(matches!(items.next().now_or_never(), Some(Some(Ok(0)))));
             for _ in 0..3 {

@@ -37,6 +37,7 @@ use std::{
 /// | --- | --- |
 /// | `Attempt` | `TRACE` |
 /// | `Retry` | `WARN` |
+/// | `Waiting` | `DEBUG` |
 /// | `Success` of the first attempt | `DEBUG` |
 /// | `Success` of a later attempt | `INFO` |
 /// | `GaveUp`, the error is not transient | `WARN` |
@@ -63,9 +64,10 @@ use std::{
 /// | `http.request.resend_count` | the number of resends, if any |
 /// | `crabllm_retry.call` | the number of the call, unique among the calls of one wrapper and its clones |
 /// | `crabllm_retry.method` | the method that was called |
-/// | `crabllm_retry.attempt` | the attempt, counted from 1 |
+/// | `crabllm_retry.attempt` | the attempt, counted from 1; 0 before the first |
 /// | `crabllm_retry.elapsed` | seconds since the call began |
 /// | `crabllm_retry.delay` | seconds until the next attempt |
+/// | `crabllm_retry.wait` | seconds for which the call waited for its turn |
 /// | `crabllm_retry.source` | where the delay comes from |
 /// | `crabllm_retry.reason` | why no further attempt is made |
 /// | `crabllm_retry.idle` | seconds for which a stream was silent |
@@ -88,6 +90,7 @@ pub fn trace(event: &Event<'_>) {
                 crabllm_retry.attempt = event.attempt(),
                 crabllm_retry.elapsed = event.elapsed().as_secs_f64(),
                 crabllm_retry.delay = fields.delay.as_ref().map(Duration::as_secs_f64),
+                crabllm_retry.wait = fields.wait.as_ref().map(Duration::as_secs_f64),
                 crabllm_retry.source = fields.source.map(tracing::field::display),
                 crabllm_retry.reason = fields.reason.map(tracing::field::display),
                 crabllm_retry.idle = fields.idle.as_ref().map(Duration::as_secs_f64),
@@ -99,6 +102,7 @@ pub fn trace(event: &Event<'_>) {
     match event {
         Event::Attempt { .. } => emit!(TRACE, "attempt starts"),
         Event::Retry { .. } => emit!(WARN, "attempt failed, another one follows"),
+        Event::Waiting { .. } => emit!(DEBUG, "turn came after a wait"),
         Event::Success { attempt: 1, .. } => emit!(DEBUG, "call succeeded"),
         Event::Success { .. } => emit!(INFO, "call succeeded after retries"),
         Event::GaveUp {
@@ -118,6 +122,7 @@ struct Fields<'a> {
     message: Option<&'a dyn fmt::Display>,
     status: Option<u16>,
     delay: Option<Duration>,
+    wait: Option<Duration>,
     source: Option<DelaySource>,
     reason: Option<GiveUpReason>,
     idle: Option<Duration>,
@@ -136,6 +141,10 @@ impl<'a> Fields<'a> {
                 delay: Some(*delay),
                 source: Some(*source),
                 ..Self::of_failure(error)
+            },
+            Event::Waiting { wait, .. } => Self {
+                wait: Some(*wait),
+                ..Self::default()
             },
             Event::GaveUp { error, reason, .. } => Self {
                 reason: Some(*reason),

@@ -61,17 +61,17 @@ use std::{
 use sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
 
 /// Replaced by loom's under the model checker.
-mod sync {
+pub mod sync {
     #[cfg(not(all(test, crabllm_retry_model)))]
     pub use std::sync::{
         Mutex, MutexGuard,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     };
 
     #[cfg(all(test, crabllm_retry_model))]
     pub use loom::sync::{
         Mutex, MutexGuard,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     };
 }
 
@@ -275,7 +275,7 @@ impl<T: Timer> Wake for Alarm<T> {
 
 /// Runs foreign code and contains its panics, including one from dropping a panic's
 /// payload.
-fn contain_panics(f: impl FnOnce()) {
+pub fn contain_panics(f: impl FnOnce()) {
     let Err(payload) = catch_unwind(AssertUnwindSafe(f)) else {
         return;
     };
@@ -326,7 +326,29 @@ impl<T: Timer, S: Borrow<SharedTimer<T>>> Drop for SharedWait<T, S> {
     }
 }
 
+/// A timer of any type, with its list.
+pub trait AnyTimer: Send + Sync {
+    fn now(&self) -> Instant;
+
+    /// Wakes `waker` at `time`, unless the entry is dropped before. `None` if the list is
+    /// full.
+    fn wake_at(self: Arc<Self>, time: Instant, waker: &Waker) -> Option<AnyEntry>;
+}
+
+/// An entry in the list of a timer, which it keeps alive.
+pub type AnyEntry = Box<dyn Send>;
+
+impl<T: Timer> AnyTimer for SharedTimer<T> {
+    fn now(&self) -> Instant {
+        self.timer.now()
+    }
+
+    fn wake_at(self: Arc<Self>, time: Instant, waker: &Waker) -> Option<AnyEntry> {
+        Some(Box::new(SharedWait::start(self, time, waker)?))
+    }
+}
+
 #[cfg(all(test, crabllm_retry_model))]
-mod model;
+pub mod model;
 #[cfg(all(test, not(crabllm_retry_model), feature = "test-util"))]
 mod tests;

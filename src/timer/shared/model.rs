@@ -13,22 +13,22 @@ use loom::{
 };
 use std::time::Duration;
 
-const TICK: Duration = Duration::from_secs(1);
+pub const TICK: Duration = Duration::from_secs(1);
 
 /// A clock that the model moves. Other threads may run before each use of it.
 #[derive(Clone)]
-struct Clock {
+pub struct Clock {
     timer: VirtualTimer,
     switch: Arc<Mutex<()>>,
 }
 
-struct ClockSleep {
+pub struct ClockSleep {
     sleep: VirtualSleep,
     clock: Clock,
 }
 
 impl Clock {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             timer: VirtualTimer::manual(),
             switch: Arc::new(Mutex::new(())),
@@ -36,7 +36,7 @@ impl Clock {
     }
 
     /// The clock, after a lock that the model checker knows.
-    fn timer(&self) -> &VirtualTimer {
+    pub fn timer(&self) -> &VirtualTimer {
         drop(self.switch.lock());
         &self.timer
     }

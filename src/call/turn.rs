@@ -1,0 +1,92 @@
+//! The turns of a call at a rate limiter.
+
+use crate::{
+    limits::{Look, Place, Ticket},
+    timer::{Instant, SharedTimer, Timer, Wait},
+};
+use futures::ready;
+use pin_project_lite::pin_project;
+use std::{
+    borrow::Cow,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+/// The state of a call that a rate limiter has to do with.
+pub struct Limited<'m> {
+    /// Empty for a call without a model.
+    pub model: Cow<'m, str>,
+
+    /// The ticket of the latest attempt.
+    pub ticket: Ticket,
+
+    /// The free retries so far.
+    pub free: u8,
+}
+
+pin_project! {
+    /// A wait for a turn, until the deadline of the call.
+    pub struct Turn<'e, T: Timer> {
+        timer: &'e SharedTimer<T>,
+
+        // `None` after the end.
+        place: Option<Box<dyn Place>>,
+        pub since: Instant,
+        deadline: Option<Instant>,
+
+        // The time that `wait` is for.
+        until: Option<Instant>,
+        #[pin]
+        wait: Wait<T, &'e SharedTimer<T>>,
+    }
+}
+
+impl<'e, T: Timer> Turn<'e, T> {
+    pub fn new(
+        timer: &'e SharedTimer<T>,
+        place: Box<dyn Place>,
+        deadline: Option<Instant>,
+    ) -> Self {
+        Self {
+            timer,
+            place: Some(place),
+            since: timer.timer().now(),
+            deadline,
+            until: None,
+            wait: Wait::Never,
+        }
+    }
+}
+
+impl<T: Timer> Future for Turn<'_, T> {
+    /// `None` if the deadline has passed, or no turn comes before it.
+    type Output = Option<Box<dyn Place>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let timer = this.timer.timer();
+        loop {
+            let Some(place) = this.place else {
+                return Poll::Pending;
+            };
+            let Look::Waiting { due, held_until } = place.look(cx.waker()) else {
+                return Poll::Ready(this.place.take());
+            };
+            let (now, deadline) = (timer.now(), *this.deadline);
+            if deadline.is_some_and(|deadline| deadline <= now.max(held_until)) {
+                *this.place = None;
+                return Poll::Ready(None);
+            }
+            let own = (!timer.is_shareable()).then_some(due);
+            let until = own.into_iter().chain(deadline).min();
+            if until != *this.until {
+                let left = until.map(|until| until.saturating_duration_since(now));
+                let wait = Wait::new(*this.timer, left, cx.waker());
+                this.wait.set(wait);
+                *this.until = until;
+            }
+            ready!(this.wait.as_mut().poll(cx));
+            *this.until = None;
+        }
+    }
+}
