@@ -2,22 +2,21 @@
 
 use super::{
     Attempt, CallModel, Engine,
-    decision::{Decision, Failed, decide, earns_free_retry},
-    turn::{Limited, Turn},
+    decision::{Decision, Failed, decide},
+    turn::Limited,
 };
 use crate::{
     event::{Event, GiveUpReason},
     failure::Failure,
-    limits::{Asked, Payment, Place, RateLimiter, Ticket, Waiter},
+    limits::{Payment, Place},
     policy::{Jitter, Operation, Policy},
     timer::{Instant, SharedTimer, Timer, Wait},
 };
 use futures::future::Either;
 use std::{
     future::poll_fn,
-    mem,
     pin::{Pin, pin},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -34,7 +33,7 @@ pub struct Progress<'e, 'm, T> {
     pub began: Option<Instant>,
 
     /// The attempts that have started.
-    attempts: u32,
+    pub attempts: u32,
 
     /// The payment of the latest attempt, if it had one: whether it was the one for a
     /// throttled failure.
@@ -51,7 +50,7 @@ pub struct Progress<'e, 'm, T> {
     pending_since: Option<Instant>,
 
     /// In a box, because most calls have nothing to do with a rate limiter.
-    limited: Option<Box<Limited<'m>>>,
+    pub limited: Option<Box<Limited<'m>>>,
 }
 
 impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
@@ -127,46 +126,6 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         if let Some((place, _)) = turn {
             self.limited().ticket = place.take();
         }
-    }
-
-    /// Whether attempts may need a turn.
-    #[inline]
-    pub fn is_limited(&self) -> bool {
-        let limiter = self.engine.limiter.as_ref();
-        limiter.is_some_and(RateLimiter::is_awake)
-    }
-
-    /// Asks for the turn of the next attempt. `None` if it need not wait.
-    pub fn ask_for_turn(&mut self, waker: &Waker) -> Option<Turn<'e, T>> {
-        let engine = self.engine;
-        let limiter = engine.limiter.as_ref().filter(|it| it.is_awake())?;
-        let (is_retry, deadline) = (self.attempts > 0, self.deadline());
-        let waiter = Waiter {
-            waker: Some(waker.clone()),
-            timer: engine.timer.clone(),
-            is_shareable: engine.timer.timer().is_shareable(),
-            sleeps_until: None,
-            deadline,
-        };
-        let limited = self.limited();
-        match limiter.ask(&limited.model, is_retry, waiter) {
-            Asked::Waiting(place) => Some(Turn::new(&engine.timer, place, deadline)),
-            Asked::Granted(ticket) => {
-                limited.ticket = ticket;
-                None
-            }
-            Asked::Dormant => None,
-        }
-    }
-
-    fn limited(&mut self) -> &mut Limited<'m> {
-        self.limited.get_or_insert_with(|| {
-            Box::new(Limited {
-                model: self.model.parsed(),
-                ticket: Ticket::default(),
-                free: 0,
-            })
-        })
     }
 
     /// Whether the deadline has passed.
@@ -345,21 +304,6 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         }
     }
 
-    /// Tells the rate limiter of a throttled failure. Returns whether the next retry is
-    /// free.
-    fn was_throttled(&mut self, error: &dyn Failure, requested: Option<Duration>) -> bool {
-        let engine = self.engine;
-        let Some(limiter) = &engine.limiter else {
-            return false;
-        };
-        let hold = requested.filter(|&requested| requested <= self.policy.max_retry_after);
-        let (policy, operation, now) = (self.policy, *self.operation, self.now());
-        let limited = self.limited();
-        let ticket = mem::take(&mut limited.ticket);
-        limiter.refused(&limited.model, error, ticket, hold, now)
-            && earns_free_retry(policy, operation, limited.free)
-    }
-
     /// Pays for a retry if there is a budget, which may refuse it.
     fn pay(&self, decision: Decision, throttled: bool) -> (Decision, Option<Payment<'e>>) {
         match (&decision, &self.engine.budget) {
@@ -407,11 +351,11 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         Some(deadline.saturating_sub(self.elapsed()))
     }
 
-    fn deadline(&self) -> Option<Instant> {
+    pub fn deadline(&self) -> Option<Instant> {
         self.began?.checked_add(self.policy.call_deadline()?)
     }
 
-    fn now(&self) -> Instant {
+    pub fn now(&self) -> Instant {
         self.engine.timer.timer().now()
     }
 }

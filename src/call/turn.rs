@@ -1,15 +1,19 @@
 //! The turns of a call at a rate limiter.
 
+use super::{decision::earns_free_retry, progress::Progress};
 use crate::{
-    limits::{Look, Place, Ticket},
+    failure::Failure,
+    limits::{Asked, Look, Place, RateLimiter, Ticket, Waiter},
     timer::{Instant, SharedTimer, Timer, Wait},
 };
 use futures::ready;
 use pin_project_lite::pin_project;
 use std::{
     borrow::Cow,
+    mem,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 /// The state of a call that a rate limiter has to do with.
@@ -22,6 +26,63 @@ pub struct Limited<'m> {
 
     /// The free retries so far.
     pub free: u8,
+}
+
+impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
+    /// Whether attempts may need a turn.
+    #[inline]
+    pub fn is_limited(&self) -> bool {
+        let limiter = self.engine.limiter.as_ref();
+        limiter.is_some_and(RateLimiter::is_awake)
+    }
+
+    /// Asks for the turn of the next attempt. `None` if it need not wait.
+    pub fn ask_for_turn(&mut self, waker: &Waker) -> Option<Turn<'e, T>> {
+        let engine = self.engine;
+        let limiter = engine.limiter.as_ref().filter(|it| it.is_awake())?;
+        let (is_retry, deadline) = (self.attempts > 0, self.deadline());
+        let waiter = Waiter {
+            waker: Some(waker.clone()),
+            timer: engine.timer.clone(),
+            is_shareable: engine.timer.timer().is_shareable(),
+            sleeps_until: None,
+            deadline,
+        };
+        let limited = self.limited();
+        match limiter.ask(&limited.model, is_retry, waiter) {
+            Asked::Waiting(place) => Some(Turn::new(&engine.timer, place, deadline)),
+            Asked::Granted(ticket) => {
+                limited.ticket = ticket;
+                None
+            }
+            Asked::Dormant => None,
+        }
+    }
+
+    pub fn limited(&mut self) -> &mut Limited<'m> {
+        self.limited.get_or_insert_with(|| {
+            Box::new(Limited {
+                model: self.model.parsed(),
+                ticket: Ticket::default(),
+                free: 0,
+            })
+        })
+    }
+
+    /// Tells the rate limiter of a throttled failure. Returns whether the next retry is
+    /// free.
+    pub fn was_throttled(&mut self, error: &dyn Failure, requested: Option<Duration>) -> bool {
+        let engine = self.engine;
+        let Some(limiter) = &engine.limiter else {
+            return false;
+        };
+        let hold = requested.filter(|&requested| requested <= self.policy.max_retry_after);
+        let (policy, operation, now) = (self.policy, *self.operation, self.now());
+        let limited = self.limited();
+        let ticket = mem::take(&mut limited.ticket);
+        limiter.refused(&limited.model, error, ticket, hold, now)
+            && earns_free_retry(policy, operation, limited.free)
+    }
 }
 
 pin_project! {

@@ -1,47 +1,35 @@
 //! A limit on the rate of attempts that calls learn from each other.
 //!
-//! Each model has a [`Law`], which says when the next turn is, and a [`Queue`] of calls
+//! Each model has a [`Law`](law::Law), which says when the next turn is, and a [`Queue`](queue::Queue) of calls
 //! that wait for one. A turn is a point in time, not a lock: every look at a model grants
 //! all turns that are due, in order, and wakes those calls. So a call that has its turn
 //! and is not polled delays nobody.
 //!
-//! If a waiting call has a shareable timer, an entry in its list, the [`Alarm`], looks at
+//! If a waiting call has a shareable timer, an entry in its list, the [`Alarm`](alarm::Alarm), looks at
 //! the next turn. Otherwise each call sleeps until its own place is due.
 //!
 //! No user code runs under the lock: wakers and timers are cloned, called and dropped
 //! outside it.
 
+mod alarm;
 mod law;
 #[cfg(all(test, crabllm_retry_model))]
 mod model;
 mod queue;
+mod turns;
 
 pub use law::Ticket;
 pub use queue::Waiter;
 
 use crate::{
     failure::Failure,
-    hints,
     timer::{
-        AnyEntry, AnyTimer, Instant, contain_panics,
-        sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, Ordering},
+        Instant,
+        sync::{AtomicUsize, Ordering},
     },
 };
-use law::Law;
-use queue::{Key, Left, Queue};
-use std::{
-    collections::HashMap,
-    fmt, mem,
-    sync::{Arc, PoisonError, Weak},
-    task::{Wake, Waker},
-    time::Duration,
-};
-
-/// The most models that have a state.
-const MOST_MODELS: usize = 1024;
-
-/// How long a model stays awake without throttling and without waiting calls.
-const AWAKE: Duration = Duration::from_secs(60);
+use std::{fmt, sync::Arc, task::Waker, time::Duration};
+use turns::Shared;
 
 /// Learns the rate that a server allows, and makes calls wait for their turn at it.
 ///
@@ -111,61 +99,6 @@ trait Turns: Send + Sync {
     fn rate(&self, name: &str) -> Option<f64>;
 }
 
-struct Shared {
-    awake: Arc<AtomicUsize>,
-    models: Mutex<Models>,
-}
-
-/// The awake models. A dormant one has no state.
-struct Models {
-    by_name: HashMap<Arc<str>, Model>,
-
-    /// The decreases and first refusals so far. Each names an epoch, so that a ticket
-    /// says nothing about a model that has been dormant since.
-    epochs: u32,
-
-    /// The looks so far, to find the model that was used least recently.
-    looks: u64,
-
-    /// Not later than the time since which any model has been quiet.
-    quiet_since: Option<Instant>,
-}
-
-struct Model {
-    name: Arc<str>,
-
-    /// The epoch in which it woke, which tells it from an earlier state of the name.
-    id: u32,
-
-    law: Law,
-    queue: Queue<Ticket>,
-
-    /// Since when it has neither been throttled nor had waiting calls.
-    quiet_since: Instant,
-
-    /// The number of the last look.
-    used: u64,
-
-    alarm: Option<Alarm>,
-}
-
-/// An entry in a timer's list that looks at the next turn.
-struct Alarm {
-    at: Instant,
-    bell: Arc<Bell>,
-    _entry: AnyEntry,
-}
-
-/// The waker of an alarm.
-struct Bell {
-    shared: Weak<Shared>,
-    model: Arc<str>,
-    timer: Arc<dyn AnyTimer>,
-
-    /// Whether it has been woken, after which its alarm is useless.
-    rang: AtomicBool,
-}
-
 /// The result of asking for a turn.
 pub enum Asked {
     Granted(Ticket),
@@ -185,16 +118,6 @@ pub trait Place: Send {
     fn take(self: Box<Self>) -> Ticket;
 }
 
-struct PlaceInQueue {
-    shared: Arc<Shared>,
-    model: Arc<str>,
-    id: u32,
-    timer: Arc<dyn AnyTimer>,
-
-    /// `None` once the call has left.
-    key: Option<Key>,
-}
-
 /// The result of a look at a place.
 pub enum Look {
     Granted,
@@ -206,17 +129,6 @@ pub enum Look {
         /// The end of the wait that the server asked for.
         held_until: Instant,
     },
-}
-
-/// User code to run after the lock.
-#[derive(Default)]
-struct Outbox {
-    /// To be woken.
-    wakers: Vec<Waker>,
-
-    /// To be dropped.
-    waiters: Vec<Box<Waiter>>,
-    alarms: Vec<Alarm>,
 }
 
 impl RateLimiter {
@@ -268,288 +180,5 @@ impl fmt::Debug for RateLimiter {
         f.debug_struct("RateLimiter")
             .field("awake", &self.awake.load(Ordering::Relaxed))
             .finish_non_exhaustive()
-    }
-}
-
-impl Turns for Shared {
-    fn ask(self: Arc<Self>, name: &str, is_retry: bool, waiter: Waiter) -> Asked {
-        let timer = waiter.timer.clone();
-        let now = timer.now();
-        let mut waiter = Some(Box::new(waiter));
-        let asked = self.look(name, now, |models, _| {
-            let model = models.by_name.get_mut(name)?;
-            if model.queue.is_empty() && model.law.due() <= now {
-                model.queue.pass();
-                return Some(Asked::Granted(model.law.grant(now)));
-            }
-            let key = model.queue.join(is_retry, waiter.take()?);
-            Some(Asked::Waiting(Box::new(PlaceInQueue {
-                shared: self.clone(),
-                model: model.name.clone(),
-                id: model.id,
-                timer,
-                key: Some(key),
-            })))
-        });
-        asked.unwrap_or(Asked::Dormant)
-    }
-
-    fn refused(
-        self: Arc<Self>,
-        name: &str,
-        error: &dyn Failure,
-        ticket: Ticket,
-        hold: Option<Duration>,
-        now: Instant,
-    ) -> bool {
-        if !hints::waiting_helps(error) {
-            return false;
-        }
-        let awake = self.look(name, now, |models, outbox| {
-            models.epochs = models.epochs.wrapping_add(1).max(1);
-            let epoch = models.epochs;
-            let model = models.wake(name, now, epoch)?;
-            model.quiet_since = now;
-            model.law.refused(ticket, epoch);
-            if let Some(hold) = hold {
-                model.law.hold(now, hold);
-                let overdue = model.queue.wakers_of_overdue(model.law.held_until());
-                outbox.wakers.extend(overdue);
-            }
-            Some(())
-        });
-        awake.is_some()
-    }
-
-    fn rate(&self, name: &str) -> Option<f64> {
-        Some(self.lock().by_name.get(name)?.law.rate())
-    }
-}
-
-impl Place for PlaceInQueue {
-    fn look(&self, waker: &Waker) -> Look {
-        let mut waker = Some(waker.clone());
-        let now = self.timer.now();
-        let waiting = self.shared.look(&self.model, now, |models, outbox| {
-            let model = models.model_of(self)?;
-            model.grant_due(now, outbox);
-            let (ahead, waiter) = model.queue.waiter(self.key?)?;
-            mem::swap(&mut waiter.waker, &mut waker);
-            let due = model.law.due_after(ahead);
-            waiter.sleeps_until = Some(due);
-            let held_until = model.law.held_until();
-            Some(Look::Waiting { due, held_until })
-        });
-        waiting.unwrap_or(Look::Granted)
-    }
-
-    fn take(mut self: Box<Self>) -> Ticket {
-        let left = self.key.take().and_then(|key| {
-            let mut models = self.shared.lock();
-            Some(models.model_of(&self)?.queue.leave(key))
-        });
-        match left {
-            Some(Left::Granted(turn)) => turn.turn,
-            // The model has been dormant since the turn was granted.
-            _ => Ticket::default(),
-        }
-    }
-}
-
-impl Drop for PlaceInQueue {
-    fn drop(&mut self) {
-        let Some(key) = self.key.take() else {
-            return;
-        };
-        let now = self.timer.now();
-        self.shared.look(&self.model, now, |models, outbox| {
-            let model = models.model_of(self)?;
-            match model.queue.leave(key) {
-                Left::Waiting(waiter) => outbox.waiters.push(waiter),
-                Left::Granted(turn) => outbox.granted(model.queue.hand_on(turn)),
-                Left::Unknown => {}
-            }
-            Some(())
-        });
-    }
-}
-
-impl Shared {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            awake: Arc::default(),
-            models: Mutex::new(Models {
-                by_name: HashMap::new(),
-                epochs: 0,
-                looks: 0,
-                quiet_since: None,
-            }),
-        })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Models> {
-        self.models.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Runs `f` under the lock, then grants all turns of the model that are due, and sets
-    /// the alarm for the next one.
-    fn look<R>(
-        self: &Arc<Self>,
-        name: &str,
-        now: Instant,
-        f: impl FnOnce(&mut Models, &mut Outbox) -> Option<R>,
-    ) -> Option<R> {
-        let mut outbox = Outbox::default();
-        let mut models = self.lock();
-        models.sweep(now);
-        let result = f(&mut models, &mut outbox);
-        models.looks += 1;
-        let looks = models.looks;
-        let mut needs_alarm = false;
-        if let Some(model) = models.by_name.get_mut(name) {
-            model.used = looks;
-            model.grant_due(now, &mut outbox);
-            needs_alarm = model.next_alarm().is_some();
-        }
-        self.awake.store(models.by_name.len(), Ordering::Relaxed);
-        drop(models);
-        outbox.deliver();
-        if needs_alarm {
-            self.set_alarm(name);
-        }
-        result
-    }
-
-    #[cold]
-    fn set_alarm(self: &Arc<Self>, name: &str) {
-        let next = |models: &Models| models.by_name.get(name)?.next_alarm();
-        loop {
-            let Some((at, timer)) = next(&self.lock()) else {
-                return;
-            };
-            let bell = Arc::new(Bell {
-                shared: Arc::downgrade(self),
-                model: name.into(),
-                timer: timer.clone(),
-                rang: AtomicBool::new(false),
-            });
-            // If the time has come, the bell rings at once and looks.
-            let Some(_entry) = timer.wake_at(at, &Waker::from(bell.clone())) else {
-                return;
-            };
-            let alarm = Alarm { at, bell, _entry };
-            let mut models = self.lock();
-            let unused = match models.by_name.get_mut(name) {
-                Some(model) if model.next_alarm().is_some() => model.alarm.replace(alarm),
-                _ => Some(alarm),
-            };
-            drop(models);
-            drop(unused);
-        }
-    }
-}
-
-impl Models {
-    fn model_of(&mut self, place: &PlaceInQueue) -> Option<&mut Model> {
-        let model = self.by_name.get_mut(&place.model)?;
-        (model.id == place.id).then_some(model)
-    }
-
-    /// The model, which is awake from now on. `None` if there are too many whose calls
-    /// wait.
-    fn wake(&mut self, name: &str, now: Instant, epoch: u32) -> Option<&mut Model> {
-        if !self.by_name.contains_key(name) {
-            if self.by_name.len() >= MOST_MODELS {
-                let idle = self.by_name.values().filter(|model| model.queue.is_empty());
-                let evicted = idle.min_by_key(|model| model.used)?.name.clone();
-                self.by_name.remove(&evicted);
-            }
-            let name = Arc::<str>::from(name);
-            let model = Model {
-                name: name.clone(),
-                id: epoch,
-                law: Law::new(now, epoch),
-                queue: Queue::new(),
-                quiet_since: now,
-                used: 0,
-                alarm: None,
-            };
-            self.by_name.insert(name, model);
-            self.quiet_since.get_or_insert(now);
-        }
-        self.by_name.get_mut(name)
-    }
-
-    /// Removes the models that have been quiet for long enough.
-    fn sweep(&mut self, now: Instant) {
-        let is_over = |since: Instant| now.saturating_duration_since(since) >= AWAKE;
-        if !self.quiet_since.is_some_and(is_over) {
-            return;
-        }
-        self.by_name.retain(|_, model| {
-            if !model.queue.is_empty() {
-                model.quiet_since = now;
-            }
-            !is_over(model.quiet_since)
-        });
-        self.quiet_since = self.by_name.values().map(|model| model.quiet_since).min();
-    }
-}
-
-impl Model {
-    /// Grants the turns that are due, in order.
-    fn grant_due(&mut self, now: Instant, outbox: &mut Outbox) {
-        if !self.queue.is_empty() {
-            self.quiet_since = now;
-        }
-        while !self.queue.is_empty() && self.law.due() <= now {
-            outbox.granted(self.queue.grant(self.law.grant(now)));
-        }
-        self.law.set_waiting(!self.queue.is_empty(), now);
-        match self.queue.first() {
-            // It sleeps for too long: it has moved up, or the rate has risen.
-            Some(first) if !first.is_shareable && first.sleeps_until > Some(self.law.due()) => {
-                first.sleeps_until = None;
-                outbox.wakers.extend(first.waker.take());
-            }
-            Some(_) => {}
-            None => outbox.alarms.extend(self.alarm.take()),
-        }
-    }
-
-    /// When and by which timer to look next, unless the alarm is set for that.
-    fn next_alarm(&self) -> Option<(Instant, Arc<dyn AnyTimer>)> {
-        let due = self.law.due();
-        let timer = self.queue.timer()?;
-        let is_set = self.alarm.as_ref().is_some_and(|Alarm { at, bell, .. }| {
-            !bell.rang.load(Ordering::Acquire) && *at <= due && Arc::ptr_eq(&bell.timer, timer)
-        });
-        (!is_set).then(|| (due, timer.clone()))
-    }
-}
-
-impl Outbox {
-    fn granted(&mut self, waiter: Option<Box<Waiter>>) {
-        self.waiters.extend(waiter.map(|mut waiter| {
-            self.wakers.extend(waiter.waker.take());
-            waiter
-        }));
-    }
-
-    /// Wakes the calls. A waker that panics affects no other.
-    fn deliver(self) {
-        for waker in self.wakers {
-            contain_panics(|| waker.wake());
-        }
-    }
-}
-
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.rang.store(true, Ordering::Release);
-        if let Some(shared) = self.shared.upgrade() {
-            let now = self.timer.now();
-            shared.look(&self.model, now, |_, _| Some(()));
-        }
     }
 }

@@ -4,7 +4,7 @@
 //! At the end of each model, when time has passed, every call that was left waiting has been
 //! woken and has its turn, no turn was given twice, and nothing is left.
 
-use super::*;
+use super::{turns::Shared, *};
 use crate::{
     failure::tests::Fake,
     timer::{

@@ -69,7 +69,7 @@ pub struct Turn<T> {
 
 /// The result of leaving a queue.
 pub enum Left<T> {
-    Waiting(Box<Waiter>),
+    Waiting(Waiter),
     Granted(Turn<T>),
     Unknown,
 }
@@ -91,7 +91,7 @@ impl<T> Queue<T> {
     }
 
     /// Adds a call behind the others of its kind.
-    pub fn join(&mut self, is_retry: bool, waiter: Box<Waiter>) -> Key {
+    pub fn join(&mut self, is_retry: bool, waiter: Waiter) -> Key {
         if self.is_empty() {
             self.earliest_deadline = None;
         }
@@ -99,7 +99,7 @@ impl<T> Queue<T> {
         self.sharing += usize::from(waiter.is_shareable);
         let index = usize::from(!is_retry);
         let line = &mut self.lines[index];
-        line.places.push_back(Some(waiter));
+        line.places.push_back(Some(Box::new(waiter)));
         Key {
             line: index,
             number: line.first + line.places.len() as u64 - 1,
@@ -132,7 +132,7 @@ impl<T> Queue<T> {
     }
 
     /// Grants the next turn to the first call, which is to be woken.
-    pub fn grant(&mut self, turn: T) -> Option<Box<Waiter>> {
+    pub fn grant(&mut self, turn: T) -> Option<Waiter> {
         self.turns += 1;
         let number = self.turns;
         self.hand_on(Turn { turn, number })
@@ -140,7 +140,7 @@ impl<T> Queue<T> {
 
     /// Grants the turn of a call that left to the first one, unless a later turn has
     /// been granted meanwhile.
-    pub fn hand_on(&mut self, turn: Turn<T>) -> Option<Box<Waiter>> {
+    pub fn hand_on(&mut self, turn: Turn<T>) -> Option<Waiter> {
         if turn.number < self.turns {
             return None;
         }
@@ -210,7 +210,7 @@ impl Line {
         usize::try_from(number.checked_sub(self.first)?).ok()
     }
 
-    fn remove(&mut self, number: u64) -> Option<Box<Waiter>> {
+    fn remove(&mut self, number: u64) -> Option<Waiter> {
         let index = self.index(number)?;
         let waiter = mem::take(self.places.get_mut(index)?);
         while self.places.front().is_some_and(Option::is_none) {
@@ -220,7 +220,7 @@ impl Line {
         while self.places.back().is_some_and(Option::is_none) {
             self.places.pop_back();
         }
-        waiter
+        waiter.map(|waiter| *waiter)
     }
 }
 
@@ -235,14 +235,14 @@ mod tests {
     use futures::{future::ready, task::noop_waker};
     use std::time::Duration;
 
-    fn waiter(deadline: Option<Instant>) -> Box<Waiter> {
-        Box::new(Waiter {
+    fn waiter(deadline: Option<Instant>) -> Waiter {
+        Waiter {
             waker: Some(noop_waker()),
             timer: SharedTimer::new(|_| ready(())),
             is_shareable: false,
             sleeps_until: None,
             deadline,
-        })
+        }
     }
 
     fn turn<T>(left: Left<T>) -> Turn<T> {
