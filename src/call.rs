@@ -83,6 +83,7 @@ impl<T: Timer> Engine<T> {
     }
 
     /// Calls `start` for each attempt, until one succeeds or the call gives up.
+    #[inline]
     pub fn call<'e, 'm, S, F, O, E: Failure>(
         &'e self,
         operation: &'m Operation,
@@ -117,13 +118,17 @@ impl<T: Timer> Engine<T> {
         F: Future<Output = Result<BoxStream<'static, Result<I, S>>, E>>,
     {
         let opening = async move {
+            let mut pending_since = None;
             let mut call = pin!(self.call(&operation, model, start));
-            call.as_mut().project().progress.commits_streams();
+            let progress = call.as_mut().project().progress;
+            if progress.policy.commits(operation) {
+                progress.commit = Some(&mut pending_since);
+            }
             loop {
                 let items = call.as_mut().await?;
                 let progress = call.as_mut().project().progress;
                 let mut stream = Box::pin(OpenStream::new(progress, &rules, items));
-                if progress.commits {
+                if progress.commit.is_some() {
                     let outcome = progress
                         .committed(pin!(stream.as_mut().commit(&rules)))
                         .await;
@@ -280,7 +285,7 @@ where
                     let (error, timed_out) = match ready!(Pin::new(&mut race).poll(cx)) {
                         Either::Left((Ok(answer), _)) => {
                             this.step.set(Step::Done);
-                            if !progress.commits {
+                            if progress.commit.is_none() {
                                 progress.succeeded();
                             }
                             return Poll::Ready(Ok(answer));

@@ -59,6 +59,7 @@ macro_rules! provider {
 /// One method of the trait, by its kind.
 macro_rules! method {
     (call $operation:ident $method:ident($($argument:ident: $type:ty),*) -> $answer:ty, $model:expr) => {
+        #[inline]
         fn $method(&self, $($argument: $type),*) -> impl Future<Output = Result<$answer, Error>> + Send {
             self.call_with(&Operation::$operation, $model, move |p| P::$method(p, $($argument),*))
         }

@@ -137,6 +137,7 @@ impl<P, T: Timer> Retrying<P, T> {
     }
 
     /// Like `call`, but borrows the operation, which makes each future smaller.
+    #[inline]
     pub(crate) fn call_with<'a, 'm, O, E: Failure, F>(
         &'a self,
         operation: &'m Operation,

@@ -19,6 +19,7 @@ pub struct RawBody<'m> {
 
 impl<'m> CallModel<'m> {
     /// The model, if it is known without parsing a raw body.
+    #[inline]
     pub fn name(self) -> Option<&'m str> {
         match self {
             Self::Named(name) => Some(name),
@@ -39,6 +40,7 @@ impl<'m> CallModel<'m> {
 }
 
 impl<'m> From<Option<&'m str>> for CallModel<'m> {
+    #[inline]
     fn from(name: Option<&'m str>) -> Self {
         name.map_or(Self::Unnamed(None), Self::Named)
     }

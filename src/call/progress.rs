@@ -42,18 +42,17 @@ pub struct Progress<'e, 'm, T> {
     /// Whether the timeout of this attempt is the time left before the deadline.
     capped_by_deadline: bool,
 
-    /// Whether an attempt lasts until the first content of its stream.
-    pub commits: bool,
-
-    /// When this attempt was first found pending, if the limit of its first content
-    /// needs it.
-    pending_since: Option<Instant>,
+    /// `Some` if an attempt lasts until the first content of its stream: when this one was
+    /// first found pending, if the limit of its first content needs it. By reference, because
+    /// only streams have it.
+    pub commit: Option<&'m mut Option<Instant>>,
 
     /// In a box, because most calls have nothing to do with a rate limiter.
     pub limited: Option<Box<Limited<'m>>>,
 }
 
 impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
+    #[inline]
     pub fn new(
         engine: &'e Engine<T>,
         policy: &'e Policy,
@@ -70,16 +69,9 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
             attempts: 0,
             paid: None,
             capped_by_deadline: false,
-            commits: false,
-            pending_since: None,
+            commit: None,
             limited: None,
         }
-    }
-
-    /// The call opens a stream: its attempts last until the first content, if the policy
-    /// says so.
-    pub fn commits_streams(&mut self) {
-        self.commits = self.policy.commits(*self.operation);
     }
 
     /// Starts the call.
@@ -122,7 +114,9 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         // Until here a panic of an observer gives back the turn and the payment.
         self.attempts = attempt;
         self.paid = payment.map(Payment::spend);
-        self.pending_since = None;
+        if let Some(pending_since) = &mut self.commit {
+            **pending_since = None;
+        }
         if let Some((place, _)) = turn {
             self.limited().ticket = place.take();
         }
@@ -157,10 +151,9 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         place: Pin<&mut Option<Wait<T, &'e SharedTimer<T>>>>,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
-        let left = if self.commits {
-            self.left_for_content()
-        } else {
-            None
+        let left = match self.commit {
+            Some(_) => self.left_for_content(),
+            None => None,
         };
         let limit = left.or_else(|| self.policy.attempt_timeout(*self.operation));
         self.start_limit(place, limit, cx)
@@ -193,7 +186,7 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
     fn left_for_content(&mut self) -> Option<Duration> {
         let limit = self.policy.first_content_limit()?;
         let now = self.now();
-        let since = *self.pending_since.get_or_insert(now);
+        let since = *self.commit.as_mut()?.get_or_insert(now);
         Some(limit.saturating_sub(now.saturating_duration_since(since)))
     }
 

@@ -122,7 +122,7 @@ impl<I, S, T: Timer> OpenStream<I, S, T> {
                 attempt: progress.attempt(),
                 began: progress.began,
                 hooks: hooks.clone(),
-                is_finish: rules.is_finish.filter(|_| progress.commits),
+                is_finish: rules.is_finish.filter(|_| progress.commit.is_some()),
                 is_broken: false,
             }),
         }
