@@ -128,35 +128,4 @@ pub mod tests {
             self.retry_after
         }
     }
-
-    /// A failure with the required methods only.
-    #[derive(Debug)]
-    struct Minimal;
-
-    impl fmt::Display for Minimal {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("minimal")
-        }
-    }
-
-    impl Error for Minimal {}
-
-    impl Failure for Minimal {
-        fn timeout() -> Self {
-            Self
-        }
-
-        fn is_transient(&self) -> bool {
-            false
-        }
-    }
-
-    #[test]
-    fn two_methods_are_enough() {
-        let failure: &dyn Failure = &Minimal::timeout();
-        assert_eq!((failure.status(), failure.body()), (None, None));
-        assert_eq!(failure.retry_after(), None);
-        assert!(!failure.is_timeout() && !failure.is_throttled());
-        assert!(!failure.is_not_implemented());
-    }
 }

@@ -200,3 +200,6 @@ fn now() -> Duration {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since_1970.unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,17 +1,12 @@
 //! Dropping, sharing, moving and panicking.
 
-#![cfg(all(
-    feature = "async-io",
-    feature = "crabllm-core-0_0_19",
-    feature = "futures-timer",
-    feature = "test-util"
-))]
+#![cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))]
 
 mod common;
 
-use common::{SECOND, Scene, Sleeps, Wrapper, block_on, exactly, poll_once, request};
+use common::{SECOND, Scene, Sleeps, Wrapper, block_on, poll_once, request};
 use crabllm_retry::{
-    AsyncIoTimer, Event, FuturesTimer, Policy, RetryBudget, Retrying, Timer,
+    Event, Policy, RetryBudget, Retrying, Timer,
     crabllm_core_0_0_19::Provider,
     test_util::{Scripted, Step, VirtualTimer},
 };
@@ -19,10 +14,7 @@ use futures::{FutureExt, StreamExt};
 use std::{
     panic::AssertUnwindSafe,
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
     task::{Context, Wake, Waker},
     time::Duration,
 };
@@ -44,17 +36,11 @@ impl Wake for Task {
 fn drop_waiting(future: impl Future) {
     let task = Arc::new(Task);
     let known = || Arc::strong_count(&task) > 1;
-    let waiting = {
-        let waker = Waker::from(task.clone());
-        let mut future = Box::pin(future);
-        assert!(
-            future
-                .as_mut()
-                .poll(&mut Context::from_waker(&waker))
-                .is_pending()
-        );
-        future
-    };
+    let mut waiting = Box::pin(future);
+    let waker = Waker::from(task.clone());
+    let poll = waiting.as_mut().poll(&mut Context::from_waker(&waker));
+    assert!(poll.is_pending());
+    drop(waker);
     assert!(known(), "it will be woken");
     drop(waiting);
     assert!(!known());
@@ -105,68 +91,6 @@ fn a_panic_refunds_a_retry_that_has_not_started() {
     }
 }
 
-/// A waker that panics, when it wakes or when it is dropped.
-struct Panicking {
-    on_wake: bool,
-}
-
-impl Wake for Panicking {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        assert!(!self.on_wake, "as it should");
-    }
-}
-
-impl Drop for Panicking {
-    fn drop(&mut self) {
-        assert!(self.on_wake, "as it should");
-    }
-}
-
-#[test]
-fn a_waker_that_panics_harms_no_timer() {
-    const MS: Duration = Duration::from_millis(1);
-
-    /// Waits with such wakers in an attempt and in a delay, some to its end.
-    fn harm(timer: impl Timer + Clone) {
-        let retrying = |script: [Step; 2]| {
-            Retrying::with_timer(Scripted::new(VirtualTimer::manual(), script), timer.clone())
-                .timeout(20 * MS)
-                .backoff(exactly(20 * MS))
-        };
-        let request = request();
-        for first in [Step::hang(), Step::status(503)] {
-            for on_wake in [true, false] {
-                let retrying = retrying([first.clone(), Step::hang()]);
-                let mut call = Box::pin(retrying.chat_completion(&request));
-                let polled = std::panic::catch_unwind(AssertUnwindSafe(|| {
-                    let waker = Waker::from(Arc::new(Panicking { on_wake }));
-                    assert!(
-                        call.as_mut()
-                            .poll(&mut Context::from_waker(&waker))
-                            .is_pending()
-                    );
-                    drop(waker);
-                    if on_wake {
-                        std::thread::sleep(60 * MS);
-                    }
-                    drop(call);
-                }));
-                assert!(polled.is_ok() || !on_wake);
-            }
-        }
-        // The timer still works for later calls.
-        let result =
-            block_on(retrying([Step::hang(), Step::status(503)]).chat_completion(&request));
-        assert!(result.is_ok());
-    }
-    harm(FuturesTimer);
-    harm(AsyncIoTimer);
-}
-
 #[test]
 fn a_call_that_is_polled_after_its_end_stays_pending_and_makes_no_other_attempt() {
     fn stays_pending<T>(call: impl Future<Output = T>) {
@@ -206,85 +130,35 @@ fn a_panic_passes_through_and_leaves_other_calls_working() {
 
 #[test]
 fn clones_and_wrappers_with_another_timer_keep_all_else() {
-    let changes: [fn(Wrapper, &Sleeps) -> Wrapper; 2] =
-        [|r, _| r.clone(), |r, other| r.timer(other.clone())];
-    for change in changes {
+    /// The delays and the times of the events of two calls, the second one by the original.
+    fn times<T: Timer>(
+        change: fn(Wrapper, Sleeps) -> Retrying<Scripted<VirtualTimer>, T>,
+    ) -> [Vec<Duration>; 2] {
         let budget = RetryBudget::new(100);
-        let told = Arc::new(AtomicUsize::new(0));
-        let count = told.clone();
-        let scene = Scene::new([Step::status(418), Step::status(418)]);
-        let other = Sleeps::by(&scene.clock);
-        let scene = scene.set(|r| {
-            let furnished = r
-                .max_retries(1)
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let log = events.clone();
+        let scene = Scene::new(vec![Step::status(418); 4]).set(|r| {
+            r.policy(Policy::default().max_retries(1))
                 .budget(budget.clone())
+                .seed(7)
                 .retry_if(|error| error.status() == Some(418))
                 .retry_after(|_| Some(7 * SECOND))
-                .observe(move |_| {
-                    count.fetch_add(1, Ordering::Relaxed);
-                });
-            change(furnished, &other)
+                .observe(move |event| log.lock().unwrap().push((event.call(), event.elapsed())))
         });
+        let changed = change(scene.retrying.clone(), scene.sleeps.clone());
+        assert!(block_on(changed.chat_completion(&request())).is_err());
         assert!(block_on(scene.retrying.chat_completion(&request())).is_err());
-        assert_eq!([scene.sleeps.asked(), other.asked()].concat(), [7 * SECOND]);
-        assert_eq!(budget.available(), 100 - 14);
-        // Two attempts, the retry and the end.
-        assert_eq!(told.load(Ordering::Relaxed), 4);
-        assert_eq!(scene.retrying.into_inner().attempts().len(), 2);
+        let delays = scene.sleeps.asked();
+        assert_eq!(delays.len(), 2);
+        assert_ne!(delays[0], delays[1], "both draw from one sequence");
+        assert_eq!(budget.available(), 100 - 2 * 14);
+        // Two attempts, the retry between them, and the end.
+        let (calls, elapsed): (Vec<_>, _) = events.lock().unwrap().iter().copied().unzip();
+        assert_eq!(calls, [[1; 4], [2; 4]].concat());
+        assert_eq!(changed.into_inner().attempts().len(), 4);
+        [delays, elapsed]
     }
-}
-
-#[test]
-fn clones_and_other_timers_go_on_with_the_same_seed() {
-    let drawn = |change: fn(Wrapper, Sleeps) -> Wrapper| {
-        let scene = Scene::new((0..4).map(|_| Step::status(503)));
-        let sleeps = scene.sleeps.clone();
-        let scene = scene.set(|r| change(r.policy(Policy::default()).seed(7), sleeps));
-        assert!(block_on(scene.retrying.clone().chat_completion(&request())).is_err());
-        let first = scene.sleeps.asked();
-        assert!(block_on(scene.retrying.chat_completion(&request())).is_ok());
-        (first, scene.sleeps.asked())
-    };
-    let (first, all) = drawn(|r, _| r);
-    assert_ne!(first[0], all[2], "the clone has moved the sequence on");
-    let expected = (first, all);
-    assert_eq!(drawn(|r, _| r.clone()), expected);
-    assert_eq!(drawn(|r, sleeps| r.timer(sleeps)), expected);
-}
-
-#[test]
-fn a_timer_in_an_arc_is_that_timer() {
-    let clock = VirtualTimer::manual();
-    for sleeps in [Sleeps::by(&clock), Sleeps::by(&clock).shareable()] {
-        let in_an_arc = Arc::new(sleeps.clone());
-        assert_eq!(in_an_arc.is_shareable(), sleeps.is_shareable());
-        clock.advance(SECOND);
-        assert_eq!(in_an_arc.now(), clock.now());
-        drop(in_an_arc.sleep(2 * SECOND));
-        assert_eq!(sleeps.asked(), [2 * SECOND]);
-    }
-}
-
-#[test]
-fn everything_can_be_sent_and_shared() {
-    fn sent<T: Send>(_: T) {}
-    fn shared<T: Send + Sync + Clone + std::fmt::Debug>(_: &T) {}
-
-    /// Compiled for every timer.
-    fn all<T: Timer>(retrying: Retrying<Scripted<T>, T>) {
-        let request = request();
-        sent(retrying.chat_completion(&request));
-        sent(retrying.chat_completion_stream(&request));
-        sent(retrying.chat_completion_raw("m", "{}".into()));
-        sent(block_on(retrying.chat_completion_stream(&request)).unwrap());
-    }
-    shared(&Scene::new([]).retrying);
-    all(Retrying::new(Scripted::new(FuturesTimer, [])));
-}
-
-#[test]
-fn a_wrapper_can_be_shown_whatever_its_timer() {
-    let retrying = Retrying::with_timer(Scene::new([]).scripted, |_| std::future::pending::<()>());
-    let shown = format!("{retrying:?}");
-    assert!(shown.contains("max_retries: 2"), "{shown}");
+    let by_itself = times(|r, _| r);
+    assert_eq!(times(|r, sleeps| r.timer(sleeps)), by_itself);
+    assert_eq!(times(|r, sleeps| r.timer(Arc::new(sleeps))), by_itself);
 }

@@ -98,23 +98,6 @@ fn the_stream_of_a_failed_attempt_is_dropped_before_its_delay() {
 }
 
 #[test]
-fn a_stall_is_reported_after_the_inner_stream_is_dropped() {
-    let stalls = Arc::new(Mutex::new(Vec::new()));
-    let log = stalls.clone();
-    let scene = Scene::new([Step::stream([Step::ok().after(1000 * SECOND)])]);
-    let clock = scene.clock.clone();
-    let scene = scene.set(|r| {
-        r.observe(move |event| {
-            if let Event::StreamStalled { .. } = event {
-                log.lock().unwrap().push(clock.sleeping());
-            }
-        })
-    });
-    assert_eq!(rest(open(&scene)), ["request timed out"]);
-    assert_eq!(*stalls.lock().unwrap(), [0]);
-}
-
-#[test]
 fn a_stream_of_any_client_commits_by_its_own_rule_and_keeps_the_order() {
     let clock = VirtualTimer::new();
     let retrying = Retrying::with_timer((), clock.clone()).policy(plain());

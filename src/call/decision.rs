@@ -146,41 +146,4 @@ mod tests {
         let outside = decide(&policy, Operation::Embedding, &FAILED);
         assert_eq!(outside, GiveUp(NotRetried));
     }
-
-    #[test]
-    fn a_retried_operation_earns_ten_free_retries() {
-        use Operation::{ChatCompletion, Embedding};
-        for (max_retries, operation, free_so_far, expected) in [
-            (2, ChatCompletion, 0, true),
-            (2, ChatCompletion, 9, true),
-            (2, ChatCompletion, 10, false),
-            (0, ChatCompletion, 0, false),
-            (2, Embedding, 0, false),
-        ] {
-            let policy = Policy::default().max_retries(max_retries);
-            let is_free = earns_free_retry(&policy, operation, free_so_far);
-            assert_eq!(is_free, expected, "{max_retries} {operation} {free_so_far}");
-        }
-    }
-
-    #[test]
-    fn every_number_of_retries_and_every_wait_is_legal() {
-        let policy = Policy::default()
-            .max_retries(u32::MAX)
-            .max_retry_after(Duration::MAX);
-        let failed = Failed {
-            retries: u32::MAX - 1,
-            requested: Some(Duration::MAX),
-            left: None,
-            ..FAILED
-        };
-        let decision = decide(&policy, Operation::ChatCompletion, &failed);
-        assert!(matches!(
-            decision,
-            Decision::Retry {
-                delay: Duration::MAX,
-                ..
-            }
-        ));
-    }
 }

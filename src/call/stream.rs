@@ -269,30 +269,3 @@ impl<I> Observed<I> {
         now.saturating_duration_since(self.began.unwrap_or(now))
     }
 }
-
-#[cfg(all(test, feature = "test-util"))]
-mod tests {
-    use super::*;
-    use crate::{failure::tests::Fake, policy::Policy, test_util::VirtualTimer};
-    use futures::{FutureExt, StreamExt, stream};
-
-    #[test]
-    fn a_stream_is_not_polled_after_its_end() {
-        let engine = Engine::new(VirtualTimer::manual());
-        let rules = Items::<_, Fake, Fake>::new(|_: &u32| true);
-        for idle in [Duration::ZERO, Duration::from_secs(1)] {
-            // Panics if it is polled after its end.
-            let once = stream::unfold(1, |left: u32| async move {
-                left.checked_sub(1).map(|left| (Ok(left), left))
-            });
-            let policy = Policy::default().stream_idle(idle);
-            let operation = &Operation::ChatCompletionStream;
-            let progress = Progress::new(&engine, &policy, operation, None.into());
-            let mut items = OpenStream::new(&progress, &rules, once.boxed());
-            assert!(matches!(items.next().now_or_never(), Some(Some(Ok(0)))));
-            for _ in 0..3 {
-                assert!(matches!(items.next().now_or_never(), Some(None)));
-            }
-        }
-    }
-}

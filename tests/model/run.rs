@@ -135,8 +135,18 @@ impl Scene {
             retrying = retrying.retry_after(move |_| Some(requested));
         }
         if !manner.brief {
+            let (provider, sleeps) = (retrying.get_ref().clone(), sleeps.clone());
             let (clock, told) = (clock.clone(), told.clone());
             retrying = retrying.observe(move |event| {
+                if let Event::Retry { .. } | Event::GaveUp { .. } | Event::StreamStalled { .. } =
+                    event
+                {
+                    // All that failed was dropped before.
+                    const CALLER: usize = 1;
+                    let last = provider.attempts().pop();
+                    assert!(last.is_some_and(|last| last.ended.is_some()));
+                    assert!(sleeps.is_shareable() || clock.sleeping() <= CALLER);
+                }
                 let event = (clock.elapsed(), self::told::<R>(event));
                 told.lock().unwrap().push(event);
             });

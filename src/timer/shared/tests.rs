@@ -3,7 +3,10 @@
 
 use super::*;
 use crate::test_util::VirtualTimer;
-use futures::{FutureExt, future::BoxFuture};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, pending},
+};
 use futures_test::task::{AwokenCount, new_count_waker};
 use proptest::{collection::vec, prelude::*};
 use std::{panic::panic_any, time::Duration};
@@ -18,11 +21,12 @@ struct Counted {
     fault: Arc<Mutex<Option<Fault>>>,
 }
 
-/// A panic of the next sleep: when it is made, or when it is polled.
+/// The next sleep panics when it is made or polled, or its thread is held up.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
     Making,
     Polling,
+    HeldUp,
 }
 
 impl Timer for Counted {
@@ -36,7 +40,10 @@ impl Timer for Counted {
         let sleep = self.clock.sleep(duration);
         async move {
             assert_ne!(fault, Some(Fault::Polling), "on purpose");
-            sleep.await;
+            match fault {
+                Some(Fault::HeldUp) => pending().await,
+                _ => sleep.await,
+            }
         }
         .boxed()
     }
@@ -209,6 +216,10 @@ fn panics_of_wakers_and_of_the_next_sleep_do_not_unwind_into_the_timer() {
     }
 
     let (timer, shared) = shared();
+    let payload = Payload;
+    let unlucky = waker(move || _ = &payload);
+    let unlucky = start(&shared, SECOND, &{ unlucky });
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(unlucky))).is_err());
     let _panicking = start(&shared, SECOND, &waker(|| panic_any(Payload)));
     let (_same, same_woken) = counted(&shared, SECOND);
     let (_later, later_woken) = counted(&shared, 2 * SECOND);
@@ -235,4 +246,15 @@ fn a_timer_that_panicked_is_used_again() {
         timer.clock.advance(SECOND);
         assert_eq!(woken.get(), 1, "{fault:?}");
     }
+}
+
+#[test]
+fn each_poll_reads_the_clock_in_case_the_timer_is_held_up() {
+    let (timer, shared) = shared();
+    *timer.fault.lock().unwrap() = Some(Fault::HeldUp);
+    let (mut wait, woken) = counted(&shared, SECOND);
+    assert!((&mut wait).now_or_never().is_none());
+    timer.clock.advance(SECOND);
+    assert!((&mut wait).now_or_never().is_some());
+    assert_eq!(woken.get(), 0);
 }

@@ -1,64 +1,10 @@
-//! The hints of servers, and their effect on calls.
+//! Bodies and headers of servers, and what is read from them.
 
-#[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))]
-mod common;
-
-use crabllm_retry::{
-    Failure,
-    hints::{is_transient, retry_after, retry_after_header, with_retry_after},
-};
+use super::*;
+use crate::failure::tests::Fake;
 use httpdate::fmt_http_date;
 use humantime::format_rfc3339_seconds;
 use proptest::prelude::*;
-use std::{
-    error::Error,
-    fmt,
-    time::{Duration, SystemTime},
-};
-
-/// A failure with the given properties.
-#[derive(Clone, Debug, Default)]
-struct Fake {
-    transient: bool,
-    unimplemented: bool,
-    status: Option<u16>,
-    body: Option<String>,
-    retry_after: Option<Duration>,
-}
-
-impl fmt::Display for Fake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("fake")
-    }
-}
-
-impl Error for Fake {}
-
-impl Failure for Fake {
-    fn timeout() -> Self {
-        Self::default()
-    }
-
-    fn is_transient(&self) -> bool {
-        self.transient
-    }
-
-    fn is_not_implemented(&self) -> bool {
-        self.unimplemented
-    }
-
-    fn status(&self) -> Option<u16> {
-        self.status
-    }
-
-    fn body(&self) -> Option<&str> {
-        self.body.as_deref()
-    }
-
-    fn retry_after(&self) -> Option<Duration> {
-        self.retry_after
-    }
-}
 
 const LONGEST_BODY: usize = 64 * 1024;
 
@@ -546,64 +492,4 @@ proptest! {
 fn whole_seconds_are_put_into_a_body_as_they_are_written() {
     let body = with_retry_after("Slow down.".into(), Duration::from_secs(20));
     assert_eq!(body, "retry-after: 20\nSlow down.");
-}
-
-/// The effect of hints on calls.
-#[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))]
-mod calls {
-    use super::*;
-    use crate::common::{SECOND, Scene, block_on, request};
-    use crabllm_retry::{
-        Backoff, Jitter, Retrying,
-        crabllm_core_0_0_19::Provider,
-        test_util::{Scripted, Step, VirtualTimer},
-    };
-    use futures::future::join_all;
-
-    #[test]
-    fn a_body_is_read_by_default_and_the_hook_overrides_it() {
-        let delays = |change: fn(_) -> _| {
-            let scene = Scene::new([Step::status_with_body(429, AZURE)]).set(change);
-            assert!(block_on(scene.retrying.chat_completion(&request())).is_ok());
-            scene.sleeps.asked()
-        };
-        assert_eq!(delays(|r| r), [26 * SECOND]);
-        assert_eq!(
-            delays(|r| r.retry_after(|_| Some(Duration::ZERO))),
-            [SECOND]
-        );
-    }
-
-    #[test]
-    fn a_failure_that_waiting_cannot_fix_is_not_retried() {
-        let refused = [Step::status_with_body(429, NO_CREDIT)];
-        let scene = Scene::new(refused).set(|r| r.retry_if(is_transient));
-        assert!(block_on(scene.retrying.chat_completion(&request())).is_err());
-        assert_eq!(scene.attempts(), 1);
-    }
-
-    #[test]
-    fn callers_that_are_told_the_same_do_not_return_together() {
-        const CALLERS: usize = 1000;
-        for jitter in [Jitter::Equal, Jitter::Full] {
-            let clock = VirtualTimer::new();
-            let script = (0..CALLERS).map(|_| Step::status_with_body(429, AZURE));
-            let provider = Scripted::new(clock.clone(), script);
-            let retrying = Retrying::with_timer(provider.clone(), clock.clone())
-                .backoff(Backoff::default().jitter(jitter))
-                .seed(1);
-            let request = request();
-            let calls = (0..CALLERS).map(|_| retrying.chat_completion(&request));
-            block_on(clock.task(join_all(calls)));
-            let attempts = provider.attempts();
-            let mut bins = [0; 50];
-            for retry in &attempts[CALLERS..] {
-                let after = retry.started - attempts[0].started - 26 * SECOND;
-                bins[after.as_millis() as usize / 100] += 1;
-            }
-            assert_eq!(bins.iter().sum::<usize>(), CALLERS);
-            let most = CALLERS / 20;
-            assert!(bins.iter().all(|&callers| callers <= most), "{bins:?}");
-        }
-    }
 }

@@ -1,0 +1,170 @@
+//! Settings and their precedence.
+
+#![cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))]
+
+mod common;
+
+use common::{SECOND, Scene, Wrapper, block_on, exactly, request};
+use crabllm_retry::{
+    Operations, Policy, Retrying,
+    crabllm_core_0_0_19::{Provider, ProviderConfig},
+    test_util::Step,
+};
+use std::{
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+fn failing() -> Scene {
+    Scene::new((0..9).map(|_| Step::status(503)))
+}
+
+#[test]
+fn each_setter_of_a_policy_is_one_of_the_wrapper_too() {
+    macro_rules! set {
+        ($settings:expr) => {
+            $settings
+                .max_retries(7)
+                .timeout(SECOND)
+                .deadline(2 * SECOND)
+                .backoff(exactly(3 * SECOND))
+                .throttle_backoff(exactly(4 * SECOND))
+                .max_retry_after(5 * SECOND)
+                .stream_idle(6 * SECOND)
+                .first_content(7 * SECOND)
+                .retry(Operations::EMBEDDING)
+                .also_retry(Operations::MODELS)
+        };
+    }
+    let policy = set!(Policy::default());
+    let backoffs = [policy.backoff, policy.throttle_backoff.unwrap()];
+    let limits = [
+        policy.timeout,
+        policy.deadline,
+        policy.max_retry_after,
+        policy.stream_idle,
+        policy.first_content,
+    ];
+    assert_eq!(limits, [1, 2, 5, 6, 7].map(|seconds| seconds * SECOND));
+    assert_eq!(backoffs, [3, 4].map(|seconds| exactly(seconds * SECOND)));
+    assert_eq!(policy.retry, Operations::EMBEDDING | Operations::MODELS);
+    assert_eq!(policy.max_retries, 7);
+    let wrapper = Retrying::with_timer((), |_| pending::<()>()).retry_if(|_| true);
+    let shown = format!("{:?}", set!(wrapper));
+    assert!(shown.contains(&format!("{policy:?}")), "{shown}");
+    let hooks = "Hooks { retry_if: true, retry_after: false, observer: false }";
+    assert!(shown.contains(hooks), "{shown}");
+}
+
+#[test]
+fn the_recommended_settings_survive_what_the_defaults_do_not() {
+    let statuses = |status| vec![Step::status(status); 4];
+    let exhausted = Step::status_with_body(429, r#"{"code": "insufficient_quota"}"#);
+    for (script, ok, attempts, elapsed) in [
+        (statuses(503), true, 5, 3.75..=7.5),
+        (statuses(529), true, 5, 3.75..=7.5),
+        (statuses(429), true, 5, 2.0..=4.0),
+        (vec![Step::ok().after(599 * SECOND)], true, 1, 599.0..=599.0),
+        (vec![Step::hang(); 2], false, 2, 900.0..=900.0),
+        (vec![exhausted], false, 1, 0.0..=0.0),
+    ] {
+        let scene = Scene::new(script.clone()).set(Wrapper::recommended);
+        let result = block_on(scene.retrying.chat_completion(&request()));
+        assert_eq!(
+            (result.is_ok(), scene.attempts()),
+            (ok, attempts),
+            "{script:?}"
+        );
+        let took = scene.clock.elapsed().as_secs_f64();
+        assert!(elapsed.contains(&took), "{script:?}: {took}");
+    }
+}
+
+#[test]
+fn recommended_settings_keep_what_they_do_not_set() {
+    let told = Arc::new(AtomicUsize::new(0));
+    let count = told.clone();
+    let scene = failing().set(|r| {
+        r.policy_for("m", Policy::default().max_retries(1))
+            .observe(move |_| {
+                count.fetch_add(1, Ordering::Relaxed);
+            })
+            .recommended()
+    });
+    assert!(block_on(scene.retrying.chat_completion(&request())).is_err());
+    assert_eq!(scene.attempts(), 2);
+    assert!(told.load(Ordering::Relaxed) > 0);
+}
+
+#[test]
+fn the_later_policy_for_a_model_counts_and_a_clone_may_have_another() {
+    let [first, second, third] = [5, 1, 0].map(|retries| Policy::default().max_retries(retries));
+    let scene = failing().set(|r| r.policy_for("m", first).policy_for("m", second));
+    let clone = scene.retrying.clone().policy_for("m", third);
+    for (retrying, attempts) in [(&clone, 1), (&scene.retrying, 3)] {
+        assert!(block_on(retrying.chat_completion(&request())).is_err());
+        assert_eq!(scene.attempts(), attempts);
+    }
+}
+
+#[test]
+fn a_raw_body_that_names_no_model_has_the_general_policy() {
+    for body in [
+        "",
+        "{}",
+        "[]",
+        "not JSON",
+        r#"{"model": 7}"#,
+        r#"{"model": "m"#,
+    ] {
+        let scene = failing().set(|r| {
+            r.policy_for("m", Policy::default().max_retries(0))
+                .observe(|event| assert_eq!(event.model(), None))
+        });
+        let call = scene.retrying.anthropic_messages_raw(body.into());
+        assert!(block_on(call).is_err());
+        assert_eq!(scene.attempts(), 3, "{body}");
+    }
+}
+
+#[test]
+fn a_configuration_sets_what_it_names() {
+    let default = Policy::default;
+    let timeout = |seconds| default().timeout(Duration::from_secs(seconds));
+    for (max_retries, seconds, expected) in [
+        (None, None, default()),
+        (Some(7), None, default().max_retries(7)),
+        (Some(0), Some(45), timeout(45).max_retries(0)),
+        (None, Some(0), timeout(0)),
+        (None, Some(u64::MAX), timeout(u64::MAX)),
+    ] {
+        let config = ProviderConfig {
+            max_retries,
+            timeout: seconds,
+            ..ProviderConfig::default()
+        };
+        assert_eq!(Policy::from(&config), expected);
+    }
+}
+
+#[cfg(feature = "crabllm-core-0_0_25")]
+#[test]
+fn the_newer_configuration_sets_a_deadline_too() {
+    use crabllm_retry::crabllm_core_0_0_25::ProviderConfig;
+    let config = |retry_deadline| ProviderConfig {
+        max_retries: Some(1),
+        timeout: Some(2),
+        retry_deadline,
+        ..ProviderConfig::default()
+    };
+    let policy = Policy::default().max_retries(1).timeout(2 * SECOND);
+    assert_eq!(Policy::from(&config(None)), policy);
+    assert_eq!(
+        Policy::from(&config(Some(15))),
+        policy.deadline(15 * SECOND)
+    );
+}
