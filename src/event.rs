@@ -246,27 +246,3 @@ impl fmt::Display for GiveUpReason {
         })
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sources_and_reasons_have_texts() {
-        use DelaySource::*;
-        use GiveUpReason::*;
-        let words = [Backoff, RetryAfter].map(|source| source.to_string());
-        assert_eq!(words, ["backoff", "requested by the server"]);
-
-        for (reason, words) in [
-            (NotTransient, "not transient"),
-            (NotRetried, "the operation is not retried"),
-            (Exhausted, "no retry left"),
-            (RetryAfterTooLong, "asked to wait too long"),
-            (Deadline, "no time left before the deadline"),
-            (Budget, "no retry left in the budget"),
-        ] {
-            assert_eq!(reason.to_string(), words);
-        }
-    }
-}

@@ -8,8 +8,8 @@
 
 mod common;
 
-use common::{SECOND, Scene, Wrapper, block_on, given_up, request};
-use crabllm_retry::{GiveUpReason, crabllm_core_0_0_19::Provider, test_util::Step, trace};
+use common::{SECOND, Scene, Wrapper, block_on, request};
+use crabllm_retry::{crabllm_core_0_0_19::Provider, test_util::Step, trace};
 use futures::StreamExt;
 use std::{
     fmt,
@@ -173,22 +173,6 @@ fn a_call_that_runs_out_of_retries_is_an_error() {
             "crabllm_retry.reason = no retry left",
         ]
     );
-}
-
-#[test]
-fn giving_up_is_an_error_unless_the_failure_is_not_transient() {
-    for (scene, reason) in given_up() {
-        let level = match reason {
-            GiveUpReason::NotTransient => "WARN",
-            _ => "ERROR",
-        };
-        let [lines] = &traced_chat(scene)[..] else {
-            panic!("one event");
-        };
-        assert_eq!(lines[0], format!("{level} crabllm_retry: call failed"));
-        let last = lines.last().unwrap();
-        assert_eq!(*last, format!("crabllm_retry.reason = {reason}"));
-    }
 }
 
 #[test]

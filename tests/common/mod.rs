@@ -3,9 +3,9 @@
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
 
 #[cfg(feature = "crabllm-core-0_0_19")]
-use crabllm_retry::crabllm_core_0_0_19::{ChatCompletionRequest, Error, json};
+use crabllm_retry::crabllm_core_0_0_19::{ChatCompletionRequest, json};
 use crabllm_retry::{
-    Backoff, GiveUpReason, Instant, Jitter, Operations, Policy, RetryBudget, Retrying, Timer,
+    Backoff, Instant, Jitter, Policy, Retrying, Timer,
     test_util::{Scripted, Step, VirtualSleep, VirtualTimer},
 };
 use std::{
@@ -121,31 +121,6 @@ impl Scene {
     }
 }
 
-/// Calls that give up after one attempt, one for each reason.
-pub fn given_up() -> [(Scene, GiveUpReason); 6] {
-    let failing = || Scene::new([Step::status(503)]);
-    [
-        (Scene::new([Step::status(400)]), GiveUpReason::NotTransient),
-        (
-            failing().set(|r| r.policy(plain().retry(Operations::NONE))),
-            GiveUpReason::NotRetried,
-        ),
-        (failing().set(|r| r.max_retries(0)), GiveUpReason::Exhausted),
-        (
-            failing().set(|r| r.retry_after(|_| Some(61 * SECOND))),
-            GiveUpReason::RetryAfterTooLong,
-        ),
-        (
-            failing().set(|r| r.policy(plain().deadline(SECOND / 2))),
-            GiveUpReason::Deadline,
-        ),
-        (
-            failing().set(|r| r.budget(RetryBudget::new(13))),
-            GiveUpReason::Budget,
-        ),
-    ]
-}
-
 /// The default policy with delays of exactly 1, 2, 4, … seconds.
 pub fn plain() -> Policy {
     Policy::default().backoff(exactly(SECOND))
@@ -159,15 +134,6 @@ pub fn exactly(initial: Duration) -> Backoff {
 #[cfg(feature = "crabllm-core-0_0_19")]
 pub fn request() -> ChatCompletionRequest {
     json::from_str(r#"{"model": "m", "messages": []}"#).unwrap()
-}
-
-/// The status of a failed result.
-#[cfg(feature = "crabllm-core-0_0_19")]
-pub fn status<T>(result: Result<T, Error>) -> Option<u16> {
-    match result {
-        Err(Error::Provider { status, .. }) => Some(status),
-        _ => None,
-    }
 }
 
 /// Polls once, with a waker that wakes nobody.
