@@ -21,42 +21,6 @@ const fn secs(n: u64) -> Duration {
 }
 
 #[test]
-fn an_empty_policy_is_the_default() {
-    assert_eq!(toml::from_str::<Policy>("").unwrap(), Policy::default());
-}
-
-#[test]
-fn every_key_sets_its_field() {
-    let written = r#"
-        max_retries = 5
-        timeout = "1m 30s"
-        deadline = 300
-        max_retry_after = 2.5
-        stream_idle = "0s"
-        retry = ["chat", "embedding"]
-
-        [backoff]
-        initial = "250ms"
-        max = "8s"
-        jitter = "full"
-
-        [throttle_backoff]
-        initial = "1s"
-    "#;
-    let expected = Policy::default()
-        .max_retries(5)
-        .timeout(secs(90))
-        .deadline(secs(300))
-        .max_retry_after(Duration::from_millis(2500))
-        .stream_idle(Duration::ZERO)
-        .retry(Operations::CHAT | Operations::EMBEDDING)
-        .backoff(Backoff::exponential(Duration::from_millis(250), secs(8)).jitter(Jitter::Full))
-        // Starts from the backoff.
-        .throttle_backoff(Backoff::exponential(secs(1), secs(8)).jitter(Jitter::Full));
-    assert_eq!(toml::from_str::<Policy>(written).unwrap(), expected);
-}
-
-#[test]
 fn operations_are_read_by_name_or_set_and_printed_in_few_names() {
     let (chat, streams) = (Operations::CHAT, Operations::STREAMS);
     for (written, set, printed) in [
@@ -83,28 +47,52 @@ fn operations_are_read_by_name_or_set_and_printed_in_few_names() {
 }
 
 #[test]
-fn a_policy_is_printed_as_people_write_it() {
-    let policy = Policy::default().timeout(secs(90)).retry(
-        Operations::CHAT
-            | Operations::MODELS
-            | Operations::try_from(Operation::CompleteStream).unwrap(),
-    );
-    assert_eq!(
-        toml::to_string(&policy).unwrap(),
-        r#"max_retries = 2
+fn a_policy_is_written_as_people_write_it() {
+    const WRITTEN: &str = r#"max_retries = 5
 timeout = "1m 30s"
-deadline = "0s"
-first_content = "0s"
-max_retry_after = "1m"
-stream_idle = "1m 30s"
+deadline = "5m"
+first_content = "7s"
+max_retry_after = "2s 500ms"
+stream_idle = "0s"
 retry = ["chat", "complete_stream", "models"]
 
 [backoff]
-initial = "100ms"
-max = "20s"
-jitter = "equal"
-"#
-    );
+initial = "250ms"
+max = "8s"
+jitter = "full"
+
+[throttle_backoff]
+initial = "1s"
+max = "9s"
+jitter = "none"
+"#;
+    let millis = Duration::from_millis;
+    let retry = Operations::CHAT | Operations::MODELS;
+    let policy = Policy::default()
+        .max_retries(5)
+        .timeout(secs(90))
+        .deadline(secs(300))
+        .first_content(secs(7))
+        .max_retry_after(millis(2500))
+        .stream_idle(Duration::ZERO)
+        .retry(retry | Operations::try_from(Operation::CompleteStream).unwrap())
+        .backoff(Backoff::exponential(millis(250), secs(8)).jitter(Jitter::Full))
+        .throttle_backoff(Backoff::exponential(secs(1), secs(9)).jitter(Jitter::None));
+    assert_eq!(toml::to_string(&policy).unwrap(), WRITTEN);
+    assert_eq!(toml::from_str::<Policy>(WRITTEN).unwrap(), policy);
+}
+
+#[test]
+fn keys_that_a_policy_does_not_name_have_their_defaults() {
+    assert_eq!(toml::from_str::<Policy>("").unwrap(), Policy::default());
+    let written = "max_retry_after = 2.5\nbackoff.max = 8\nthrottle_backoff.initial = 1";
+    let backoff = Backoff::default();
+    let expected = Policy::default()
+        .max_retry_after(Duration::from_millis(2500))
+        .backoff(Backoff::exponential(backoff.initial, secs(8)))
+        // Starts from the backoff.
+        .throttle_backoff(Backoff::exponential(secs(1), secs(8)));
+    assert_eq!(toml::from_str::<Policy>(written).unwrap(), expected);
 }
 
 #[test]

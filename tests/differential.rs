@@ -9,19 +9,18 @@
     feature = "test-util"
 ))]
 
-mod common;
 #[path = "common/random.rs"]
 mod random;
 #[path = "common/scripts.rs"]
 mod scripts;
 
-use common::{Sleeps, block_on};
 use crabllm_retry::Operation::{ChatCompletion as Chat, ChatCompletionStream as Stream};
 use crabllm_retry::{
     Operation, Operations, Policy, Retrying,
     crabllm_core_0_0_25::{self as upstream, ChatCompletionRequest, EmbeddingRequest, Provider},
     test_util::{Scripted, Step, VirtualTimer},
 };
+use futures::executor::block_on;
 use proptest::{collection::vec, prelude::*, sample::select};
 use scripts::{
     Case, Kind, Run, assert_agree, attempt, error, millis, panic_message, request,
@@ -70,31 +69,20 @@ fn seconds(most: u64) -> impl Strategy<Value = Duration> {
 
 #[test]
 fn random_scripts_go_the_same_way() {
-    assert_agree("DIFFERENTIAL", &cases(), VirtualTimer::clone);
-}
-
-#[test]
-fn random_scripts_go_the_same_way_with_one_sleep_for_all() {
-    assert_agree("DIFFERENTIAL", &cases(), |clock| {
-        Sleeps::by(clock).shareable()
-    });
+    assert_agree("DIFFERENTIAL", &cases());
 }
 
 /// A call through both wrappers.
-fn both(method: Operation, script: impl Fn() -> Vec<Step>, max_retries: u32) -> [Run; 2] {
-    let policy = Policy::default().max_retries(max_retries);
-    let originals = Run::originals(method, &policy, script());
-    let ours = Run::ours(method, policy, script(), VirtualTimer::clone);
+fn both(method: Operation, policy: Policy, script: &[Step]) -> [Run; 2] {
+    let ours = Run::ours(method, &policy, script.to_vec());
+    let originals = Run::originals(method, &policy, script.to_vec());
     [ours, originals]
-}
-
-fn failures(n: usize) -> Vec<Step> {
-    (0..n).map(|_| Step::status(503)).collect()
 }
 
 #[test]
 fn there_is_no_sleep_after_the_last_attempt_and_delays_have_a_maximum() {
-    let [ours, originals] = both(Chat, || failures(13), 12);
+    let script = vec![Step::status(503); 13];
+    let [ours, originals] = both(Chat, Policy::default().max_retries(12), &script);
     assert!(ours.delays.iter().max() <= Some(&Duration::from_secs(20)));
     assert!(originals.delays.iter().max() >= Some(&Duration::from_secs(100)));
     assert!(ours.rest.is_zero() && originals.rest >= Duration::from_secs(100));
@@ -105,8 +93,8 @@ fn a_requested_delay_is_spread_and_does_not_shorten_the_backoff() {
     let tick = Duration::from_millis(1);
     for (requested, least, most) in [(0, 50, 100), (8000, 8000, 10_000)] {
         let requested = tick * requested;
-        let script = || vec![Step::status(429).retry_after(requested)];
-        let [ours, originals] = both(Chat, script, 1).map(|run| run.delays[0]);
+        let script = [Step::status(429).retry_after(requested)];
+        let [ours, originals] = both(Chat, Policy::default(), &script).map(|run| run.delays[0]);
         assert!((tick * least..=tick * most).contains(&ours), "{ours:?}");
         assert_ne!(ours, requested);
         assert!(originals <= requested + tick);
@@ -114,18 +102,16 @@ fn a_requested_delay_is_spread_and_does_not_shorten_the_backoff() {
 }
 
 #[test]
-fn streams_are_retried_only_on_request() {
-    let attempts = both(Stream, || failures(1), 2).map(|run| run.attempts.len());
-    assert_eq!(attempts, [1, 2]);
-}
-
-#[test]
-fn a_failure_before_the_first_content_is_retried() {
-    let script = || vec![Step::stream([Step::announcement(), Step::status(503)])];
-    let policy = Policy::default().also_retry(Operations::STREAMS);
-    let originals = Run::originals(Stream, &policy, script());
-    let ours = Run::ours(Stream, policy, script(), VirtualTimer::clone);
-    assert_eq!([ours, originals].map(|run| run.attempts.len()), [2, 1]);
+fn streams_are_retried_only_on_request_and_until_their_first_content() {
+    let late = Step::stream([Step::announcement(), Step::status(503)]);
+    let with_streams = Policy::default().also_retry(Operations::STREAMS);
+    for (policy, step, attempts) in [
+        (Policy::default(), Step::status(503), [1, 2]),
+        (with_streams, late, [2, 1]),
+    ] {
+        let runs = both(Stream, policy, &[step]);
+        assert_eq!(runs.map(|run| run.attempts.len()), attempts);
+    }
 }
 
 #[test]
@@ -147,7 +133,7 @@ fn every_method_is_the_inner_providers_own() {
 
 #[test]
 fn upstreams_wrapper_panics_on_smol_and_this_one_returns() {
-    let provider = || Scripted::new(VirtualTimer::new(), failures(1));
+    let provider = || Scripted::new(VirtualTimer::new(), [Step::status(503)]);
 
     let ours = Retrying::new(provider());
     assert!(smol::block_on(ours.chat_completion(&request())).is_ok());

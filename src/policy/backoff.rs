@@ -125,6 +125,7 @@ fn from_nanos(nanos: u128) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn bounds_and_draws_saturate() {
@@ -143,6 +144,24 @@ mod tests {
             for jitter in [Jitter::Equal, Jitter::Full, Jitter::None] {
                 assert!(backoff.jitter(jitter).draw(retry, &mut rng) <= bound);
             }
+        }
+    }
+
+    #[test]
+    fn jitter_draws_the_least_and_the_most() {
+        let most = Duration::from_nanos(2);
+        let backoff = Backoff::exponential(most, most);
+        let mut rng = fastrand::Rng::with_seed(1);
+        for (jitter, range) in [
+            (Jitter::Equal, 1..=2),
+            (Jitter::Full, 0..=2),
+            (Jitter::None, 2..=2),
+        ] {
+            let backoff = backoff.jitter(jitter);
+            let draws: BTreeSet<_> = (0..100)
+                .map(|_| backoff.draw(0, &mut rng).as_nanos())
+                .collect();
+            assert!(draws.into_iter().eq(range), "{jitter:?}");
         }
     }
 

@@ -160,15 +160,10 @@ pub struct Run {
 
 impl Run {
     /// A call through this crate's wrapper.
-    pub fn ours<T: Timer>(
-        method: Operation,
-        policy: Policy,
-        script: Vec<Step>,
-        timer: impl Fn(&VirtualTimer) -> T,
-    ) -> Self {
+    pub fn ours(method: Operation, policy: &Policy, script: Vec<Step>) -> Self {
         let clock = VirtualTimer::new();
         let provider = Scripted::new(clock.clone(), script);
-        let retrying = Retrying::with_timer(provider.clone(), timer(&clock)).policy(policy);
+        let retrying = Retrying::with_timer(provider.clone(), clock.clone()).policy(policy.clone());
         let result = block_on(clock.task(call(&retrying, method)));
         Self::new(result, &provider, clock.now())
     }
@@ -217,13 +212,9 @@ impl Run {
 }
 
 /// Asserts that both wrappers agree on random cases.
-pub fn assert_agree<T: Timer>(
-    subject: &str,
-    cases: &impl Strategy<Value = Case>,
-    timer: impl Fn(&VirtualTimer) -> T,
-) {
+pub fn assert_agree(subject: &str, cases: &impl Strategy<Value = Case>) {
     for_random_cases(subject, 10_000, cases, |case| {
-        let ours = Run::ours(case.method, case.policy.clone(), case.script(), &timer);
+        let ours = Run::ours(case.method, &case.policy, case.script());
         let originals = Run::originals(case.method, &case.policy, case.script());
         ours.agrees_with(&originals, &case)
             .map_err(|error| TestCaseError::fail(format!("{error}\n{ours:?}\n{originals:?}")))

@@ -3,7 +3,7 @@
 use crabllm_retry::{
     Backoff, Instant, Jitter, Retrying, Timer,
     crabllm_core_0_0_19::{ChatCompletionRequest, Error, Provider, json},
-    test_util::{Scripted, Step, VirtualSleep, VirtualTimer},
+    test_util::{Scripted, Step, VirtualTimer},
 };
 use futures::{
     FutureExt, SinkExt, StreamExt,
@@ -45,9 +45,9 @@ pub struct Play {
 }
 
 impl Play {
-    pub fn in_virtual_time<T: Timer + Clone>(timer: impl FnOnce(VirtualTimer) -> T) -> Self {
+    pub fn in_virtual_time() -> Self {
         let clock = VirtualTimer::new();
-        Self::new(Clock::Virtual(clock.clone()), timer(clock))
+        Self::new(Clock::Virtual(clock.clone()), clock)
     }
 
     pub fn in_real_time(timer: impl Timer + Clone) -> Self {
@@ -131,26 +131,6 @@ impl Trace {
         if let Clock::Virtual(clock) = &self.clock {
             assert_eq!(clock.sleeping(), 0, "a sleep is left behind");
         }
-    }
-}
-
-/// A virtual clock whose sleeps may be shared, as those of the real timers are.
-#[derive(Clone)]
-pub struct Shareable(pub VirtualTimer);
-
-impl Timer for Shareable {
-    type Sleep = VirtualSleep;
-
-    fn sleep(&self, duration: Duration) -> VirtualSleep {
-        self.0.sleep(duration)
-    }
-
-    fn now(&self) -> Instant {
-        self.0.now()
-    }
-
-    fn is_shareable(&self) -> bool {
-        true
     }
 }
 

@@ -631,7 +631,7 @@ impl Case {
 }
 
 /// The delays after an attempt that failed so.
-pub fn backoff_after(error: &CaseError, policy: &Policy) -> Backoff {
+fn backoff_after(error: &CaseError, policy: &Policy) -> Backoff {
     match policy.throttle_backoff {
         Some(backoff) if error.is_throttled() => backoff,
         _ => policy.backoff,
@@ -639,7 +639,7 @@ pub fn backoff_after(error: &CaseError, policy: &Policy) -> Backoff {
 }
 
 /// The range of the delays before retry number `retry`, counted from 0.
-pub fn range(backoff: Backoff, retry: u32) -> RangeInclusive<Duration> {
+fn range(backoff: Backoff, retry: u32) -> RangeInclusive<Duration> {
     let doubled = (0..retry).fold(backoff.initial, |delay, _| delay.saturating_mul(2));
     let most = doubled.min(backoff.max);
     let least = match backoff.jitter {

@@ -57,7 +57,7 @@ fn cases() -> impl Strategy<Value = Case> {
 
 #[test]
 fn random_scripts_go_the_same_way() {
-    assert_agree("ORIGINAL", &cases(), VirtualTimer::clone);
+    assert_agree("ORIGINAL", &cases());
 }
 
 #[test]

@@ -1,15 +1,19 @@
-//! The virtual clock.
+//! The virtual clock and the scripted provider.
 
-#![cfg(feature = "test-util")]
+#![cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))]
 
+mod common;
+
+use common::{SECOND, block_on, request};
 use crabllm_retry::{
     Timer,
-    test_util::{VirtualSleep, VirtualTask, VirtualTimer},
+    crabllm_core_0_0_19::Provider,
+    test_util::{Scripted, Step, VirtualSleep, VirtualTask, VirtualTimer},
 };
 use futures::{
     FutureExt,
     channel::oneshot,
-    executor::{ThreadPool, block_on},
+    executor::ThreadPool,
     future::{BoxFuture, join, join_all, pending, ready, select},
     task::SpawnExt,
 };
@@ -23,8 +27,6 @@ use std::{
     thread,
     time::Duration,
 };
-
-const SECOND: Duration = Duration::from_secs(1);
 
 fn is_over(sleep: &mut VirtualSleep) -> bool {
     sleep.now_or_never().is_some()
@@ -122,20 +124,6 @@ fn making_and_dropping_sleeps_holds_the_clock() {
     let dropped = seen(|_, kept| drop(kept.pop()));
     let made_and_dropped = seen(|timer, _| drop(timer.sleep(3600 * SECOND)));
     assert_eq!([made, dropped, made_and_dropped], [Duration::ZERO; 3]);
-}
-
-#[test]
-fn clocks_sleeps_and_tasks_have_debug_output() {
-    let timer = VirtualTimer::manual();
-    timer.advance(SECOND);
-    let sleep = timer.sleep(SECOND);
-    assert_eq!(format!("{sleep:?}"), "VirtualSleep { deadline: 2s, .. }");
-    let task = timer.task(pending::<()>());
-    assert_eq!(format!("{task:?}"), "VirtualTask { .. }");
-    assert_eq!(
-        format!("{timer:?}"),
-        "VirtualTimer { elapsed: 1s, sleeping: 1 }"
-    );
 }
 
 #[test]
@@ -330,4 +318,24 @@ fn the_clock_saturates_and_never_goes_back() {
     timer.advance(Duration::MAX);
     assert!(is_over(&mut endless));
     assert!(timer.now() > before);
+}
+
+// The model in `tests/model` checks the steps, and the times of attempts that have ended.
+
+#[test]
+fn an_attempt_that_runs_has_neither_ended_nor_been_cancelled() {
+    let provider = Scripted::new(VirtualTimer::new(), [Step::hang()]);
+    let request = request();
+    let mut call = Box::pin(provider.chat_completion(&request));
+    assert!((&mut call).now_or_never().is_none());
+    let running = provider.attempts()[0].clone();
+    assert_eq!((running.ended, running.cancelled), (None, false));
+    drop(call);
+    assert!(provider.attempts()[0].cancelled);
+}
+
+#[test]
+fn the_scripted_provider_is_compatible_where_the_traits_defaults_are_not() {
+    let provider = Scripted::new(VirtualTimer::new(), []);
+    assert!(provider.is_openai_compat() && provider.is_anthropic_compat());
 }
