@@ -59,8 +59,7 @@ fn main() {
 
     calls::ready(rounds);
     calls::armed_on_tokio(rounds);
-    calls::armed_with_futures_timer(rounds);
-    calls::armed_with_async_io(rounds);
+    calls::armed_vs_naive(rounds);
     in_flight::cost(rounds);
     in_flight::cost_among_longer(rounds);
     two_threads::throughput(rounds);

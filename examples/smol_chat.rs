@@ -12,8 +12,6 @@
 
 #[path = "smol_chat/args.rs"]
 mod args;
-#[path = "smol_chat/chart.rs"]
-mod chart;
 #[path = "support/client.rs"]
 mod client;
 #[path = "support/console.rs"]

@@ -3,21 +3,35 @@
 use crate::{
     contenders::{Contenders, tokio},
     paired::{Side, measure},
-    ratio,
-    server::{self, Pace},
+    ratio, server,
 };
 use futures::executor::block_on;
 use std::{hint::black_box, pin::pin};
+use tokio::runtime::Runtime;
 
 /// The calls of one entry into an executor.
 pub const CALLS: usize = 1_000;
 
 /// Makes [`CALLS`] calls, one after the other.
-pub async fn repeat<R>(mut call: impl AsyncFnMut() -> R) {
+pub async fn repeat<F: Future>(call: impl Fn() -> F) {
     for _ in 0..CALLS {
         let call = pin!(call());
         black_box(call.await);
     }
+}
+
+/// A side that makes its calls on tokio.
+fn on_tokio<'a, F: Future + 'a>(
+    name: &'static str,
+    runtime: &'a Runtime,
+    call: impl Fn() -> F + 'a,
+) -> Side<'a> {
+    Side::new(name, CALLS, move || runtime.block_on(repeat(&call)))
+}
+
+/// A side that makes its calls without a runtime.
+fn alone<'a, F: Future + 'a>(name: &'static str, call: impl Fn() -> F + 'a) -> Side<'a> {
+    Side::new(name, CALLS, move || block_on(repeat(&call)))
 }
 
 /// Calls that are ready at once.
@@ -28,15 +42,9 @@ pub fn ready(rounds: usize) {
         "ready at once",
         rounds,
         [
-            Side::new("bare", CALLS, || {
-                runtime.block_on(repeat(async || ways.bare().await))
-            }),
-            Side::new("ours", CALLS, || {
-                runtime.block_on(repeat(async || ways.ours().await))
-            }),
-            Side::new("tokio", CALLS, || {
-                runtime.block_on(repeat(async || ways.tokio().await))
-            }),
+            on_tokio("bare", &runtime, || ways.bare()),
+            on_tokio("ours", &runtime, || ways.ours()),
+            on_tokio("tokio", &runtime, || ways.tokio()),
         ],
     );
     let ours = ours.beyond(&bare);
@@ -51,24 +59,12 @@ pub fn armed_on_tokio(rounds: usize) {
         "pending once, on tokio",
         rounds,
         [
-            Side::new("bare", CALLS, || {
-                runtime.block_on(repeat(async || ways.bare().await))
-            }),
-            Side::new("ours", CALLS, || {
-                runtime.block_on(repeat(async || ways.ours().await))
-            }),
-            Side::new("tokio", CALLS, || {
-                runtime.block_on(repeat(async || ways.tokio().await))
-            }),
-            Side::new("floor", CALLS, || {
-                runtime.block_on(repeat(async || ways.floor().await))
-            }),
-            Side::new("bare, 0.0.25", CALLS, || {
-                runtime.block_on(repeat(async || ways.bare_upstream().await))
-            }),
-            Side::new("original, 0.0.25", CALLS, || {
-                runtime.block_on(repeat(async || ways.original().await))
-            }),
+            on_tokio("bare", &runtime, || ways.bare()),
+            on_tokio("ours", &runtime, || ways.ours()),
+            on_tokio("tokio", &runtime, || ways.tokio()),
+            on_tokio("floor", &runtime, || ways.floor()),
+            on_tokio("bare, 0.0.25", &runtime, || ways.bare_upstream()),
+            on_tokio("original, 0.0.25", &runtime, || ways.original()),
         ],
     );
     let ours = ours.beyond(&bare);
@@ -78,40 +74,22 @@ pub fn armed_on_tokio(rounds: usize) {
     ratio("armed_vs_original", ours.over(&original));
 }
 
-/// Calls that pend once, timed by `futures-timer`.
-pub fn armed_with_futures_timer(rounds: usize) {
+/// Calls that pend once, and naive races of the same calls.
+pub fn armed_vs_naive(rounds: usize) {
     let ways = Contenders::new(server::once);
-    let ours = Side::new("ours", CALLS, || {
-        block_on(repeat(async || ways.ours().await))
-    });
-    let naive = Side::new("naive race", CALLS, || {
-        block_on(repeat(async || ways.naive_futures_timer().await))
-    });
-    armed_vs_naive("armed_vs_naive_futures_timer", rounds, &ways, ours, naive);
-}
-
-/// Calls that pend once, timed by `async-io`.
-pub fn armed_with_async_io(rounds: usize) {
-    let ways = Contenders::new(server::once);
-    let ours = Side::new("ours", CALLS, || {
-        block_on(repeat(async || ways.ours_async_io().await))
-    });
-    let naive = Side::new("naive race", CALLS, || {
-        block_on(repeat(async || ways.naive_async_io().await))
-    });
-    armed_vs_naive("armed_vs_naive_async_io", rounds, &ways, ours, naive);
-}
-
-fn armed_vs_naive<'a, P: Pace>(
-    figure: &'static str,
-    rounds: usize,
-    ways: &'a Contenders<P>,
-    ours: Side<'a>,
-    naive: Side<'a>,
-) {
-    let bare = Side::new("bare", CALLS, || {
-        block_on(repeat(async || ways.bare().await))
-    });
-    let [bare, ours, naive] = measure(figure, rounds, [bare, ours, naive]);
-    ratio(figure, ours.beyond(&bare).over(&naive.beyond(&bare)));
+    let compare = |figure, ours, naive| {
+        let sides = [alone("bare", || ways.bare()), ours, naive];
+        let [bare, ours, naive] = measure(figure, rounds, sides);
+        ratio(figure, ours.beyond(&bare).over(&naive.beyond(&bare)));
+    };
+    compare(
+        "armed_vs_naive_futures_timer",
+        alone("ours", || ways.ours()),
+        alone("naive race", || ways.naive_futures_timer()),
+    );
+    compare(
+        "armed_vs_naive_async_io",
+        alone("ours", || ways.ours_async_io()),
+        alone("naive race", || ways.naive_async_io()),
+    );
 }

@@ -43,18 +43,27 @@ pub const REPLY: &str = "Patience is a virtue, as long as it has a timeout.";
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The settings of a server.
-#[derive(Default)]
 pub struct Setup {
     /// How long it thinks before it answers or refuses a request.
     pub thinking: Duration,
-    /// The scripts of known callers.
-    pub scripts: HashMap<String, VecDeque<Fault>>,
-    /// The scripts of all others, by their names.
-    pub newcomers: Option<fn(&str) -> Vec<Fault>>,
+    /// The script of each caller, by its name.
+    pub script: Box<dyn Fn(&str) -> Vec<Fault> + Send + Sync>,
     /// The files that it serves, by path.
     pub files: HashMap<String, File>,
     /// Where it listens; zero is any free port.
     pub port: u16,
+}
+
+impl Setup {
+    /// The settings of a server that answers at once, on a free port.
+    pub fn new(script: impl Fn(&str) -> Vec<Fault> + Send + Sync + 'static) -> Self {
+        Self {
+            thinking: Duration::ZERO,
+            script: Box::new(script),
+            files: HashMap::new(),
+            port: 0,
+        }
+    }
 }
 
 /// A file of a page.
@@ -81,30 +90,25 @@ impl FlakyServer {
         C: Into<String>,
         S: IntoIterator<Item = Fault>,
     {
-        let scripts = scripts
-            .into_iter()
+        let scripts: HashMap<String, Vec<_>> = (scripts.into_iter())
             .map(|(caller, script)| (caller.into(), script.into_iter().collect()))
             .collect();
+        let script = move |caller: &str| scripts.get(caller).cloned().unwrap_or_default();
         Self::start_with(Setup {
             thinking,
-            scripts,
-            ..Setup::default()
+            ..Setup::new(script)
         })
     }
 
     /// Starts a server on a thread of its own, so that it serves the clients of any runtime.
     pub fn start_with(setup: Setup) -> io::Result<Self> {
-        let scripts = setup.scripts.into_iter();
-        let scripts = scripts.map(|(caller, faults)| (caller, Script::new(faults)));
-        let state = Arc::new(State {
-            thinking: setup.thinking,
-            scripts: Mutex::new(scripts.collect()),
-            newcomers: setup.newcomers.unwrap_or(|_| Vec::new()),
-            files: setup.files,
-            requests: AtomicUsize::new(0),
-        });
         let listener = Async::<TcpListener>::bind((Ipv4Addr::LOCALHOST, setup.port))?;
         let address = listener.get_ref().local_addr()?;
+        let state = Arc::new(State {
+            setup,
+            scripts: Mutex::default(),
+            requests: AtomicUsize::new(0),
+        });
         let (stop, stopped) = channel::bounded(1);
         let shared = Arc::clone(&state);
         let thread = thread::Builder::new()
@@ -169,10 +173,8 @@ async fn serve(listener: &Async<TcpListener>, executor: &LocalExecutor<'_>, stat
 
 /// The part of a server that all its connections share.
 struct State {
-    thinking: Duration,
+    setup: Setup,
     scripts: Mutex<HashMap<String, Script>>,
-    newcomers: fn(&str) -> Vec<Fault>,
-    files: HashMap<String, File>,
     requests: AtomicUsize,
 }
 
@@ -182,7 +184,7 @@ impl State {
             return self.file(request);
         }
         self.requests.fetch_add(1, Ordering::Relaxed);
-        Timer::after(self.thinking).await;
+        Timer::after(self.setup.thinking).await;
         match Dialect::of(&request.path) {
             Some(dialect) => Answer::new(request, dialect, self.next_fault(request.caller())),
             None => not_found(request),
@@ -192,7 +194,7 @@ impl State {
     /// A file of the page, or at `/requests` the number of requests so far.
     fn file(&self, request: &Request) -> Answer {
         let requests = self.requests.load(Ordering::Relaxed).to_string();
-        let (content_type, content) = match self.files.get(&request.path) {
+        let (content_type, content) = match self.setup.files.get(&request.path) {
             Some(file) => (file.content_type, &file.content[..]),
             None if request.path == "/requests" => ("text/plain", requests.as_bytes()),
             None => return not_found(request),
@@ -208,8 +210,10 @@ impl State {
 
     fn next_fault(&self, caller: &str) -> Option<Fault> {
         let mut scripts = self.scripts.lock().unwrap_or_else(PoisonError::into_inner);
-        let script = scripts.entry(caller.into());
-        let script = script.or_insert_with(|| Script::new((self.newcomers)(caller).into()));
+        let script = scripts.entry(caller.into()).or_insert_with(|| Script {
+            faults: (self.setup.script)(caller).into(),
+            limit: None,
+        });
         script.next_fault(Instant::now())
     }
 }
@@ -227,13 +231,6 @@ struct Script {
 }
 
 impl Script {
-    fn new(faults: VecDeque<Fault>) -> Self {
-        Self {
-            faults,
-            limit: None,
-        }
-    }
-
     fn next_fault(&mut self, now: Instant) -> Option<Fault> {
         if let Some((fault, end)) = self.limit
             && now < end

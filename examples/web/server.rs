@@ -46,10 +46,9 @@ pub fn main() -> io::Result<()> {
     let Args { port } = Args::parse();
     let server = FlakyServer::start_with(Setup {
         thinking: THINKING,
-        newcomers: Some(script),
         files: files()?,
         port,
-        ..Setup::default()
+        ..Setup::new(script)
     })
     .map_err(|error| io::Error::other(format!("port {port}: {error}")))?;
     let mut out = io::stdout();

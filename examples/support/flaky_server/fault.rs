@@ -72,30 +72,23 @@ pub enum Ending {
 impl Answer {
     /// The answer to a request that meets this fault, or none.
     pub fn new(request: &Request, dialect: Dialect, fault: Option<Fault>) -> Self {
-        let good = |pace| {
-            if request.streams() {
-                Self::stream(request, dialect.events(request.model()), pace)
-            } else {
-                let reply = dialect.reply(request.model()).to_string();
-                Self::whole(request, 200, JSON, "", reply.as_bytes())
-            }
-        };
+        let model = request.model();
         let refusal = |status, header: &str, message: &str| {
             let error = dialect.error(message).to_string();
             Self::whole(request, status, JSON, header, error.as_bytes())
         };
-        let events = || dialect.events(request.model());
-        let streamed = |events, pace| {
-            if request.streams() {
-                Self::stream(request, events, pace)
-            } else {
-                refusal(503, "", "the server is having a bad day")
-            }
+        let events = || dialect.events(model);
+        let error = |choices| dialect.error_event(model, choices);
+        let streamed = |events, pace| match request.streams() {
+            true => Self::stream(request, events, pace),
+            false => refusal(503, "", "the server is having a bad day"),
         };
-        let error = |choices| dialect.error_event(request.model(), choices);
-        let nothing = |ending| Self {
-            parts: Vec::new(),
-            ending,
+        let good = |pace| match request.streams() {
+            true => Self::stream(request, events(), pace),
+            false => {
+                let reply = dialect.reply(model).to_string();
+                Self::whole(request, 200, JSON, "", reply.as_bytes())
+            }
         };
         let Some(fault) = fault else {
             return good(PACE);
@@ -109,8 +102,8 @@ impl Answer {
             Fault::RateLimitInBody(seconds) => {
                 refusal(429, "", &format!("please retry in {seconds}s"))
             }
-            Fault::Drop => nothing(Ending::Close),
-            Fault::Stall => nothing(Ending::Stall),
+            Fault::Drop => good(PACE).first(0, Ending::Close),
+            Fault::Stall => good(PACE).first(0, Ending::Stall),
             Fault::Late(delay) => {
                 let mut answer = good(PACE);
                 answer.parts.insert(0, (delay, Vec::new()));

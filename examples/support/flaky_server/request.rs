@@ -28,22 +28,19 @@ impl Request {
             let header = headers.find(|header| header.name.eq_ignore_ascii_case(name))?;
             std::str::from_utf8(header.value).ok()
         };
-        let rest = &received[start..];
-        let body = match header("content-length").and_then(|length| length.parse().ok()) {
-            Some(length) => rest.get(..length).map(|body| (body.to_vec(), length)),
-            None if header("transfer-encoding") == Some("chunked") => join_chunks(rest)?,
-            None => Some((Vec::new(), 0)),
+        let length = header("content-length").map_or(Ok(0), str::parse);
+        let length: usize = length.map_err(io::Error::other)?;
+        let Some(body) = received[start..].get(..length) else {
+            return Ok(None);
         };
         let is_get = head.method == Some("GET");
-        Ok(body.map(|(body, length)| {
-            let request = Self {
-                path: head.path.unwrap_or_default().to_owned(),
-                is_get,
-                from_page: is_get || header("origin").is_some(),
-                body: serde_json::from_slice(&body).unwrap_or_default(),
-            };
-            (request, start + length)
-        }))
+        let request = Self {
+            path: head.path.unwrap_or_default().to_owned(),
+            is_get,
+            from_page: is_get || header("origin").is_some(),
+            body: serde_json::from_slice(body).unwrap_or_default(),
+        };
+        Ok(Some((request, start + length)))
     }
 
     /// The name of the sender's script.
@@ -58,31 +55,5 @@ impl Request {
     /// Whether it asks for a stream.
     pub fn streams(&self) -> bool {
         self.body["stream"] == true
-    }
-}
-
-/// The chunked body at the start of `received` and its length there, or `None` as long as it is
-/// incomplete.
-fn join_chunks(received: &[u8]) -> io::Result<Option<(Vec<u8>, usize)>> {
-    let mut body = Vec::new();
-    let mut at = 0;
-    loop {
-        let rest = &received[at..];
-        let size = httparse::parse_chunk_size(rest).map_err(|_| io::ErrorKind::InvalidData)?;
-        let Status::Complete((start, length)) = size else {
-            return Ok(None);
-        };
-        let length = usize::try_from(length).map_err(io::Error::other)?;
-        let rest = &rest[start..];
-        // Each chunk ends in a line break, the last, empty one too.
-        let line_break = rest.get(length..length.saturating_add(2));
-        let (Some(chunk), Some(b"\r\n")) = (rest.get(..length), line_break) else {
-            return Ok(None);
-        };
-        at += start + length + 2;
-        if chunk.is_empty() {
-            return Ok(Some((body, at)));
-        }
-        body.extend_from_slice(chunk);
     }
 }

@@ -54,10 +54,7 @@ pub fn soak(seed: u64, time: Duration, tally: &Tally) -> io::Result<Heap> {
 
 /// Makes calls on two threads with two timers, and checks them.
 fn round(seed: u64, time: Duration, tally: &Tally) -> io::Result<()> {
-    let server = FlakyServer::start_with(Setup {
-        newcomers: Some(flaws),
-        ..Setup::default()
-    })?;
+    let server = FlakyServer::start_with(Setup::new(flaws))?;
     let client = Client::new(&server.base_url(), None).map_err(io::Error::other)?;
     let scripts = (0..MAX_CALLS).map(|call| Script {
         pause: Duration::ZERO,
