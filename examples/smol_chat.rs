@@ -33,21 +33,16 @@ use args::{Args, variable};
 use clap::Parser;
 use client::Client;
 use console::{eprint, print};
-use crabllm_retry::{
-    Config, Operations, Retrying,
-    crabllm_core_0_0_19::{ChatCompletionRequest, Error, Provider},
-    hints,
-};
-use flaky_server::{Fault, FlakyServer};
+use crabllm_retry::{Config, Operations, Retrying, crabllm_core_0_0_19::Error, hints};
+use flaky_server::{Fault, FlakyServer, Setup};
 use futures::{StreamExt, stream};
 use output::one_line;
 use std::{
     collections::BTreeMap,
     fmt::Display,
-    fs,
+    fs, io,
     path::Path,
     process::ExitCode,
-    sync::mpsc,
     time::{Duration, Instant},
 };
 use timeline::{Call, Recorder, State};
@@ -103,19 +98,13 @@ impl Chat {
         let url = variable("OPENAI_BASE_URL");
         let default_calls = if url.is_some() { 1 } else { SCRIPTS.len() };
         let calls = args.calls.unwrap_or(default_calls);
-        let (url, key, server) = if let Some(url) = url {
-            (url, variable("OPENAI_API_KEY"), None)
-        } else {
-            let scripts = (0..calls).map(|index| {
-                let (streams, faults) = script(index);
-                let breaks = args.break_streams && (streams || args.stream);
-                let halfway: &[_] = &[Fault::DropHalfway];
-                let faults = if breaks { halfway } else { faults };
-                (user(index), faults.iter().copied())
-            });
-            let server = FlakyServer::start(THINKING, scripts)
-                .map_err(|error| Error::Config(format!("cannot start a server: {error}")))?;
-            (server.base_url(), None, Some(server))
+        let (url, key, server) = match url {
+            Some(url) => (url, variable("OPENAI_API_KEY"), None),
+            None => {
+                let server = flaky_server()
+                    .map_err(|error| Error::Config(format!("cannot start a server: {error}")))?;
+                (server.base_url(), None, Some(server))
+            }
         };
         if url.starts_with("https:") && !cfg!(feature = "https") {
             let why = "a server that speaks https needs `--features https`";
@@ -164,24 +153,14 @@ impl Chat {
 
     async fn call(&self, index: usize, epoch: Instant) -> Record {
         let streams = self.args.stream || (self.server.is_some() && script(index).0);
-        let start = epoch.elapsed();
-        let (log, steps) = mpsc::channel();
-        let recorder = Recorder { epoch, start, log };
-        let observer = recorder.clone();
-        // The clone has an observer of its own, and shares the sleep behind all timeouts and the
-        // budget with the other calls.
-        let provider = self.provider.clone();
-        let provider = provider.observe(move |event| observer.event(event));
-
-        let user = self.server.is_some().then(|| user(index));
-        let request = wire::question(&self.model, &self.args.prompt, user);
-        let reply = if streams {
-            read_stream(&provider, &request, &recorder).await
-        } else {
-            let response = provider.chat_completion(&request).await;
-            response.map(|response| response.content().unwrap_or_default().to_owned())
-        };
         let kind = if streams { "stream" } else { "chat" };
+        // The name of the call's script at the flaky server.
+        let user = self.server.is_some().then(|| index.to_string());
+        let request = wire::question(&self.model, &self.args.prompt, user);
+        let (recorder, steps) = Recorder::new(epoch);
+        let start = recorder.start;
+        let reply = recorder.call(&self.provider, &request, streams, |_| {});
+        let reply = reply.await;
         let call = Call {
             name: format!("{} {kind}", index + 1),
             start,
@@ -252,25 +231,15 @@ fn read_config(file: &Path) -> Result<Config, Error> {
     toml::from_str(&text).map_err(|error| invalid(&error))
 }
 
+/// Starts a server that knows each call by its index.
+fn flaky_server() -> io::Result<FlakyServer> {
+    let faults = |call: &str| script(call.parse().unwrap_or_default()).1.to_vec();
+    FlakyServer::start_with(Setup {
+        thinking: THINKING,
+        ..Setup::new(faults)
+    })
+}
+
 fn script(index: usize) -> (bool, &'static [Fault]) {
     SCRIPTS[index % SCRIPTS.len()]
-}
-
-/// The name of a call at the flaky server.
-fn user(index: usize) -> String {
-    format!("call-{index}")
-}
-
-async fn read_stream(
-    provider: &impl Provider,
-    request: &ChatCompletionRequest,
-    recorder: &Recorder,
-) -> Result<String, Error> {
-    let mut chunks = provider.chat_completion_stream(request).await?;
-    let mut reply = String::new();
-    while let Some(chunk) = chunks.next().await {
-        recorder.item(&chunk);
-        reply.push_str(chunk?.content().unwrap_or_default());
-    }
-    Ok(reply)
 }

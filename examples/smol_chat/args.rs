@@ -40,9 +40,6 @@ pub struct Args {
     /// flaky server]
     #[arg(long)]
     pub retry_streams: bool,
-    /// The flaky server breaks its streams halfway, which no retry mends
-    #[arg(long)]
-    pub break_streams: bool,
     /// Print nothing but the last line and errors
     #[arg(long)]
     pub quiet: bool,

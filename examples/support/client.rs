@@ -22,7 +22,6 @@ use isahc::{
 use smol::io::{AsyncReadExt, Cursor};
 use std::{
     io,
-    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -59,10 +58,8 @@ impl Client {
             .map(|key| HeaderValue::try_from(format!("Bearer {key}")))
             .transpose()
             .map_err(|_| Error::Config("the API key does not fit in a header".into()))?;
-        // A proxy that the environment names would look for the server on its own machine.
-        let direct = endpoint.host().is_some_and(is_loopback);
         Ok(Self {
-            pool: Pool::new(direct),
+            pool: Pool::default(),
             endpoint,
             authorization,
             sent: Arc::default(),
@@ -96,16 +93,12 @@ impl Client {
             .body(body)
             .map_err(|error| Error::Config(error.to_string()))?;
 
-        let http = self
-            .pool
-            .take()
-            .map_err(|error| self.transport_error(&error))?;
+        let failed = |error| self.transport_error(&error);
+        let http = self.pool.take().map_err(failed)?;
         self.sent.fetch_add(1, Ordering::Relaxed);
-        let answer = http.send_async(request).await;
-        let answer = answer.map_err(|error| self.transport_error(&error))?;
+        let answer = http.send_async(request).await.map_err(failed)?;
         let status = answer.status();
-        let headers = answer.headers().iter();
-        let delays = headers.filter_map(|(name, value)| {
+        let delays = answer.headers().iter().filter_map(|(name, value)| {
             hints::retry_after_header(name.as_str(), value.to_str().ok()?)
         });
         let delay = delays.max();
@@ -148,11 +141,6 @@ impl Provider for Client {
         let answer = self.send(wire::request(request, true)?).await?;
         Ok(Box::pin(wire::chunks(answer.pieces())))
     }
-}
-
-fn is_loopback(host: &str) -> bool {
-    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// An answer whose body is still to be read.

@@ -42,12 +42,14 @@ pub const REPLY: &str = "Patience is a virtue, as long as it has a timeout.";
 /// The pause after a failure to accept a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// The script of each caller, by its name.
+type Scripts = Box<dyn Fn(&str) -> Vec<Fault> + Send + Sync>;
+
 /// The settings of a server.
 pub struct Setup {
     /// How long it thinks before it answers or refuses a request.
     pub thinking: Duration,
-    /// The script of each caller, by its name.
-    pub script: Box<dyn Fn(&str) -> Vec<Fault> + Send + Sync>,
+    pub scripts: Scripts,
     /// The files that it serves, by path.
     pub files: HashMap<String, File>,
     /// Where it listens; zero is any free port.
@@ -56,10 +58,10 @@ pub struct Setup {
 
 impl Setup {
     /// The settings of a server that answers at once, on a free port.
-    pub fn new(script: impl Fn(&str) -> Vec<Fault> + Send + Sync + 'static) -> Self {
+    pub fn new(scripts: impl Fn(&str) -> Vec<Fault> + Send + Sync + 'static) -> Self {
         Self {
             thinking: Duration::ZERO,
-            script: Box::new(script),
+            scripts: Box::new(scripts),
             files: HashMap::new(),
             port: 0,
         }
@@ -211,7 +213,7 @@ impl State {
     fn next_fault(&self, caller: &str) -> Option<Fault> {
         let mut scripts = self.scripts.lock().unwrap_or_else(PoisonError::into_inner);
         let script = scripts.entry(caller.into()).or_insert_with(|| Script {
-            faults: (self.setup.script)(caller).into(),
+            faults: (self.setup.scripts)(caller).into(),
             limit: None,
         });
         script.next_fault(Instant::now())

@@ -11,33 +11,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// An isahc client notices that a request is cancelled only once the server sends something, but
 /// closes all its connections when it is dropped. Hence each request under way has a client to
 /// itself, which drops with it unless it is put back.
-#[derive(Clone)]
-pub struct Pool {
-    idle: Arc<Mutex<Vec<HttpClient>>>,
-    direct: bool,
-}
+#[derive(Clone, Default)]
+pub struct Pool(Arc<Mutex<Vec<HttpClient>>>);
 
 impl Pool {
-    /// An empty pool, whose connections use the proxies of the environment unless `direct`.
-    pub fn new(direct: bool) -> Self {
-        Self {
-            idle: Arc::default(),
-            direct,
-        }
-    }
-
     /// Takes a connection out of the pool, or makes one.
     pub fn take(&self) -> Result<HttpClient, isahc::Error> {
         if let Some(http) = self.idle().pop() {
             return Ok(http);
         }
-        let mut http = HttpClient::builder()
+        HttpClient::builder()
             .version_negotiation(VersionNegotiation::http11())
-            .expect_continue(ExpectContinue::disabled());
-        if self.direct {
-            http = http.proxy(None);
-        }
-        http.build()
+            .expect_continue(ExpectContinue::disabled())
+            // A proxy would look for a local server on its own machine.
+            .proxy_blacklist(["localhost", "127.0.0.1", "::1"])
+            .build()
     }
 
     /// Puts a connection back whose answer has been read to its end.
@@ -46,6 +34,6 @@ impl Pool {
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<HttpClient>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

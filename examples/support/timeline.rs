@@ -4,8 +4,16 @@
 #![allow(dead_code, reason = "each program uses its own part")]
 
 use crate::wire::UNREACHABLE;
-use crabllm_retry::{DelaySource, Event, Failure, Instant, Operation, crabllm_core_0_0_19::Error};
-use std::{iter, sync::mpsc::Sender, time::Duration};
+use crabllm_retry::{
+    DelaySource, Event, Failure, Instant, Operation, Retrying,
+    crabllm_core_0_0_19::{ChatCompletionRequest, Error, Provider},
+};
+use futures::StreamExt;
+use std::{
+    iter,
+    sync::mpsc::{self, Receiver, Sender},
+    time::Duration,
+};
 
 /// The mark of a stream's first content.
 pub const FIRST_CONTENT: char = '►';
@@ -128,12 +136,47 @@ pub struct Recorder {
     pub epoch: Instant,
     /// When this call began.
     pub start: Duration,
-    pub log: Sender<Step>,
+    log: Sender<Step>,
 }
 
 impl Recorder {
+    /// A recorder of a call that begins now, and its log.
+    pub fn new(epoch: Instant) -> (Self, Receiver<Step>) {
+        let (log, steps) = mpsc::channel();
+        let start = epoch.elapsed();
+        (Self { epoch, start, log }, steps)
+    }
+
+    /// Makes the call, and shows the reply as far as it has come.
+    pub async fn call<P: Provider + Clone>(
+        self,
+        provider: &Retrying<P>,
+        request: &ChatCompletionRequest,
+        streams: bool,
+        show: impl Fn(&str),
+    ) -> Result<String, Error> {
+        let observer = self.clone();
+        // The clone has an observer of its own, and shares everything else with the other calls.
+        let provider = provider.clone();
+        let provider = provider.observe(move |event| observer.event(event));
+        let mut reply = String::new();
+        if streams {
+            let mut chunks = provider.chat_completion_stream(request).await?;
+            while let Some(chunk) = chunks.next().await {
+                self.item(&chunk);
+                reply += chunk?.content().unwrap_or_default();
+                show(&reply);
+            }
+        } else {
+            let response = provider.chat_completion(request).await?;
+            reply += response.content().unwrap_or_default();
+            show(&reply);
+        }
+        Ok(reply)
+    }
+
     /// Records an event of the library.
-    pub fn event(&self, event: &Event<'_>) {
+    fn event(&self, event: &Event<'_>) {
         let until = self.start + event.elapsed();
         match *event {
             Event::Retry {
@@ -149,11 +192,13 @@ impl Recorder {
                 };
                 self.record(kind, until + delay);
             }
-            Event::Success {
-                operation: Operation::ChatCompletionStream,
-                ..
-            } => self.record(Kind::FirstContent, until),
-            Event::Success { .. } => self.record(Kind::Answered, until),
+            Event::Success { operation, .. } => self.record(
+                match operation {
+                    Operation::ChatCompletionStream => Kind::FirstContent,
+                    _ => Kind::Answered,
+                },
+                until,
+            ),
             Event::GaveUp { error, .. } => self.record(Kind::Failed(label(error)), until),
             // The reader of the stream sees the rest.
             _ => {}
@@ -161,7 +206,7 @@ impl Recorder {
     }
 
     /// Records a chunk of an open stream, or the error in place of one.
-    pub fn item<T>(&self, item: &Result<T, Error>) {
+    fn item<T>(&self, item: &Result<T, Error>) {
         let kind = match item {
             Ok(_) => Kind::Chunk,
             Err(Error::Timeout) => Kind::Broken("stalled".into()),

@@ -8,20 +8,12 @@ use crate::{
 };
 use crabllm_retry::{
     FuturesTimer, Instant, Operations, Policy, Retrying, Timer,
-    crabllm_core_0_0_19::{Error, Message, Provider},
+    crabllm_core_0_0_19::{Error, Message},
     hints,
 };
-use futures::{
-    StreamExt,
-    future::{AbortHandle, AbortRegistration, Abortable, Either, select},
-};
+use futures::future::{AbortHandle, AbortRegistration, Abortable, Either, select};
 use std::{
-    cell::RefCell,
-    convert::Infallible,
-    pin::pin,
-    rc::Rc,
-    sync::mpsc::{self, Receiver},
-    time::Duration,
+    cell::RefCell, convert::Infallible, pin::pin, rc::Rc, sync::mpsc::Receiver, time::Duration,
 };
 use wasm_bindgen::{JsCast, prelude::Closure};
 use wasm_bindgen_futures::spawn_local;
@@ -131,12 +123,7 @@ impl Page {
         self.say("user", &prompt);
         let bubble = self.say("assistant", "");
         self.messages.borrow_mut().push(Message::user(prompt));
-        let (log, steps) = mpsc::channel();
-        let recorder = Recorder {
-            epoch: Instant::now(),
-            start: Duration::ZERO,
-            log,
-        };
+        let (recorder, steps) = Recorder::new(Instant::now());
         let begun = recorder.epoch;
         let number = self.begin();
         // Stopping drops the call, and with it its request.
@@ -169,26 +156,12 @@ impl Page {
         recorder: Recorder,
         bubble: &Element,
     ) -> Result<String, Error> {
-        let observer = recorder.clone();
-        let provider = self.provider.clone();
-        let provider = provider.observe(move |event| observer.event(event));
         let user = format!("{number} of {}", self.conversation);
         let mut request = wire::question("flaky", "", Some(user));
         request.messages.clone_from(&self.messages.borrow());
-        if !self.streaming.checked() {
-            let response = provider.chat_completion(&request).await?;
-            let reply = response.content().unwrap_or_default();
-            bubble.set_text_content(Some(reply));
-            return Ok(reply.to_owned());
-        }
-        let mut chunks = provider.chat_completion_stream(&request).await?;
-        let mut reply = String::new();
-        while let Some(chunk) = chunks.next().await {
-            recorder.item(&chunk);
-            reply += chunk?.content().unwrap_or_default();
-            bubble.set_text_content(Some(&reply));
-        }
-        Ok(reply)
+        let show = |reply: &_| bubble.set_text_content(Some(reply));
+        let streams = self.streaming.checked();
+        (recorder.call(&self.provider, &request, streams, show)).await
     }
 
     /// Draws the timeline again and again.

@@ -6,13 +6,17 @@ use std::{
     collections::HashMap,
     fs,
     io::{self, Write},
-    path::Path,
     thread,
     time::Duration,
 };
 
-/// The place where `examples/web/build` puts the page's program.
-const PROGRAM: &str = "target/web";
+/// The files of the page, from the root of the repository: path, content type and place.
+const FILES: [(&str, &str, &str); 4] = [
+    ("/", "text/html", "examples/web/index.html"),
+    ("/style.css", "text/css", "examples/web/style.css"),
+    ("/web.js", "text/javascript", "target/web/web.js"),
+    ("/web_bg.wasm", "application/wasm", "target/web/web_bg.wasm"),
+];
 
 /// Serves the page, and fails on purpose.
 #[derive(Parser)]
@@ -69,29 +73,15 @@ fn script(caller: &str) -> Vec<Fault> {
 }
 
 fn files() -> io::Result<HashMap<String, File>> {
-    let program = |name| {
-        let path = Path::new(PROGRAM).join(name);
-        fs::read(&path).map_err(|error| {
-            let path = path.display();
-            io::Error::other(format!("{path}: {error}; `examples/web/build` makes it"))
-        })
-    };
-    let files = [
-        ("/", "text/html", include_bytes!("index.html").to_vec()),
-        (
-            "/style.css",
-            "text/css",
-            include_bytes!("style.css").to_vec(),
-        ),
-        ("/web.js", "text/javascript", program("web.js")?),
-        ("/web_bg.wasm", "application/wasm", program("web_bg.wasm")?),
-    ];
-    let files = files.map(|(path, content_type, content)| {
+    let read = |(path, content_type, file): (&str, _, _)| {
+        let content = fs::read(file).map_err(|error| {
+            io::Error::other(format!("{file}: {error}; `examples/web/build` makes it"))
+        })?;
         let file = File {
             content_type,
             content,
         };
-        (path.to_owned(), file)
-    });
-    Ok(HashMap::from(files))
+        Ok((path.to_owned(), file))
+    };
+    FILES.into_iter().map(read).collect()
 }
