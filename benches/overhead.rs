@@ -10,8 +10,7 @@
 //! standard output, one a line, and the times behind them to standard error. On a busy
 //! machine trust the ratios, not the nanoseconds.
 //!
-//! `OVERHEAD_ROUNDS` sets the number of rounds, at least nine. Threads are counted in
-//! `/proc`, so this runs on Linux.
+//! Threads are counted in `/proc`, so this runs on Linux.
 
 #[path = "overhead/allocator.rs"]
 mod allocator;
@@ -46,7 +45,6 @@ fn main() {
     if !env::args().any(|argument| argument == "--bench") {
         return;
     }
-    let rounds = paired::rounds();
 
     // Checks that may fail come before measurements that take long.
     process::crates();
@@ -57,14 +55,14 @@ fn main() {
     footprint::future_size();
     streams::allocations();
 
-    calls::ready(rounds);
-    calls::armed_on_tokio(rounds);
-    calls::armed_vs_naive(rounds);
-    in_flight::cost(rounds);
-    in_flight::cost_among_longer(rounds);
-    two_threads::throughput(rounds);
-    streams::cost(rounds);
-    lateness::volleys(rounds);
+    calls::ready();
+    calls::armed_on_tokio();
+    calls::armed_vs_naive();
+    in_flight::cost();
+    in_flight::cost_among_longer();
+    two_threads::throughput();
+    streams::cost();
+    lateness::volleys();
 
     // All executors with threads of their own are gone by now.
     process::threads();

@@ -45,7 +45,7 @@ use std::{
     process::ExitCode,
     time::{Duration, Instant},
 };
-use timeline::{Call, Recorder, State};
+use timeline::{Call, State};
 
 /// How long the flaky server thinks before it answers.
 const THINKING: Duration = millis(150);
@@ -157,20 +157,13 @@ impl Chat {
         // The name of the call's script at the flaky server.
         let user = self.server.is_some().then(|| index.to_string());
         let request = wire::question(&self.model, &self.args.prompt, user);
-        let (recorder, steps) = Recorder::new(epoch);
-        let start = recorder.start;
+        let (mut call, recorder) = Call::begin(format!("{} {kind}", index + 1), epoch);
         let reply = recorder.call(&self.provider, &request, streams, |_| {});
         let reply = reply.await;
-        let call = Call {
-            name: format!("{} {kind}", index + 1),
-            start,
-            steps: steps.try_iter().collect(),
-            end: epoch.elapsed(),
-            state: match reply {
-                Ok(_) => State::Succeeded,
-                Err(_) => State::Failed,
-            },
-        };
+        call.update(match reply {
+            Ok(_) => State::Succeeded,
+            Err(_) => State::Failed,
+        });
         (call, reply)
     }
 

@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 pub const CALLS: usize = 1_000;
 
 /// Makes [`CALLS`] calls, one after the other.
-pub async fn repeat<F: Future>(call: impl Fn() -> F) {
+pub async fn repeat<R>(call: impl AsyncFn() -> R) {
     for _ in 0..CALLS {
         let call = pin!(call());
         black_box(call.await);
@@ -21,30 +21,29 @@ pub async fn repeat<F: Future>(call: impl Fn() -> F) {
 }
 
 /// A side that makes its calls on tokio.
-fn on_tokio<'a, F: Future + 'a>(
+fn on_tokio<'a, R>(
     name: &'static str,
     runtime: &'a Runtime,
-    call: impl Fn() -> F + 'a,
+    call: impl AsyncFn() -> R + 'a,
 ) -> Side<'a> {
     Side::new(name, CALLS, move || runtime.block_on(repeat(&call)))
 }
 
 /// A side that makes its calls without a runtime.
-fn alone<'a, F: Future + 'a>(name: &'static str, call: impl Fn() -> F + 'a) -> Side<'a> {
+fn alone<'a, R>(name: &'static str, call: impl AsyncFn() -> R + 'a) -> Side<'a> {
     Side::new(name, CALLS, move || block_on(repeat(&call)))
 }
 
 /// Calls that are ready at once.
-pub fn ready(rounds: usize) {
+pub fn ready() {
     let runtime = tokio();
     let ways = Contenders::new(server::ready);
     let [bare, ours, timeout] = measure(
         "ready at once",
-        rounds,
         [
-            on_tokio("bare", &runtime, || ways.bare()),
-            on_tokio("ours", &runtime, || ways.ours()),
-            on_tokio("tokio", &runtime, || ways.tokio()),
+            on_tokio("bare", &runtime, async || ways.bare().await),
+            on_tokio("ours", &runtime, async || ways.ours().await),
+            on_tokio("tokio", &runtime, async || ways.tokio().await),
         ],
     );
     let ours = ours.beyond(&bare);
@@ -52,19 +51,20 @@ pub fn ready(rounds: usize) {
 }
 
 /// Calls that pend once, on tokio.
-pub fn armed_on_tokio(rounds: usize) {
+pub fn armed_on_tokio() {
     let runtime = tokio();
     let ways = Contenders::new(server::once);
     let [bare, ours, timeout, floor, bare_upstream, original] = measure(
         "pending once, on tokio",
-        rounds,
         [
-            on_tokio("bare", &runtime, || ways.bare()),
-            on_tokio("ours", &runtime, || ways.ours()),
-            on_tokio("tokio", &runtime, || ways.tokio()),
-            on_tokio("floor", &runtime, || ways.floor()),
-            on_tokio("bare, 0.0.25", &runtime, || ways.bare_upstream()),
-            on_tokio("original, 0.0.25", &runtime, || ways.original()),
+            on_tokio("bare", &runtime, async || ways.bare().await),
+            on_tokio("ours", &runtime, async || ways.ours().await),
+            on_tokio("tokio", &runtime, async || ways.tokio().await),
+            on_tokio("floor", &runtime, async || ways.floor().await),
+            on_tokio("bare, 0.0.25", &runtime, async || {
+                ways.bare_upstream().await
+            }),
+            on_tokio("original, 0.0.25", &runtime, async || ways.original().await),
         ],
     );
     let ours = ours.beyond(&bare);
@@ -75,21 +75,21 @@ pub fn armed_on_tokio(rounds: usize) {
 }
 
 /// Calls that pend once, and naive races of the same calls.
-pub fn armed_vs_naive(rounds: usize) {
+pub fn armed_vs_naive() {
     let ways = Contenders::new(server::once);
     let compare = |figure, ours, naive| {
-        let sides = [alone("bare", || ways.bare()), ours, naive];
-        let [bare, ours, naive] = measure(figure, rounds, sides);
+        let sides = [alone("bare", async || ways.bare().await), ours, naive];
+        let [bare, ours, naive] = measure(figure, sides);
         ratio(figure, ours.beyond(&bare).over(&naive.beyond(&bare)));
     };
     compare(
         "armed_vs_naive_futures_timer",
-        alone("ours", || ways.ours()),
-        alone("naive race", || ways.naive_futures_timer()),
+        alone("ours", async || ways.ours().await),
+        alone("naive race", async || ways.naive_futures_timer().await),
     );
     compare(
         "armed_vs_naive_async_io",
-        alone("ours", || ways.ours_async_io()),
-        alone("naive race", || ways.naive_async_io()),
+        alone("ours", async || ways.ours_async_io().await),
+        alone("naive race", async || ways.naive_async_io().await),
     );
 }

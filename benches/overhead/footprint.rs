@@ -27,14 +27,14 @@ pub fn in_flight_heap() {
 /// Counts the allocations of calls that pend once, in steady state.
 pub fn allocations() {
     let ways = Contenders::new(server::once);
-    let ours = allocations_of_one(|| ways.ours());
-    let bare = allocations_of_one(|| ways.bare());
+    let ours = allocations_of_one(async || ways.ours().await);
+    let bare = allocations_of_one(async || ways.bare().await);
     // Rounded up: a rare allocation must not disappear.
     count("allocations_per_call", (ours - bare).ceil());
 }
 
 /// The allocations of a call after as many others, which have made the shared sleep.
-fn allocations_of_one<F: Future>(call: impl Fn() -> F) -> f64 {
+fn allocations_of_one<R>(call: impl AsyncFn() -> R) -> f64 {
     let runtime = tokio();
     let many = || (0..10_000 / CALLS).for_each(|_| runtime.block_on(repeat(&call)));
     // `heap` also waits for the helper threads.

@@ -86,7 +86,7 @@ fn flight<'a, F: Future + 'a>(
 
 /// Measures the cost of arming a timeout and cancelling it, by the number of calls in
 /// flight.
-pub fn cost(rounds: usize) {
+pub fn cost() {
     let runtime = tokio();
     // One wrapper for each size: a list that was larger before would give memory back, and
     // grow again.
@@ -94,7 +94,6 @@ pub fn cost(rounds: usize) {
     let [few, many, most] = &ways;
     let [bare_few, few, bare_many, many, timeout, bare_most, most] = measure(
         "armed and cancelled",
-        rounds,
         [
             flight("bare, 1,000", &runtime, 1_000, || few.bare()),
             flight("ours, 1,000", &runtime, 1_000, || few.ours()),
@@ -116,7 +115,7 @@ pub fn cost(rounds: usize) {
 
 /// Measures the same cost while calls with a longer timeout wait. Every measured deadline
 /// is earlier than theirs, though it is set later.
-pub fn cost_among_longer(rounds: usize) {
+pub fn cost_among_longer() {
     const SIZE: usize = 1_000;
     const WAITING: usize = 100_000;
     let runtime = tokio();
@@ -134,7 +133,6 @@ pub fn cost_among_longer(rounds: usize) {
 
     let [bare, alone, mixed] = measure(
         "armed and cancelled beside 100,000 longer ones",
-        rounds,
         [
             flight("bare", &runtime, SIZE, || server.chat_completion(&request)),
             flight("ours, alone", &runtime, SIZE, || {

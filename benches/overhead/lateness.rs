@@ -2,7 +2,7 @@
 
 use crate::{
     count,
-    paired::median,
+    paired::{ROUNDS, median},
     server::{self, Server, request},
 };
 use crabllm_retry::{Retrying, crabllm_core_0_0_19::Provider};
@@ -10,7 +10,7 @@ use futures::{StreamExt, executor::block_on, stream::FuturesUnordered};
 use std::time::{Duration, Instant};
 
 /// Measures ten thousand timeouts at the same time on one thread, again and again.
-pub fn volleys(rounds: usize) {
+pub fn volleys() {
     const TIMEOUTS: usize = 10_000;
     const AFTER: Duration = Duration::from_millis(50);
     let retrying = Retrying::new(Server(server::never))
@@ -19,7 +19,7 @@ pub fn volleys(rounds: usize) {
     let request = request();
     let mut p99 = Vec::new();
     let mut early = 0;
-    for _ in 0..rounds {
+    for _ in 0..ROUNDS {
         let calls: FuturesUnordered<_> = (0..TIMEOUTS)
             .map(|_| elapsed(retrying.chat_completion(&request)))
             .collect();

@@ -1,15 +1,12 @@
 //! Sides measured in turn, and the medians of their rounds.
 
 use std::{
-    env,
     hint::black_box,
     thread,
     time::{Duration, Instant},
 };
 
-const LEAST_ROUNDS: usize = 9;
-
-const USUAL_ROUNDS: usize = 15;
+pub const ROUNDS: usize = 15;
 
 /// The rough length of a slice, unless one run of the side takes longer. A busy machine
 /// takes the processor away for milliseconds at a time: that spoils some slices of a round,
@@ -27,15 +24,6 @@ const LEAST: Duration = SLICE.saturating_mul(DEPTHS);
 /// The pause after each slice, in which the helper threads of timer crates finish the work
 /// left to them. No side is charged for it, which flatters those that leave them much.
 const SETTLE: Duration = Duration::from_micros(300);
-
-/// The number of rounds to run.
-pub fn rounds() -> usize {
-    env::var("OVERHEAD_ROUNDS")
-        .map_or(USUAL_ROUNDS, |asked| {
-            asked.parse().expect("OVERHEAD_ROUNDS is a number")
-        })
-        .max(LEAST_ROUNDS)
-}
 
 /// The middle of the samples.
 pub fn median(mut samples: Vec<f64>) -> f64 {
@@ -143,12 +131,12 @@ impl Nanos {
     }
 }
 
-/// Runs slices of one side after the other, for so many rounds. The sample of a round is
+/// Runs slices of one side after the other, for [`ROUNDS`] rounds. The sample of a round is
 /// the median of its slices.
-pub fn measure<const N: usize>(title: &str, rounds: usize, mut sides: [Side<'_>; N]) -> [Nanos; N] {
+pub fn measure<const N: usize>(title: &str, mut sides: [Side<'_>; N]) -> [Nanos; N] {
     sides.iter_mut().for_each(Side::calibrate);
     let mut measured = [(); N].map(|()| Nanos(Vec::new()));
-    for _ in 0..rounds {
+    for _ in 0..ROUNDS {
         let mut samples = [(); N].map(|()| Vec::new());
         for turn in 0..DEPTHS {
             for (side, samples) in sides.iter_mut().zip(&mut samples) {

@@ -11,12 +11,11 @@ use futures::{Stream, StreamExt};
 use std::{fmt::Debug, hint::black_box};
 
 /// Measures the cost of the limit for each item that is ready.
-pub fn cost(rounds: usize) {
+pub fn cost() {
     let runtime = tokio();
     let ways = Contenders::new(server::ready);
     let [bare, ours] = measure(
         "an item that is ready",
-        rounds,
         [
             Side::new("bare", ITEMS, || {
                 runtime.block_on(drain(ways.bare_stream()))

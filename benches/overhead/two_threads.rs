@@ -20,7 +20,7 @@ use tokio::{
 const CALLS: usize = 20_000;
 
 /// Measures how many calls a second two threads get out of one wrapper.
-pub fn throughput(rounds: usize) {
+pub fn throughput() {
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
         .enable_time()
@@ -30,7 +30,6 @@ pub fn throughput(rounds: usize) {
     let ways: &'static _ = Box::leak(Box::new(Contenders::new(server::once)));
     let [ours, timeout] = measure(
         "pending once, on two threads",
-        rounds,
         [
             Side::new("ours", 2 * CALLS, || {
                 on_workers(&runtime, || calls(|| ways.ours()))

@@ -18,17 +18,20 @@ use std::{
 /// The mark of a stream's first content.
 pub const FIRST_CONTENT: char = '►';
 
-/// A call as a sequence of steps, each of which begins at the end of the one before.
+/// A call as a sequence of steps, each of which begins at the end of the one before. All times
+/// count from the epoch.
 pub struct Call {
     pub name: String,
+    pub epoch: Instant,
     pub start: Duration,
     pub steps: Vec<Step>,
     /// When it ended, or the present for a running call.
     pub end: Duration,
     pub state: State,
+    log: Receiver<Step>,
 }
 
-/// A step of a call, until a point in time; all times count from the first call.
+/// A step of a call, until a point in time.
 pub struct Step {
     pub kind: Kind,
     pub until: Duration,
@@ -63,6 +66,34 @@ pub enum State {
 }
 
 impl Call {
+    /// A call that begins now, and its recorder.
+    pub fn begin(name: String, epoch: Instant) -> (Self, Recorder) {
+        let start = epoch.elapsed();
+        let (sender, log) = mpsc::channel();
+        let recorder = Recorder {
+            epoch,
+            start,
+            log: sender,
+        };
+        let call = Self {
+            name,
+            epoch,
+            start,
+            steps: Vec::new(),
+            end: start,
+            state: State::Running,
+            log,
+        };
+        (call, recorder)
+    }
+
+    /// Adds what has been recorded until now.
+    pub fn update(&mut self, state: State) {
+        self.steps.extend(self.log.try_iter());
+        self.end = self.epoch.elapsed();
+        self.state = state;
+    }
+
     pub fn retries(&self) -> usize {
         let delays = |step: &&Step| step.kind.is_delay();
         self.steps.iter().filter(delays).count()
@@ -132,21 +163,12 @@ pub fn ticks(end: Duration, distance: f64) -> impl Iterator<Item = (Duration, St
 /// Records one call; the clones write to the same log.
 #[derive(Clone)]
 pub struct Recorder {
-    /// When the first call began.
-    pub epoch: Instant,
-    /// When this call began.
-    pub start: Duration,
+    epoch: Instant,
+    start: Duration,
     log: Sender<Step>,
 }
 
 impl Recorder {
-    /// A recorder of a call that begins now, and its log.
-    pub fn new(epoch: Instant) -> (Self, Receiver<Step>) {
-        let (log, steps) = mpsc::channel();
-        let start = epoch.elapsed();
-        (Self { epoch, start, log }, steps)
-    }
-
     /// Makes the call, and shows the reply as far as it has come.
     pub async fn call<P: Provider + Clone>(
         self,
@@ -245,11 +267,11 @@ pub mod tests {
             until: millis(*until),
         });
         Call {
-            name: name.into(),
             start: millis(start),
             steps: steps.collect(),
             end: millis(end),
             state,
+            ..Call::begin(name.into(), Instant::now()).0
         }
     }
 

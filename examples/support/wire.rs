@@ -205,18 +205,8 @@ mod tests {
 
     #[test]
     fn messages_are_plain_strings_on_the_wire() {
-        let body = request(&question("m", "hi", Some("me".into())), true).unwrap();
+        let body = request(&question("m", "hi", None), true).unwrap();
         let body: Value = serde_json::from_slice(&body).unwrap();
-        let message = json!({"role": "user", "content": "hi"});
-        assert_eq!(
-            body,
-            json!({"model": "m", "messages": [message], "stream": true, "user": "me"})
-        );
-
-        let choice = json!({"index": 0, "message": {"role": "assistant", "content": "hi"}});
-        let answer =
-            json!({"id": "", "object": "", "created": 0, "model": "", "choices": [choice]});
-        let answer = response(answer.to_string().as_bytes()).unwrap();
-        assert_eq!(answer.content(), Some("hi"));
+        assert_eq!(body["messages"], json!([{"role": "user", "content": "hi"}]));
     }
 }

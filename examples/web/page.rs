@@ -3,7 +3,7 @@
 use crate::{
     fetch::Fetch,
     picture,
-    timeline::{Call, Recorder, State, Step},
+    timeline::{Call, Recorder, State},
     wire,
 };
 use crabllm_retry::{
@@ -12,9 +12,7 @@ use crabllm_retry::{
     hints,
 };
 use futures::future::{AbortHandle, AbortRegistration, Abortable, Either, select};
-use std::{
-    cell::RefCell, convert::Infallible, pin::pin, rc::Rc, sync::mpsc::Receiver, time::Duration,
-};
+use std::{cell::RefCell, convert::Infallible, pin::pin, rc::Rc, time::Duration};
 use wasm_bindgen::{JsCast, prelude::Closure};
 use wasm_bindgen_futures::spawn_local;
 use web_sys::{
@@ -123,12 +121,12 @@ impl Page {
         self.say("user", &prompt);
         let bubble = self.say("assistant", "");
         self.messages.borrow_mut().push(Message::user(prompt));
-        let (recorder, steps) = Recorder::new(Instant::now());
-        let begun = recorder.epoch;
-        let number = self.begin();
+        let name = (self.calls.borrow().len() + 1).to_string();
+        let (call, recorder) = Call::begin(name.clone(), Instant::now());
+        self.calls.borrow_mut().push(call);
         // Stopping drops the call, and with it its request.
-        let call = Abortable::new(self.call(number, recorder, &bubble), stopped);
-        let watch = self.watch(begun, &steps);
+        let call = Abortable::new(self.call(&name, recorder, &bubble), stopped);
+        let watch = self.watch();
         let result = match select(pin!(call), pin!(watch)).await {
             Either::Left((result, _)) => result,
             Either::Right((never, _)) => match never {},
@@ -141,7 +139,7 @@ impl Page {
             Ok(Err(error)) => (State::Failed, Some(error.to_string())),
             Err(_) => (State::Stopped, Some("stopped".into())),
         };
-        self.update(begun, &steps, state);
+        self.update(state);
         if let Some(why) = why {
             // A question without an answer is not part of the conversation.
             self.messages.borrow_mut().pop();
@@ -152,11 +150,11 @@ impl Page {
     /// Makes a call, and shows its answer in an element.
     async fn call(
         &self,
-        number: usize,
+        name: &str,
         recorder: Recorder,
         bubble: &Element,
     ) -> Result<String, Error> {
-        let user = format!("{number} of {}", self.conversation);
+        let user = format!("{name} of {}", self.conversation);
         let mut request = wire::question("flaky", "", Some(user));
         request.messages.clone_from(&self.messages.borrow());
         let show = |reply: &_| bubble.set_text_content(Some(reply));
@@ -165,34 +163,18 @@ impl Page {
     }
 
     /// Draws the timeline again and again.
-    async fn watch(&self, begun: Instant, steps: &Receiver<Step>) -> Infallible {
+    async fn watch(&self) -> Infallible {
         loop {
-            self.update(begun, steps, State::Running);
+            self.update(State::Running);
             FuturesTimer.sleep(FRAME).await;
         }
     }
 
-    /// Begins the next call, and returns its number.
-    fn begin(&self) -> usize {
-        let mut calls = self.calls.borrow_mut();
-        let number = calls.len() + 1;
-        calls.push(Call {
-            name: number.to_string(),
-            start: Duration::ZERO,
-            steps: Vec::new(),
-            end: Duration::ZERO,
-            state: State::Running,
-        });
-        number
-    }
-
     /// Brings the last call up to date, and draws all of them.
-    fn update(&self, begun: Instant, steps: &Receiver<Step>, state: State) {
+    fn update(&self, state: State) {
         let mut calls = self.calls.borrow_mut();
         if let Some(call) = calls.last_mut() {
-            call.steps.extend(steps.try_iter());
-            call.end = begun.elapsed();
-            call.state = state;
+            call.update(state);
         }
         self.timeline.set_inner_html(&picture::draw(&calls));
         let summary = picture::sum_up(&calls);

@@ -11,7 +11,7 @@ use crate::{
     tally::{Fault, Tally},
 };
 use crabllm_retry::{AsyncIoTimer, Backoff, FuturesTimer, Operations, Policy, Timer};
-use futures::{FutureExt, StreamExt, future::join, stream};
+use futures::{StreamExt, stream};
 use std::{
     io, iter,
     sync::{
@@ -76,17 +76,18 @@ fn round(seed: u64, time: Duration, tally: &Tally) -> io::Result<()> {
         iter::from_fn(next).take_while(|number| *number < MAX_CALLS)
     };
     let executor = smol::Executor::new();
-    let (stop, stopped) = smol::channel::bounded::<()>(1);
+    let one = Caller::new(client.clone(), policy.clone(), FuturesTimer, &log);
+    let other = Caller::new(client.clone(), policy.clone(), AsyncIoTimer, &log);
+    let tasks = [
+        executor.spawn(make_calls(one, numbers())),
+        executor.spawn(make_calls(other, numbers())),
+    ];
     thread::scope(|scope| {
-        scope.spawn(|| smol::block_on(executor.run(stopped.recv())));
-        let one = Caller::new(client.clone(), policy.clone(), FuturesTimer, &log);
-        let other = Caller::new(client.clone(), policy.clone(), AsyncIoTimer, &log);
-        let one = executor.spawn(make_calls(one, numbers()));
-        let other = executor.spawn(make_calls(other, numbers()));
-        let patience = async { _ = smol::Timer::after(time + PATIENCE).await };
-        let ended = smol::future::or(join(one, other).map(drop), patience);
-        smol::block_on(executor.run(ended));
-        drop(stop);
+        for task in tasks {
+            let patience = async { _ = smol::Timer::after(time + PATIENCE).await };
+            let ended = smol::future::or(task, patience);
+            scope.spawn(|| smol::block_on(executor.run(ended)));
+        }
     });
     drop(executor);
 
@@ -108,8 +109,8 @@ async fn make_calls<T: Timer + Clone>(
     numbers: impl Iterator<Item = usize>,
 ) {
     let calls = stream::iter(numbers);
-    let calls = calls.for_each_concurrent(IN_FLIGHT / 2, |call| caller.clone().call(call));
-    calls.await;
+    let call = |number| caller.clone().call(number);
+    calls.for_each_concurrent(IN_FLIGHT / 2, call).await;
 }
 
 /// The flaws of a call's first requests. Its user is the seed of its script.
