@@ -45,7 +45,7 @@ use std::{
     process::ExitCode,
     time::{Duration, Instant},
 };
-use timeline::{Call, State};
+use timeline::{Call, Recorder, State};
 
 /// How long the flaky server thinks before it answers.
 const THINKING: Duration = millis(150);
@@ -157,13 +157,14 @@ impl Chat {
         // The name of the call's script at the flaky server.
         let user = self.server.is_some().then(|| index.to_string());
         let request = wire::question(&self.model, &self.args.prompt, user);
-        let (mut call, recorder) = Call::begin(format!("{} {kind}", index + 1), epoch);
+        let recorder = Recorder::new(epoch);
         let reply = recorder.call(&self.provider, &request, streams, |_| {});
         let reply = reply.await;
-        call.update(match reply {
+        let state = match reply {
             Ok(_) => State::Succeeded,
             Err(_) => State::Failed,
-        });
+        };
+        let call = recorder.recorded(format!("{} {kind}", index + 1), state);
         (call, reply)
     }
 
@@ -206,7 +207,7 @@ impl Chat {
             None => one_line(self.provider.get_ref().authority()),
         };
         let plural = if self.calls == 1 { "" } else { "s" };
-        let picture = picture::draw(calls, output::columns(), output::colored());
+        let picture = picture::draw(calls, output::columns());
         print(&format!(
             "{} call{plural} to {server}\n\n{picture}\n",
             self.calls

@@ -11,7 +11,7 @@ use crabllm_retry::{
 use futures::StreamExt;
 use std::{
     iter,
-    sync::mpsc::{self, Receiver, Sender},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -22,16 +22,15 @@ pub const FIRST_CONTENT: char = '►';
 /// count from the epoch.
 pub struct Call {
     pub name: String,
-    pub epoch: Instant,
     pub start: Duration,
     pub steps: Vec<Step>,
     /// When it ended, or the present for a running call.
     pub end: Duration,
     pub state: State,
-    log: Receiver<Step>,
 }
 
 /// A step of a call, until a point in time.
+#[derive(Clone)]
 pub struct Step {
     pub kind: Kind,
     pub until: Duration,
@@ -66,34 +65,6 @@ pub enum State {
 }
 
 impl Call {
-    /// A call that begins now, and its recorder.
-    pub fn begin(name: String, epoch: Instant) -> (Self, Recorder) {
-        let start = epoch.elapsed();
-        let (sender, log) = mpsc::channel();
-        let recorder = Recorder {
-            epoch,
-            start,
-            log: sender,
-        };
-        let call = Self {
-            name,
-            epoch,
-            start,
-            steps: Vec::new(),
-            end: start,
-            state: State::Running,
-            log,
-        };
-        (call, recorder)
-    }
-
-    /// Adds what has been recorded until now.
-    pub fn update(&mut self, state: State) {
-        self.steps.extend(self.log.try_iter());
-        self.end = self.epoch.elapsed();
-        self.state = state;
-    }
-
     pub fn retries(&self) -> usize {
         let delays = |step: &&Step| step.kind.is_delay();
         self.steps.iter().filter(delays).count()
@@ -165,13 +136,33 @@ pub fn ticks(end: Duration, distance: f64) -> impl Iterator<Item = (Duration, St
 pub struct Recorder {
     epoch: Instant,
     start: Duration,
-    log: Sender<Step>,
+    steps: Arc<Mutex<Vec<Step>>>,
 }
 
 impl Recorder {
+    /// Records a call that begins now.
+    pub fn new(epoch: Instant) -> Self {
+        Self {
+            epoch,
+            start: epoch.elapsed(),
+            steps: Arc::default(),
+        }
+    }
+
+    /// The call as far as it has come.
+    pub fn recorded(&self, name: String, state: State) -> Call {
+        Call {
+            name,
+            start: self.start,
+            steps: self.steps().clone(),
+            end: self.epoch.elapsed(),
+            state,
+        }
+    }
+
     /// Makes the call, and shows the reply as far as it has come.
     pub async fn call<P: Provider + Clone>(
-        self,
+        &self,
         provider: &Retrying<P>,
         request: &ChatCompletionRequest,
         streams: bool,
@@ -238,8 +229,11 @@ impl Recorder {
     }
 
     fn record(&self, kind: Kind, until: Duration) {
-        // Nobody reads the log of a call that was given up.
-        _ = self.log.send(Step { kind, until });
+        self.steps().push(Step { kind, until });
+    }
+
+    fn steps(&self) -> MutexGuard<'_, Vec<Step>> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -271,7 +265,7 @@ pub mod tests {
             steps: steps.collect(),
             end: millis(end),
             state,
-            ..Call::begin(name.into(), Instant::now()).0
+            name: name.into(),
         }
     }
 

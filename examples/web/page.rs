@@ -12,7 +12,7 @@ use crabllm_retry::{
     hints,
 };
 use futures::future::{AbortHandle, AbortRegistration, Abortable, Either, select};
-use std::{cell::RefCell, convert::Infallible, pin::pin, rc::Rc, time::Duration};
+use std::{cell::RefCell, pin::pin, rc::Rc, time::Duration};
 use wasm_bindgen::{JsCast, prelude::Closure};
 use wasm_bindgen_futures::spawn_local;
 use web_sys::{
@@ -121,12 +121,17 @@ impl Page {
         self.say("user", &prompt);
         let bubble = self.say("assistant", "");
         self.messages.borrow_mut().push(Message::user(prompt));
-        let name = (self.calls.borrow().len() + 1).to_string();
-        let (call, recorder) = Call::begin(name.clone(), Instant::now());
-        self.calls.borrow_mut().push(call);
+        let recorder = Recorder::new(Instant::now());
+        let number = self.calls.borrow().len() + 1;
+        let update = |state| self.update(number, recorder.recorded(number.to_string(), state));
         // Stopping drops the call, and with it its request.
-        let call = Abortable::new(self.call(&name, recorder, &bubble), stopped);
-        let watch = self.watch();
+        let call = Abortable::new(self.call(number, &recorder, &bubble), stopped);
+        let watch = async {
+            loop {
+                update(State::Running);
+                FuturesTimer.sleep(FRAME).await;
+            }
+        };
         let result = match select(pin!(call), pin!(watch)).await {
             Either::Left((result, _)) => result,
             Either::Right((never, _)) => match never {},
@@ -139,7 +144,7 @@ impl Page {
             Ok(Err(error)) => (State::Failed, Some(error.to_string())),
             Err(_) => (State::Stopped, Some("stopped".into())),
         };
-        self.update(state);
+        update(state);
         if let Some(why) = why {
             // A question without an answer is not part of the conversation.
             self.messages.borrow_mut().pop();
@@ -150,11 +155,11 @@ impl Page {
     /// Makes a call, and shows its answer in an element.
     async fn call(
         &self,
-        name: &str,
-        recorder: Recorder,
+        number: usize,
+        recorder: &Recorder,
         bubble: &Element,
     ) -> Result<String, Error> {
-        let user = format!("{name} of {}", self.conversation);
+        let user = format!("{number} of {}", self.conversation);
         let mut request = wire::question("flaky", "", Some(user));
         request.messages.clone_from(&self.messages.borrow());
         let show = |reply: &_| bubble.set_text_content(Some(reply));
@@ -162,20 +167,11 @@ impl Page {
         (recorder.call(&self.provider, &request, streams, show)).await
     }
 
-    /// Draws the timeline again and again.
-    async fn watch(&self) -> Infallible {
-        loop {
-            self.update(State::Running);
-            FuturesTimer.sleep(FRAME).await;
-        }
-    }
-
-    /// Brings the last call up to date, and draws all of them.
-    fn update(&self, state: State) {
+    /// Adds a call or brings the last one up to date, and draws all of them.
+    fn update(&self, number: usize, call: Call) {
         let mut calls = self.calls.borrow_mut();
-        if let Some(call) = calls.last_mut() {
-            call.update(state);
-        }
+        calls.truncate(number - 1);
+        calls.push(call);
         self.timeline.set_inner_html(&picture::draw(&calls));
         let summary = picture::sum_up(&calls);
         self.summary.set_text_content(Some(&summary));

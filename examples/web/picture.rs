@@ -97,46 +97,30 @@ mod tests {
     use crate::timeline::tests::{call, failed};
 
     #[test]
-    #[rustfmt::skip]
-    fn a_call_is_drawn_as_far_as_it_has_come() {
-        use Kind::*;
-        use State::{Running, Stopped, Succeeded};
-        let answered = [(failed("503"), 100), (Backoff, 150), (Answered, 250)];
-        let broken = [(FirstContent, 100), (Chunk, 150), (Broken("stalled".into()), 300)];
-        let (refused, wait) = (("attempt refused", 100), ("wait", 150));
-        for (state, end, steps, attempts, expected) in [
-            (Running, 90, &[][..], 1, &[("attempt running", 90)][..]),
-            (Running, 110, &[(failed("429"), 100), (RetryAfter, 200)], 1, &[("attempt throttled", 100), ("wait asked", 200)]),
-            (Running, 300, &[(failed("timeout"), 100), (Backoff, 200)], 2,
-                &[("attempt silent", 100), ("wait", 200), ("attempt running", 300)]),
-            (Stopped, 100, &[], 1, &[("attempt stopped", 100)]),
-            (Stopped, 110, &[(failed("dropped"), 100), (Backoff, 200)], 1, &[("attempt dropped", 100), ("wait", 110)]),
-            (Succeeded, 250, &answered, 2, &[refused, wait, ("attempt answered", 250)]),
-            (Running, 350, &answered, 2, &[refused, wait, ("attempt answered", 250), ("stream", 350)]),
-            (State::Failed, 100, &[(failed("400"), 100)], 1, &[refused]),
-            (State::Failed, 300, &broken, 1, &[("attempt answered content", 100), ("chunk", 150), ("broken", 300)]),
-        ] {
-            let call = call("1", 0, steps, end, state);
-            let bars: Vec<_> = bars(&call).iter().map(|bar| (bar.0, bar.2.as_millis())).collect();
-            assert_eq!(bars, expected);
-            let summary = format!("1 messages, {attempts} attempts, {} retries", attempts - 1);
-            assert_eq!(sum_up(&[call]), summary, "{expected:?}");
-        }
-    }
-
-    #[test]
-    fn bars_are_to_scale() {
+    fn bars_are_to_scale_as_far_as_a_call_has_come() {
         let steps = [(failed("503"), 100), (Kind::Backoff, 400)];
-        let html = draw(&[call("1", 0, &steps, 300, State::Running)]);
+        let calls = [
+            call("1", 0, &steps, 200, State::Stopped),
+            call("2", 0, &steps, 300, State::Running),
+            call("3", 0, &[(Kind::FirstContent, 100)], 200, State::Running),
+        ];
+        let html = draw(&calls);
         assert_eq!(
             html,
             "<i class='tick' style='left:0.00%'>0.0 s</i>\
              <i class='tick' style='left:25.00%'>0.1 s</i>\
              <i class='tick' style='left:50.00%'>0.2 s</i>\
              <i class='tick' style='left:75.00%'>0.3 s</i>\
-             <p>1: 503 → …</p><div>\
+             <p>1: 503 → stopped</p><div>\
              <i class='attempt refused' style='left:0.00%;width:25.00%'></i>\
-             <i class='wait' style='left:25.00%;width:75.00%'></i></div>"
+             <i class='wait' style='left:25.00%;width:25.00%'></i></div>\
+             <p>2: 503 → …</p><div>\
+             <i class='attempt refused' style='left:0.00%;width:25.00%'></i>\
+             <i class='wait' style='left:25.00%;width:75.00%'></i></div>\
+             <p>3: ► 0.1 s → …</p><div>\
+             <i class='attempt answered content' style='left:0.00%;width:25.00%'></i>\
+             <i class='stream' style='left:25.00%;width:25.00%'></i></div>"
         );
+        assert_eq!(sum_up(&calls), "3 messages, 3 attempts, 0 retries");
     }
 }
