@@ -1,7 +1,6 @@
 //! Text for the user.
 
 use crate::args::variable;
-use std::io::{self, IsTerminal};
 
 /// How wide a picture may be.
 pub fn columns() -> usize {
@@ -10,11 +9,6 @@ pub fn columns() -> usize {
         .or_else(|| terminal_size::terminal_size().map(|(width, _)| width.0.into()))
         .unwrap_or(80)
         .clamp(80, 120)
-}
-
-/// Whether a picture may have colours.
-pub fn colored() -> bool {
-    io::stdout().is_terminal() && variable("NO_COLOR").is_none()
 }
 
 /// Text from outside in one short line, without anything that would command a terminal.

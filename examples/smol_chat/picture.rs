@@ -1,7 +1,6 @@
 //! The picture of what happened to the calls, in text: a row for each, on one time axis.
 
 use crate::timeline::{Call, FIRST_CONTENT, Kind, ticks};
-use anstyle::AnsiColor::{self, BrightBlack, BrightBlue, Green, Magenta, Red, Yellow};
 use std::time::Duration;
 
 /// The most calls that are drawn.
@@ -12,41 +11,33 @@ const MAX_OUTCOMES: usize = 32;
 const TICK_DISTANCE: f64 = 9.0;
 
 /// A tick of the axis behind everything else.
-const GRID: Mark = ('┊', Some(BrightBlack));
+const GRID: char = '┊';
 /// An open stream between two chunks.
-const SILENCE: Mark = ('▁', Some(Green));
-
-type Mark = (char, Option<AnsiColor>);
-
-/// Some text of one colour.
-type Piece = (String, Option<AnsiColor>);
+const SILENCE: char = '▁';
 
 /// Draws the calls in at most `width` columns, and explains the marks.
-pub fn draw(calls: &[Call], width: usize, colored: bool) -> String {
+pub fn draw(calls: &[Call], width: usize) -> String {
     let hidden = calls.len().saturating_sub(MAX_ROWS);
     let calls = &calls[..calls.len() - hidden];
     let outcomes: Vec<_> = calls.iter().map(outcomes).collect();
-    let names = calls.iter().map(|call| call.name.chars().count()).max();
+    let length = |text: &String| text.chars().count();
+    let margin = outcomes.iter().map(length).max().unwrap_or_default();
+    let names = calls.iter().map(|call| length(&call.name)).max();
     let names = names.unwrap_or_default();
-    let margin = outcomes.iter().map(|outcomes| columns(outcomes)).max();
-    let room = width.saturating_sub(names + margin.unwrap_or_default() + 4);
-    let scale = Scale::new(calls, room);
+    let scale = Scale::new(calls, width.saturating_sub(names + margin + 4));
 
-    let mut lines = vec![vec![(" ".repeat(names + 2) + &scale.axis(), None)]];
+    let mut lines = vec![format!("{:names$}  {}", "", scale.axis())];
     for (call, outcomes) in calls.iter().zip(outcomes) {
-        let mut line = vec![(format!("{:<names$}  ", call.name), None)];
-        line.extend(scale.row(call));
-        line.push(("  ".into(), None));
-        line.extend(outcomes);
-        lines.push(line);
+        let row = scale.row(call);
+        lines.push(format!("{:<names$}  {row}  {outcomes}", call.name));
     }
     if hidden > 0 {
-        lines.push(vec![(format!("and {hidden} more calls"), None)]);
+        lines.push(format!("and {hidden} more calls"));
     }
-    lines.push(Vec::new());
-    lines.push(legend());
-    (lines.iter())
-        .flat_map(|line| [paint(line, colored), "\n".into()])
+    lines.extend([String::new(), legend()]);
+    lines
+        .iter()
+        .map(|line| format!("{}\n", line.trim_end()))
         .collect()
 }
 
@@ -89,8 +80,8 @@ impl Scale {
 
     /// The steps of a call to scale, except that even the shortest attempt or delay gets a
     /// column, if there is room. Chunks may share one.
-    fn row(&self, call: &Call) -> Vec<Piece> {
-        let mut cells = vec![(' ', None); self.width];
+    fn row(&self, call: &Call) -> String {
+        let mut cells = vec![' '; self.width];
         for (column, _) in self.ticks() {
             cells[column] = GRID;
         }
@@ -100,36 +91,36 @@ impl Scale {
             let is_streamed = step.kind.is_streamed();
             let least = if is_streamed { opened } else { start } + 1;
             let end = self.column(step.until).max(least).min(self.width);
-            let (body, last) = marks(&step.kind);
+            let mark = mark(&step.kind);
+            let body = match step.kind {
+                Kind::FirstContent => '█',
+                Kind::Chunk | Kind::Broken(_) => SILENCE,
+                _ => mark,
+            };
             cells[start.min(end - 1)..end].fill(body);
-            cells[end - 1] = last;
+            cells[end - 1] = mark;
             start = end;
             if !is_streamed {
                 opened = end;
             }
         }
-        (cells.chunk_by(|one, other| one.1 == other.1))
-            .map(|cells| (cells.iter().map(|cell| cell.0).collect(), cells[0].1))
-            .collect()
+        cells.into_iter().collect()
     }
 }
 
-/// The marks of a step, and of its last column.
-fn marks(kind: &Kind) -> (Mark, Mark) {
-    let (body, last) = match kind {
-        Kind::Failed(label) => (None, ('▒', color_of(label))),
-        Kind::Answered => (None, ('█', Green)),
-        Kind::Backoff => (None, ('·', BrightBlack)),
-        Kind::RetryAfter => (None, ('╌', Yellow)),
-        Kind::FirstContent => (Some(marks(&Kind::Answered).1), (FIRST_CONTENT, Green)),
-        Kind::Chunk => (Some(SILENCE), ('▄', Green)),
-        Kind::Broken(label) => (Some(SILENCE), ('▒', color_of(label))),
-    };
-    let last = (last.0, Some(last.1));
-    (body.unwrap_or(last), last)
+/// The mark of a step, or of its end.
+fn mark(kind: &Kind) -> char {
+    match kind {
+        Kind::Failed(_) | Kind::Broken(_) => '▒',
+        Kind::Answered => '█',
+        Kind::FirstContent => FIRST_CONTENT,
+        Kind::Backoff => '·',
+        Kind::RetryAfter => '╌',
+        Kind::Chunk => '▄',
+    }
 }
 
-fn legend() -> Vec<Piece> {
+fn legend() -> String {
     let marks = [
         (Kind::Answered, "answered"),
         (Kind::Failed(String::new()), "failed"),
@@ -137,56 +128,19 @@ fn legend() -> Vec<Piece> {
         (Kind::RetryAfter, "Retry-After"),
         (Kind::FirstContent, "first content"),
         (Kind::Chunk, "chunk"),
-    ]
-    .map(|(kind, meaning)| (marks(&kind).1, meaning));
-    (marks.into_iter().chain([(SILENCE, "open")]))
-        .flat_map(|((mark, color), meaning)| {
-            [(mark.into(), color), (format!(" {meaning}  "), None)]
-        })
-        .collect()
+    ];
+    let marks = marks.map(|(kind, meaning)| format!("{} {meaning}", mark(&kind)));
+    format!("{}  {SILENCE} open", marks.join("  "))
 }
 
 /// The outcomes of a call's attempts in words, as many of the last as there is room for.
-fn outcomes(call: &Call) -> Vec<Piece> {
+fn outcomes(call: &Call) -> String {
     let mut outcomes = call.outcomes();
     while outcomes.join(" → ").chars().count() > MAX_OUTCOMES && outcomes.len() > 2 {
         outcomes.remove(0);
         outcomes[0] = "…".into();
     }
-    let mut pieces = Vec::new();
-    for outcome in outcomes {
-        if !pieces.is_empty() {
-            pieces.push((" → ".into(), None));
-        }
-        let color = color_of(&outcome);
-        pieces.push((outcome, Some(color)));
-    }
-    pieces
-}
-
-fn color_of(outcome: &str) -> AnsiColor {
-    match outcome.split(' ').next() {
-        Some("ok" | "►") => Green,
-        Some("timeout" | "stalled") => Magenta,
-        Some("429") => Yellow,
-        Some("dropped" | "unreachable") => BrightBlue,
-        _ => Red,
-    }
-}
-
-fn columns(pieces: &[Piece]) -> usize {
-    pieces.iter().map(|(text, _)| text.chars().count()).sum()
-}
-
-fn paint(line: &[Piece], colored: bool) -> String {
-    let text = line.iter().map(|(text, color)| match color {
-        Some(color) if colored => {
-            let style = color.on_default();
-            format!("{style}{text}{style:#}")
-        }
-        _ => text.clone(),
-    });
-    text.collect::<String>().trim_end().to_owned()
+    outcomes.join(" → ")
 }
 
 #[cfg(test)]
@@ -212,7 +166,7 @@ mod tests {
             call("5 chat", 0, &many, 2000, Succeeded),
         ];
         assert_eq!(
-            draw(&calls, 60, false),
+            draw(&calls, 60),
             "          0 s      1 s
 1 chat    ▒▒··███  ┊          503 → ok
 2 chat    ┊▒╌╌╌╌╌╌╌╌╌█        429 → ok
@@ -223,12 +177,5 @@ mod tests {
 █ answered  ▒ failed  · backoff  ╌ Retry-After  ► first content  ▄ chunk  ▁ open
 ",
         );
-    }
-
-    #[test]
-    fn colours_change_nothing_but_the_colours() {
-        let calls = [call("1 chat", 0, &[(failed("503"), 1)], 1, Succeeded)];
-        let colored = draw(&calls, 80, true);
-        assert!(colored.contains("\u{1b}[31m503\u{1b}[0m"), "{colored}");
     }
 }
