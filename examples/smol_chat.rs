@@ -34,7 +34,7 @@ use clap::Parser;
 use client::Client;
 use console::{eprint, print};
 use crabllm_retry::{Config, Operations, Retrying, crabllm_core_0_0_19::Error, hints};
-use flaky_server::{Fault, FlakyServer, Setup};
+use flaky_server::{Fault, FlakyServer, Limit, Setup};
 use futures::{StreamExt, stream};
 use output::one_line;
 use std::{
@@ -45,7 +45,7 @@ use std::{
     process::ExitCode,
     time::{Duration, Instant},
 };
-use timeline::{Call, Recorder, State};
+use timeline::{Call, Kind, Recorder, State};
 
 /// How long the flaky server thinks before it answers.
 const THINKING: Duration = millis(150);
@@ -99,9 +99,14 @@ impl Chat {
         let default_calls = if url.is_some() { 1 } else { SCRIPTS.len() };
         let calls = args.calls.unwrap_or(default_calls);
         let (url, key, server) = match url {
+            Some(_) if args.server_limit.is_some() => {
+                let why =
+                    "--server-limit is for the flaky server, not for the one at OPENAI_BASE_URL";
+                return Err(Error::Config(why.into()));
+            }
             Some(url) => (url, variable("OPENAI_API_KEY"), None),
             None => {
-                let server = flaky_server()
+                let server = flaky_server(args.server_limit)
                     .map_err(|error| Error::Config(format!("cannot start a server: {error}")))?;
                 (server.base_url(), None, Some(server))
             }
@@ -112,7 +117,7 @@ impl Chat {
         }
         let client = Client::new(&url, key.as_deref())?;
         let mut provider = Retrying::new(client).retry_if(hints::is_transient);
-        if server.is_some() {
+        if server.is_some() && args.server_limit.is_none() {
             provider = provider
                 .timeout(TIMEOUT)
                 .stream_idle(TIMEOUT)
@@ -144,15 +149,17 @@ impl Chat {
 
     /// Makes all calls.
     async fn run(&self, epoch: Instant) -> Vec<Record> {
-        stream::iter(0..self.calls)
+        let mut records: Vec<_> = stream::iter(0..self.calls)
             .map(|index| self.call(index, epoch))
-            .buffered(self.args.concurrency)
+            .buffer_unordered(self.args.concurrency)
             .collect()
-            .await
+            .await;
+        records.sort_by_key(|(call, _)| call.start);
+        records
     }
 
     async fn call(&self, index: usize, epoch: Instant) -> Record {
-        let streams = self.args.stream || (self.server.is_some() && script(index).0);
+        let streams = self.args.stream || (self.is_scripted() && script(index).0);
         let kind = if streams { "stream" } else { "chat" };
         // The name of the call's script at the flaky server.
         let user = self.server.is_some().then(|| index.to_string());
@@ -166,6 +173,11 @@ impl Chat {
         };
         let call = recorder.recorded(format!("{} {kind}", index + 1), state);
         (call, reply)
+    }
+
+    /// Whether the calls meet the faults of [`SCRIPTS`].
+    fn is_scripted(&self) -> bool {
+        self.server.is_some() && self.args.server_limit.is_none()
     }
 
     /// Prints what became of the calls.
@@ -192,8 +204,12 @@ impl Chat {
         }
         let failed: usize = errors.values().sum();
         let retries: usize = calls.iter().map(Call::retries).sum();
+        let refused = match self.args.server_limit {
+            Some(_) => format!(" refused_after_1s={:.3}", refused_share(&calls)),
+            None => String::new(),
+        };
         print(&format!(
-            "calls={} ok={} failed={failed} attempts={} retries={retries} elapsed_ms={}\n",
+            "calls={} ok={} failed={failed} attempts={} retries={retries}{refused} elapsed_ms={}\n",
             self.calls,
             self.calls - failed,
             self.provider.get_ref().sent(),
@@ -226,12 +242,25 @@ fn read_config(file: &Path) -> Result<Config, Error> {
 }
 
 /// Starts a server that knows each call by its index.
-fn flaky_server() -> io::Result<FlakyServer> {
-    let faults = |call: &str| script(call.parse().unwrap_or_default()).1.to_vec();
+fn flaky_server(limit: Option<Limit>) -> io::Result<FlakyServer> {
+    let faults = move |call: &str| match limit {
+        Some(_) => Vec::new(),
+        None => script(call.parse().unwrap_or_default()).1.to_vec(),
+    };
     FlakyServer::start_with(Setup {
         thinking: THINKING,
+        limit,
         ..Setup::new(faults)
     })
+}
+
+/// The share of 429 in the answers after the first second.
+fn refused_share(calls: &[Call]) -> f64 {
+    let steps = calls.iter().flat_map(|call| &call.steps);
+    let late = steps.filter(|step| step.kind.is_attempt() && step.until > millis(1000));
+    let (refused, others): (Vec<_>, Vec<_>) =
+        late.partition(|step| step.kind == Kind::Failed("429".into()));
+    refused.len() as f64 / (refused.len() + others.len()).max(1) as f64
 }
 
 fn script(index: usize) -> (bool, &'static [Fault]) {

@@ -1,5 +1,6 @@
 //! The command line and the environment.
 
+use crate::flaky_server::Limit;
 use clap::{Parser, builder::RangedU64ValueParser};
 use std::{env, ops::RangeInclusive, path::PathBuf, time::Duration};
 
@@ -40,6 +41,9 @@ pub struct Args {
     /// flaky server]
     #[arg(long)]
     pub retry_streams: bool,
+    /// Let the flaky server refuse what exceeds this limit, such as 20/s or 20/min, and nothing else
+    #[arg(long, value_name = "N/PERIOD")]
+    pub server_limit: Option<Limit>,
     /// Print nothing but the last line and errors
     #[arg(long)]
     pub quiet: bool,

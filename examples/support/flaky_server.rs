@@ -4,6 +4,8 @@
 //! request the second, and after the end of the script all are answered well. Callers without a
 //! script always are. A caller is known by the `user` of its requests, or else by their `model`.
 //!
+//! It can have a limit on the rate of all requests.
+//!
 //! It can also serve the files of a web page that calls it.
 
 #![allow(dead_code, reason = "each program has its own faults")]
@@ -14,6 +16,8 @@ mod connection;
 mod dialect;
 #[path = "flaky_server/fault.rs"]
 mod fault;
+#[path = "flaky_server/limit.rs"]
+mod limit;
 #[path = "flaky_server/request.rs"]
 mod request;
 
@@ -21,6 +25,8 @@ use connection::Connection;
 use dialect::Dialect;
 use fault::Answer;
 pub use fault::Fault;
+use limit::Bucket;
+pub use limit::Limit;
 use request::Request;
 use smol::{Async, LocalExecutor, Timer, channel, future};
 use std::{
@@ -29,7 +35,7 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -47,9 +53,11 @@ type Scripts = Box<dyn Fn(&str) -> Vec<Fault> + Send + Sync>;
 
 /// The settings of a server.
 pub struct Setup {
-    /// How long it thinks before it answers or refuses a request.
+    /// How long it thinks before it answers a request, unless that exceeds the limit.
     pub thinking: Duration,
     pub scripts: Scripts,
+    /// The limit on the rate of all requests.
+    pub limit: Option<Limit>,
     /// The files that it serves, by path.
     pub files: HashMap<String, File>,
     /// Where it listens; zero is any free port.
@@ -62,6 +70,7 @@ impl Setup {
         Self {
             thinking: Duration::ZERO,
             scripts: Box::new(scripts),
+            limit: None,
             files: HashMap::new(),
             port: 0,
         }
@@ -106,7 +115,9 @@ impl FlakyServer {
     pub fn start_with(setup: Setup) -> io::Result<Self> {
         let listener = Async::<TcpListener>::bind((Ipv4Addr::LOCALHOST, setup.port))?;
         let address = listener.get_ref().local_addr()?;
+        let bucket = setup.limit.map(|limit| Bucket::new(limit, Instant::now()));
         let state = Arc::new(State {
+            bucket: bucket.map(Mutex::new),
             setup,
             scripts: Mutex::default(),
             requests: AtomicUsize::new(0),
@@ -177,6 +188,7 @@ async fn serve(listener: &Async<TcpListener>, executor: &LocalExecutor<'_>, stat
 struct State {
     setup: Setup,
     scripts: Mutex<HashMap<String, Script>>,
+    bucket: Option<Mutex<Bucket>>,
     requests: AtomicUsize,
 }
 
@@ -186,11 +198,17 @@ impl State {
             return self.file(request);
         }
         self.requests.fetch_add(1, Ordering::Relaxed);
-        Timer::after(self.setup.thinking).await;
-        match Dialect::of(&request.path) {
-            Some(dialect) => Answer::new(request, dialect, self.next_fault(request.caller())),
-            None => not_found(request),
+        let Some(dialect) = Dialect::of(&request.path) else {
+            return not_found(request);
+        };
+        // A gateway in front of the model refuses without thinking.
+        if let Some(bucket) = &self.bucket
+            && !lock(bucket).take(Instant::now())
+        {
+            return Answer::new(request, dialect, Some(Fault::Throttle));
         }
+        Timer::after(self.setup.thinking).await;
+        Answer::new(request, dialect, self.next_fault(request.caller()))
     }
 
     /// A file of the page, or at `/requests` the number of requests so far.
@@ -211,13 +229,17 @@ impl State {
     }
 
     fn next_fault(&self, caller: &str) -> Option<Fault> {
-        let mut scripts = self.scripts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scripts = lock(&self.scripts);
         let script = scripts.entry(caller.into()).or_insert_with(|| Script {
             faults: (self.setup.scripts)(caller).into(),
             limit: None,
         });
         script.next_fault(Instant::now())
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn not_found(request: &Request) -> Answer {

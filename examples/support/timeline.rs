@@ -106,6 +106,10 @@ impl Kind {
         matches!(self, Self::Backoff | Self::RetryAfter)
     }
 
+    pub fn is_attempt(&self) -> bool {
+        !self.is_delay() && !self.is_streamed()
+    }
+
     /// Whether the step is part of an open stream.
     pub fn is_streamed(&self) -> bool {
         matches!(self, Self::Chunk | Self::Broken(_))

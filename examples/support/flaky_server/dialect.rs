@@ -22,11 +22,21 @@ impl Dialect {
         }
     }
 
-    pub fn error(self, message: &str) -> Value {
+    pub fn error(self, status: u16, message: &str) -> Value {
         match self {
-            Self::OpenAi => json!({"error": {"type": "server_error", "message": message}}),
+            Self::OpenAi => {
+                let (kind, code) = match status {
+                    429 => ("requests", Some("rate_limit_exceeded")),
+                    _ => ("server_error", None),
+                };
+                json!({"error": {"type": kind, "code": code, "message": message}})
+            }
             Self::Anthropic => {
-                json!({"type": "error", "error": {"type": "api_error", "message": message}})
+                let kind = match status {
+                    429 => "rate_limit_error",
+                    _ => "api_error",
+                };
+                json!({"type": "error", "error": {"type": kind, "message": message}})
             }
         }
     }

@@ -19,6 +19,8 @@ pub enum Fault {
     RateLimit(u32),
     /// The same with the seconds in the body, as Google's.
     RateLimitInBody(u32),
+    /// The answer is a 429 that says nothing about a wait.
+    Throttle,
     /// The connection is closed in place of an answer.
     Drop,
     /// No answer ever comes.
@@ -74,7 +76,7 @@ impl Answer {
     pub fn new(request: &Request, dialect: Dialect, fault: Option<Fault>) -> Self {
         let model = request.model();
         let refusal = |status, header: &str, message: &str| {
-            let error = dialect.error(message).to_string();
+            let error = dialect.error(status, message).to_string();
             Self::whole(request, status, JSON, header, error.as_bytes())
         };
         let events = || dialect.events(model);
@@ -102,6 +104,7 @@ impl Answer {
             Fault::RateLimitInBody(seconds) => {
                 refusal(429, "", &format!("please retry in {seconds}s"))
             }
+            Fault::Throttle => refusal(429, "", "rate limit reached"),
             Fault::Drop => good(PACE).first(0, Ending::Close),
             Fault::Stall => good(PACE).first(0, Ending::Stall),
             Fault::Late(delay) => {
