@@ -17,17 +17,18 @@ impl FromStr for Limit {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (requests, period) = text.split_once('/').unwrap_or_default();
-        let requests = requests.parse().unwrap_or(0);
         let seconds = match period {
             "s" => 1,
             "min" => 60,
             _ => 0,
         };
-        if requests == 0 || seconds == 0 {
-            return Err("a limit is a positive number and a period, such as 20/s or 20/min");
+        match requests.parse() {
+            Ok(requests @ 1..) if seconds > 0 => Ok(Self {
+                requests,
+                period: Duration::from_secs(seconds),
+            }),
+            _ => Err("a limit is a positive number and a period, such as 20/s or 20/min"),
         }
-        let period = Duration::from_secs(seconds);
-        Ok(Self { requests, period })
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::Write,
     mem,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -41,7 +40,7 @@ impl Tally {
         let mut counts = self.lock();
         counts.faults[fault as usize] += count;
         if count > 0 && counts.descriptions.len() < DESCRIBED {
-            let description = format!("{fault:?}, {count}: {what}");
+            let description = format!("{fault:?}, {count}: {what}\n");
             counts.descriptions.push(description);
         }
     }
@@ -70,17 +69,11 @@ impl Tally {
         let counts = self.lock();
         let calls = counts.calls;
         let [lost, double, leaked, early, broken] = counts.faults;
-        let mut text = String::new();
-        for description in &counts.descriptions {
-            _ = writeln!(text, "{description}");
-        }
-        _ = write!(
-            text,
-            "calls={calls} lost={lost} double={double} leaked={leaked} early={early}"
-        );
+        let mut text = counts.descriptions.concat();
+        text += &format!("calls={calls} lost={lost} double={double} leaked={leaked} early={early}");
         // Scripts read the line of a good run, which has five counts.
         if broken > 0 {
-            _ = write!(text, " broken={broken}");
+            text += &format!(" broken={broken}");
         }
         text + "\n"
     }
