@@ -117,11 +117,11 @@ impl Chat {
         }
         let client = Client::new(&url, key.as_deref())?;
         let mut provider = Retrying::new(client).retry_if(hints::is_transient);
+        if server.is_some() {
+            provider = provider.also_retry(Operations::STREAMS);
+        }
         if server.is_some() && args.server_limit.is_none() {
-            provider = provider
-                .timeout(TIMEOUT)
-                .stream_idle(TIMEOUT)
-                .also_retry(Operations::STREAMS);
+            provider = provider.timeout(TIMEOUT).stream_idle(TIMEOUT);
         }
         if let Some(file) = &args.config {
             provider = provider.config(read_config(file)?);

@@ -31,7 +31,7 @@ pub struct Args {
     /// How many times to retry a call [default: 2]
     #[arg(long, value_name = "N")]
     pub max_retries: Option<u32>,
-    /// The limit for an attempt, 0 for none [default: 30, or 1 with the flaky server]
+    /// The limit for an attempt, 0 for none [default: 30, or 1 with the faults of the flaky server]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,
     /// The limit for the silence of an open stream, 0 for none [default: 90, or 1]
@@ -41,7 +41,8 @@ pub struct Args {
     /// flaky server]
     #[arg(long)]
     pub retry_streams: bool,
-    /// Let the flaky server refuse what exceeds this limit, such as 20/s or 20/min, and nothing else
+    /// Let the flaky server refuse what exceeds this limit, such as 20/s or 20/min, without other
+    /// faults
     #[arg(long, value_name = "N/PERIOD")]
     pub server_limit: Option<Limit>,
     /// Print nothing but the last line and errors

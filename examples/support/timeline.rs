@@ -125,14 +125,10 @@ pub fn ticks(end: Duration, distance: f64) -> impl Iterator<Item = (Duration, St
         .map(|(digit, power)| (digit * 10f64.powi(power), 0.max(-power) as usize))
         .find(|(step, _)| *step >= distance * end)
         .unwrap_or((end, 0));
+    let label = move |time| format!("{time:.decimals$} s");
     iter::successors(Some(0.0), move |time| Some(time + step))
         .take_while(move |time| *time < end)
-        .map(move |time| {
-            (
-                Duration::from_secs_f64(time),
-                format!("{time:.decimals$} s"),
-            )
-        })
+        .map(move |time| (Duration::from_secs_f64(time), label(time)))
 }
 
 /// Records one call; the clones write to the same log.
@@ -174,8 +170,7 @@ impl Recorder {
     ) -> Result<String, Error> {
         let observer = self.clone();
         // The clone has an observer of its own, and shares everything else with the other calls.
-        let provider = provider.clone();
-        let provider = provider.observe(move |event| observer.event(event));
+        let provider = provider.clone().observe(move |event| observer.event(event));
         let mut reply = String::new();
         if streams {
             let mut chunks = provider.chat_completion_stream(request).await?;
@@ -209,13 +204,13 @@ impl Recorder {
                 };
                 self.record(kind, until + delay);
             }
-            Event::Success { operation, .. } => self.record(
-                match operation {
+            Event::Success { operation, .. } => {
+                let kind = match operation {
                     Operation::ChatCompletionStream => Kind::FirstContent,
                     _ => Kind::Answered,
-                },
-                until,
-            ),
+                };
+                self.record(kind, until);
+            }
             Event::GaveUp { error, .. } => self.record(Kind::Failed(label(error)), until),
             // The reader of the stream sees the rest.
             _ => {}
