@@ -76,9 +76,8 @@ fn main() -> ExitCode {
     };
     let start = Instant::now();
     let records = smol::block_on(chat.run(start));
-    let failed = records.iter().any(|(_, reply)| reply.is_err());
-    chat.report(records, start.elapsed());
-    ExitCode::from(u8::from(failed))
+    let failed = chat.report(records, start.elapsed());
+    ExitCode::from(u8::from(failed > 0))
 }
 
 /// The calls to make, and to whom.
@@ -180,15 +179,13 @@ impl Chat {
         self.server.is_some() && self.args.server_limit.is_none()
     }
 
-    /// Prints what became of the calls.
-    fn report(&self, records: Vec<Record>, elapsed: Duration) {
+    /// Prints what became of the calls, and returns how many failed.
+    fn report(&self, records: Vec<Record>, elapsed: Duration) -> usize {
         let (calls, replies): (Vec<_>, Vec<_>) = records.into_iter().unzip();
         if !self.args.quiet {
             self.print_timeline(&calls);
-            let first = (1..)
-                .zip(&replies)
-                .find_map(|(n, reply)| Some((n, reply.as_ref().ok()?)));
-            if let Some((number, reply)) = first {
+            let mut good = (1..).zip(&replies).filter(|(_, reply)| reply.is_ok());
+            if let Some((number, Ok(reply))) = good.next() {
                 print(&format!("reply {number}: {}\n\n", one_line(reply)));
             }
         }
@@ -215,6 +212,7 @@ impl Chat {
             self.provider.get_ref().sent(),
             elapsed.as_millis(),
         ));
+        failed
     }
 
     fn print_timeline(&self, calls: &[Call]) {

@@ -28,14 +28,6 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The page, and what has been said in it.
 struct Page {
-    log: Element,
-    prompt: HtmlInputElement,
-    streaming: HtmlInputElement,
-    send: HtmlButtonElement,
-    stop: HtmlButtonElement,
-    timeline: Element,
-    summary: Element,
-
     /// Distinguishes this conversation from others at the server.
     conversation: u64,
     provider: Retrying<Fetch>,
@@ -54,13 +46,6 @@ pub fn start() {
         .stream_idle(TIMEOUT)
         .also_retry(Operations::STREAMS);
     let page = Rc::new(Page {
-        log: element("log"),
-        prompt: element("prompt"),
-        streaming: element("streaming"),
-        send: element("send"),
-        stop: element("stop"),
-        timeline: element("timeline"),
-        summary: element("summary"),
         conversation: js_sys::Date::now() as u64,
         provider: Retrying::new(Fetch::new("/v1"))
             .policy(policy)
@@ -70,14 +55,15 @@ pub fn start() {
         stopper: RefCell::default(),
     });
 
-    let form: EventTarget = element("chat");
     let asking = page.clone();
-    listen(&form, "submit", move |event| {
+    listen(&element::<Element>("chat"), "submit", move |event| {
         event.prevent_default();
         asking.clone().submit();
     });
     let stopping = page.clone();
-    listen(&page.stop, "click", move |_| stopping.stop());
+    listen(&element::<Element>("stop"), "click", move |_| {
+        stopping.stop()
+    });
     let stopping = page.clone();
     listen(&document(), "keydown", move |event| {
         let key = event.dyn_ref::<KeyboardEvent>().map(KeyboardEvent::key);
@@ -91,11 +77,12 @@ pub fn start() {
 impl Page {
     /// Asks the question in the prompt, unless a call is under way.
     fn submit(self: Rc<Self>) {
-        let prompt = self.prompt.value().trim().to_owned();
+        let field: HtmlInputElement = element("prompt");
+        let prompt = field.value().trim().to_owned();
         if prompt.is_empty() || self.stopper.borrow().is_some() {
             return;
         }
-        self.prompt.set_value("");
+        field.set_value("");
         let (stopper, stopped) = AbortHandle::new_pair();
         self.set_stopper(Some(stopper));
         spawn_local(async move {
@@ -111,15 +98,15 @@ impl Page {
     }
 
     fn set_stopper(&self, stopper: Option<AbortHandle>) {
-        self.send.set_disabled(stopper.is_some());
-        self.stop.set_disabled(stopper.is_none());
+        element::<HtmlButtonElement>("send").set_disabled(stopper.is_some());
+        element::<HtmlButtonElement>("stop").set_disabled(stopper.is_none());
         *self.stopper.borrow_mut() = stopper;
     }
 
     /// Asks a question, and shows the answer and the timeline as they come.
     async fn ask(&self, prompt: String, stopped: AbortRegistration) {
-        self.say("user", &prompt);
-        let bubble = self.say("assistant", "");
+        say("user", &prompt);
+        let bubble = say("assistant", "");
         self.messages.borrow_mut().push(Message::user(prompt));
         let recorder = Recorder::new(Instant::now());
         let number = self.calls.borrow().len() + 1;
@@ -163,7 +150,7 @@ impl Page {
         let mut request = wire::question("flaky", "", Some(user));
         request.messages.clone_from(&self.messages.borrow());
         let show = |reply: &_| bubble.set_text_content(Some(reply));
-        let streams = self.streaming.checked();
+        let streams = element::<HtmlInputElement>("streaming").checked();
         (recorder.call(&self.provider, &request, streams, show)).await
     }
 
@@ -172,18 +159,19 @@ impl Page {
         let mut calls = self.calls.borrow_mut();
         calls.truncate(number - 1);
         calls.push(call);
-        self.timeline.set_inner_html(&picture::draw(&calls));
+        element::<Element>("timeline").set_inner_html(&picture::draw(&calls));
         let summary = picture::sum_up(&calls);
-        self.summary.set_text_content(Some(&summary));
+        element::<Element>("summary").set_text_content(Some(&summary));
     }
+}
 
-    /// Adds a message to the log.
-    fn say(&self, role: &str, text: &str) -> Element {
-        let message = append(&self.log, "p", role);
-        message.set_text_content(Some(text));
-        self.log.set_scroll_top(self.log.scroll_height());
-        message
-    }
+/// Adds a message to the log.
+fn say(role: &str, text: &str) -> Element {
+    let log = element("log");
+    let message = append(&log, "p", role);
+    message.set_text_content(Some(text));
+    log.set_scroll_top(log.scroll_height());
+    message
 }
 
 fn document() -> Document {
