@@ -33,7 +33,7 @@ use args::{Args, variable};
 use clap::Parser;
 use client::Client;
 use console::{eprint, print};
-use crabllm_retry::{Config, Operations, Retrying, crabllm_core_0_0_19::Error, hints};
+use crabllm_retry::{Config, Operations, RateLimiter, Retrying, crabllm_core_0_0_19::Error, hints};
 use flaky_server::{Fault, FlakyServer, Limit, Setup};
 use futures::{StreamExt, stream};
 use output::one_line;
@@ -134,6 +134,9 @@ impl Chat {
         if let Some(idle) = args.stream_idle {
             provider = provider.stream_idle(idle);
         }
+        if args.rate_limit {
+            provider = provider.rate_limiter(RateLimiter::adaptive());
+        }
         if args.retry_streams {
             provider = provider.also_retry(Operations::STREAMS);
         }
@@ -201,9 +204,9 @@ impl Chat {
         }
         let failed: usize = errors.values().sum();
         let retries: usize = calls.iter().map(Call::retries).sum();
-        let refused = match self.args.server_limit {
-            Some(_) => format!(" refused_after_1s={:.3}", refused_share(&calls)),
-            None => String::new(),
+        let refused = match self.args.rate_limit || self.args.server_limit.is_some() {
+            true => format!(" refused_after_1s={:.3}", refused_share(&calls)),
+            false => String::new(),
         };
         print(&format!(
             "calls={} ok={} failed={failed} attempts={} retries={retries}{refused} elapsed_ms={}\n",

@@ -45,6 +45,9 @@ pub struct Args {
     /// faults
     #[arg(long, value_name = "N/PERIOD")]
     pub server_limit: Option<Limit>,
+    /// Find the rate that the server allows, and let calls wait for their turn
+    #[arg(long)]
+    pub rate_limit: bool,
     /// Print nothing but the last line and errors
     #[arg(long)]
     pub quiet: bool,

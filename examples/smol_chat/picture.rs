@@ -34,7 +34,9 @@ pub fn draw(calls: &[Call], width: usize) -> String {
     if hidden > 0 {
         lines.push(format!("and {hidden} more calls"));
     }
-    lines.extend([String::new(), legend()]);
+    let mut steps = calls.iter().flat_map(|call| &call.steps);
+    let waits = steps.any(|step| step.kind == Kind::Waiting);
+    lines.extend([String::new(), legend(waits)]);
     lines
         .iter()
         .map(|line| format!("{}\n", line.trim_end()))
@@ -116,12 +118,13 @@ fn mark(kind: &Kind) -> char {
         Kind::FirstContent => FIRST_CONTENT,
         Kind::Backoff => '·',
         Kind::RetryAfter => '╌',
+        Kind::Waiting => '░',
         Kind::Chunk => '▄',
     }
 }
 
-fn legend() -> String {
-    let marks = [
+fn legend(waits: bool) -> String {
+    let mut marks = vec![
         (Kind::Answered, "answered"),
         (Kind::Failed(String::new()), "failed"),
         (Kind::Backoff, "backoff"),
@@ -129,7 +132,13 @@ fn legend() -> String {
         (Kind::FirstContent, "first content"),
         (Kind::Chunk, "chunk"),
     ];
-    let marks = marks.map(|(kind, meaning)| format!("{} {meaning}", mark(&kind)));
+    if waits {
+        marks.insert(4, (Kind::Waiting, "its turn"));
+    }
+    let marks = marks.iter();
+    let marks: Vec<_> = marks
+        .map(|(kind, meaning)| format!("{} {meaning}", mark(kind)))
+        .collect();
     format!("{}  {SILENCE} open", marks.join("  "))
 }
 
@@ -160,7 +169,7 @@ mod tests {
         let many = [500, 500, 501, 502, 503, 504, 505].map(|it| (failed(&it.to_string()), 2000));
         let calls = [
             call("1 chat", 0, &[(failed("503"), 200), (Backoff, 400), (Answered, 800)], 800, Succeeded),
-            call("2 chat", 100, &[(failed("429"), 200), (RetryAfter, 1200), (Answered, 1200)], 1200, Succeeded),
+            call("2 chat", 100, &[(failed("429"), 200), (RetryAfter, 800), (Waiting, 1200), (Answered, 1200)], 1200, Succeeded),
             call("3 stream", 0, &chunks, 2000, Succeeded),
             call("4 stream", 0, &[(FirstContent, 500), (stalled, 1500)], 1500, State::Failed),
             call("5 chat", 0, &many, 2000, Succeeded),
@@ -169,12 +178,12 @@ mod tests {
             draw(&calls, 60),
             "          0 s      1 s
 1 chat    ▒▒··███  ┊          503 → ok
-2 chat    ┊▒╌╌╌╌╌╌╌╌╌█        429 → ok
+2 chat    ┊▒╌╌╌╌╌░░░░█        429 → ok
 3 stream  ██►▁▄▁▁▁▄▁▁▁▁▁▁▁▁▄  ► 0.3 s → ok
 4 stream  ████►▁▁▁▁▁▁▁▁▒      ► 0.5 s → stalled → failed
 5 chat    ▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒  … → 502 → 503 → 504 → 505 → ok
 
-█ answered  ▒ failed  · backoff  ╌ Retry-After  ► first content  ▄ chunk  ▁ open
+█ answered  ▒ failed  · backoff  ╌ Retry-After  ░ its turn  ► first content  ▄ chunk  ▁ open
 ",
         );
     }

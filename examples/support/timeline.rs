@@ -50,6 +50,8 @@ pub enum Kind {
     Backoff,
     /// A delay that the server asked for.
     RetryAfter,
+    /// A wait for the turn at the rate limiter.
+    Waiting,
     /// The silence before a chunk of an open stream.
     Chunk,
     /// The silence before the error of an open stream.
@@ -66,8 +68,8 @@ pub enum State {
 
 impl Call {
     pub fn retries(&self) -> usize {
-        let delays = |step: &&Step| step.kind.is_delay();
-        self.steps.iter().filter(delays).count()
+        let retries = |step: &&Step| matches!(step.kind, Kind::Backoff | Kind::RetryAfter);
+        self.steps.iter().filter(retries).count()
     }
 
     /// The failures, the time to the first content and the state in words, in order.
@@ -103,7 +105,7 @@ impl Call {
 
 impl Kind {
     pub fn is_delay(&self) -> bool {
-        matches!(self, Self::Backoff | Self::RetryAfter)
+        matches!(self, Self::Backoff | Self::RetryAfter | Self::Waiting)
     }
 
     pub fn is_attempt(&self) -> bool {
@@ -211,6 +213,7 @@ impl Recorder {
                 };
                 self.record(kind, until);
             }
+            Event::Waiting { .. } => self.record(Kind::Waiting, until),
             Event::GaveUp { error, .. } => self.record(Kind::Failed(label(error)), until),
             // The reader of the stream sees the rest.
             _ => {}
