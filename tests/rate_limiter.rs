@@ -8,7 +8,7 @@
 
 mod common;
 
-use common::{SECOND, Scene, Wrapper, block_on, poll_once, request, status};
+use common::{SECOND, Scene, Wrapper, block_on, poll_once, request};
 use crabllm_retry::{
     Config, Event, GiveUpReason, Instant, Operation, Operations, RateLimiter, RetryBudget,
     Retrying, Timer,
@@ -25,6 +25,14 @@ use std::{
 };
 
 const MODEL: Option<&str> = Some("m");
+
+/// The status of a failed result.
+fn status<T>(result: Result<T, Error>) -> Option<u16> {
+    match result {
+        Err(Error::Provider { status, .. }) => Some(status),
+        _ => None,
+    }
+}
 
 /// The moments at which attempts started, in milliseconds.
 fn starts(scene: &Scene) -> Vec<u128> {
