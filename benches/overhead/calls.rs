@@ -54,11 +54,20 @@ pub fn ready() {
 pub fn armed_on_tokio() {
     let runtime = tokio();
     let ways = Contenders::new(server::once);
-    let [bare, ours, timeout, floor, bare_upstream, original] = measure(
+    let [
+        bare,
+        ours,
+        everything,
+        timeout,
+        floor,
+        bare_upstream,
+        original,
+    ] = measure(
         "pending once, on tokio",
         [
             on_tokio("bare", &runtime, async || ways.bare().await),
             on_tokio("ours", &runtime, async || ways.ours().await),
+            on_tokio("everything", &runtime, async || ways.everything().await),
             on_tokio("tokio", &runtime, async || ways.tokio().await),
             on_tokio("floor", &runtime, async || ways.floor().await),
             on_tokio("bare, 0.0.25", &runtime, async || {
@@ -72,6 +81,8 @@ pub fn armed_on_tokio() {
     ratio("armed_vs_floor", ours.over(&floor.beyond(&bare)));
     let original = original.beyond(&bare_upstream);
     ratio("armed_vs_original", ours.over(&original));
+    let everything = everything.beyond(&bare);
+    ratio("armed_everything_vs_armed", everything.over(&ours));
 }
 
 /// Calls that pend once, and naive races of the same calls.

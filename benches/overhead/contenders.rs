@@ -6,7 +6,7 @@ use crate::{
 };
 use async_io::Timer;
 use crabllm_retry::{
-    AsyncIoTimer, Retrying,
+    AsyncIoTimer, RateLimiter, RetryBudget, Retrying,
     crabllm_core_0_0_19::{
         BoxStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, Error,
         Provider,
@@ -36,6 +36,7 @@ pub struct Contenders<P: Pace> {
     upstream_request: upstream::ChatCompletionRequest,
     server: Server<P>,
     ours: Retrying<Server<P>>,
+    everything: Retrying<Server<P>>,
     ours_async_io: Retrying<Server<P>, AsyncIoTimer>,
     original: upstream::Retrying<Server<P>>,
 
@@ -51,6 +52,11 @@ impl<P: Pace> Contenders<P> {
             upstream_request: upstream_request(),
             server,
             ours: Retrying::new(server),
+            everything: Retrying::new(server)
+                .deadline(2 * TIMEOUT)
+                .budget(RetryBudget::default())
+                .rate_limiter(RateLimiter::adaptive())
+                .observe(|event| _ = black_box(event)),
             ours_async_io: Retrying::with_timer(server, AsyncIoTimer),
             original: upstream::Retrying::new(server),
             list: Mutex::new(()),
@@ -63,6 +69,11 @@ impl<P: Pace> Contenders<P> {
 
     pub fn ours(&self) -> impl Future<Output = Answer> + Send {
         self.ours.chat_completion(&self.request)
+    }
+
+    /// With a dormant rate limiter, a budget, a deadline and an observer.
+    pub fn everything(&self) -> impl Future<Output = Answer> {
+        self.everything.chat_completion(&self.request)
     }
 
     pub fn ours_async_io(&self) -> impl Future<Output = Answer> {

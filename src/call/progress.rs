@@ -215,6 +215,12 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
 
     #[inline]
     pub fn succeeded(&self) {
+        if self.engine.budget.is_some() || self.engine.hooks.observer.is_some() {
+            self.report_success();
+        }
+    }
+
+    fn report_success(&self) {
         if let Some(budget) = &self.engine.budget {
             match (self.attempts, self.paid) {
                 (_, Some(throttled)) => budget.refund(throttled),
