@@ -28,22 +28,20 @@ use std::{
 ///
 /// # In an outage
 ///
-/// 10,000 callers in 100 processes, one call a second each, and a provider that fails for
-/// 30 seconds, simulated in virtual time by `cargo run --release --example retry_storm`
-/// in the repository. This crate's engine simulates the policies of crabllm-core and of
-/// OpenAI's library.
+/// 10,000 callers in 100 processes make one call a second each, and the provider fails for
+/// 30 seconds. `cargo run --release -p simulations -- outage` in the repository simulates
+/// it in virtual time; this crate's engine plays the other policies with their constants.
 ///
-/// | policy | attempts per call in the outage | in its worst second | calls that succeeded | wasted retries | time to fail |
-/// | --- | --- | --- | --- | --- | --- |
-/// | crabllm-core | 2.988 | 3.004 | 40.40 % | 595958 | 585 ms |
-/// | OpenAI's library | 2.948 | 3.011 | 41.05 % | 589478 | 1185 ms |
-/// | default | 2.988 | 3.004 | 40.40 % | 595958 | 285 ms |
-/// | default and budget | 1.013 | 1.403 | 40.00 % | 4032 | 22 ms |
+/// | policy | attempts per call in the outage | calls that succeeded since it began | seconds until a call fails |
+/// | --- | --- | --- | --- |
+/// | crabllm-core | 2.988 | 0.404 | 0.585 |
+/// | OpenAI's library | 2.948 | 0.411 | 1.185 |
+/// | AWS standard | 1.038 | 0.400 | 0.045 |
+/// | default | 2.988 | 0.404 | 0.285 |
+/// | default and budget | 1.013 | 0.400 | 0.022 |
 ///
-/// A rejected request costs this server a tenth of a served one, so it recovers from any
-/// policy. If it costs half, `-- --rejection-cost 0.5`, the retries themselves keep the
-/// server down for the 20 seconds after the outage: 27 % of the calls succeed without a
-/// budget, and 40 % with one.
+/// The price is 0.4 percentage points of the calls: those that retries would have carried
+/// over the end of the outage.
 ///
 /// ```
 /// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
