@@ -22,7 +22,11 @@ use chart::{Chart, Line};
 use clap::Parser;
 use peers::{Peer, with_others};
 use report::Figure;
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    io::{self, Write},
+    path::PathBuf,
+};
 
 /// Simulate a provider in trouble, under several policies of its callers.
 #[derive(Parser)]
@@ -73,7 +77,9 @@ fn main() -> Result<(), String> {
         played.reduce(report::worst).unwrap_or_default()
     });
     let played: Vec<_> = played.collect();
-    print!("{}", report::text(simulation.title, &peers, &played));
+    let text = report::text(simulation.title, &peers, &played);
+    // A reader that has gone is no error.
+    _ = io::stdout().write_all(text.as_bytes());
     let Some(path) = args.svg else {
         return Ok(());
     };

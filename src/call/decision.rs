@@ -28,8 +28,8 @@ pub struct Failed {
     /// The delay drawn from the backoff.
     pub drawn: Duration,
 
-    /// The random fraction of a requested delay's spread, from 0 to 1; 0 without
-    /// jitter.
+    /// The random fraction of a requested delay's spread, from 0 to 1; 0 without jitter,
+    /// or if turns spread the calls.
     pub spread: f64,
 }
 

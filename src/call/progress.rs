@@ -2,7 +2,7 @@
 
 use super::{
     Attempt, CallModel, Engine,
-    decision::{Decision, Failed, decide},
+    decision::{Decision, Failed, decide, earns_free_retry},
     turn::Limited,
 };
 use crate::{
@@ -282,8 +282,9 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         let transient = hooks.is_transient(error);
         // Reading a long body is slow, so only if it matters.
         let requested = transient.then(|| hooks.requested_delay(error)).flatten();
-        let free = transient && throttled && self.was_throttled(error, requested);
-        let retries = self.retries();
+        let awake = transient && throttled && self.was_throttled(error, requested);
+        let (free, retries) = (self.free(), self.retries());
+        let free = awake && earns_free_retry(self.policy, *self.operation, free);
         let backoff = self.policy.backoff_after(throttled);
         let mut random = entropy.rng();
         Failed {
@@ -297,6 +298,8 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
             },
             drawn: backoff.draw(if free { 0 } else { retries }, &mut random),
             spread: match backoff.jitter {
+                // The turns spread the calls.
+                _ if awake => 0.0,
                 Jitter::None => 0.0,
                 Jitter::Equal | Jitter::Full => random.f64(),
             },
@@ -331,10 +334,14 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         self.attempts
     }
 
+    /// The free retries so far.
+    fn free(&self) -> u8 {
+        self.limited.as_ref().map_or(0, |limited| limited.free)
+    }
+
     /// The retries that have started, except free ones.
     fn retries(&self) -> u32 {
-        let free = self.limited.as_ref().map_or(0, |limited| limited.free);
-        self.attempts.saturating_sub(1 + u32::from(free))
+        self.attempts.saturating_sub(1 + u32::from(self.free()))
     }
 
     fn elapsed(&self) -> Duration {

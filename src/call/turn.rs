@@ -1,6 +1,6 @@
 //! The turns of a call at a rate limiter.
 
-use super::{decision::earns_free_retry, progress::Progress};
+use super::progress::Progress;
 use crate::{
     failure::Failure,
     limits::{Asked, Look, Place, RateLimiter, Ticket, Waiter},
@@ -69,19 +69,17 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         })
     }
 
-    /// Tells the rate limiter of a throttled failure. Returns whether the next retry is
-    /// free.
+    /// Tells the rate limiter of a throttled failure. Returns whether the model is awake.
     pub fn was_throttled(&mut self, error: &dyn Failure, requested: Option<Duration>) -> bool {
         let engine = self.engine;
         let Some(limiter) = &engine.limiter else {
             return false;
         };
         let hold = requested.filter(|&requested| requested <= self.policy.max_retry_after);
-        let (policy, operation, now) = (self.policy, *self.operation, self.now());
+        let now = self.now();
         let limited = self.limited();
         let ticket = mem::take(&mut limited.ticket);
         limiter.refused(&limited.model, error, ticket, hold, now)
-            && earns_free_retry(policy, operation, limited.free)
     }
 }
 

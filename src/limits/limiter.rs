@@ -1,12 +1,12 @@
 //! A limit on the rate of attempts that calls learn from each other.
 //!
-//! Each model has a [`Law`](law::Law), which says when the next turn is, and a [`Queue`](queue::Queue) of calls
-//! that wait for one. A turn is a point in time, not a lock: every look at a model grants
-//! all turns that are due, in order, and wakes those calls. So a call that has its turn
-//! and is not polled delays nobody.
+//! Each model has a law, which says when the next turn is, and a queue of calls that wait
+//! for one. A turn is a point in time, not a lock: every look at a model grants all turns
+//! that are due, in order, and wakes those calls. So a call that has its turn and is not
+//! polled delays nobody.
 //!
-//! If a waiting call has a shareable timer, an entry in its list, the [`Alarm`](alarm::Alarm), looks at
-//! the next turn. Otherwise each call sleeps until its own place is due.
+//! If a waiting call has a shareable timer, an entry in its list, the alarm, looks at the
+//! next turn. Otherwise each call sleeps until its own place is due.
 //!
 //! No user code runs under the lock: wakers and timers are cloned, called and dropped
 //! outside it.

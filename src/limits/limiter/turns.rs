@@ -183,7 +183,10 @@ impl Drop for PlaceInQueue {
         self.shared.look(&self.model, now, |models, outbox| {
             let model = models.model_of(self)?;
             match model.queue.leave(key) {
-                Left::Waiting(waiter) => outbox.waiters.push(waiter),
+                Left::Waiting(waiter) => {
+                    model.quiet_since = now;
+                    outbox.waiters.push(waiter);
+                }
                 Left::Granted(turn) => outbox.granted(model.queue.hand_on(turn)),
                 Left::Unknown => {}
             }
