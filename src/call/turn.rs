@@ -49,7 +49,7 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
             deadline,
         };
         let limited = self.limited();
-        match limiter.ask(&limited.model, is_retry, waiter) {
+        match limiter.turns().ask(&limited.model, is_retry, waiter) {
             Asked::Waiting(place) => Some(Turn::new(&engine.timer, place, deadline)),
             Asked::Granted(ticket) => {
                 limited.ticket = ticket;
@@ -79,7 +79,8 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         let now = self.now();
         let limited = self.limited();
         let ticket = mem::take(&mut limited.ticket);
-        limiter.refused(&limited.model, error, ticket, hold, now)
+        let turns = limiter.turns();
+        turns.refused(&limited.model, error, ticket, hold, now)
     }
 }
 

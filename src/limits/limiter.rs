@@ -83,20 +83,24 @@ pub struct RateLimiter {
 }
 
 /// The turns of all models. Behind a trait, so that a program without a limiter does not
-/// contain its code, which would be a quarter of a small one for browsers.
-trait Turns: Send + Sync {
-    fn ask(self: Arc<Self>, name: &str, is_retry: bool, waiter: Waiter) -> Asked;
+/// contain its code, which would be a fifth of a small one for browsers.
+pub trait Turns: Send + Sync {
+    /// Asks for the turn of an attempt, and joins the queue if it has to wait.
+    fn ask(self: Arc<Self>, model: &str, is_retry: bool, waiter: Waiter) -> Asked;
 
+    /// Learns that an attempt was throttled, and for how long the server asked to hold
+    /// back all calls. Returns whether the model is awake now. An error that says that
+    /// waiting will not help is ignored.
     fn refused(
         self: Arc<Self>,
-        name: &str,
+        model: &str,
         error: &dyn Failure,
         ticket: Ticket,
         hold: Option<Duration>,
         now: Instant,
     ) -> bool;
 
-    fn rate(&self, name: &str) -> Option<f64>;
+    fn rate(&self, model: &str) -> Option<f64>;
 }
 
 /// The result of asking for a turn.
@@ -155,23 +159,8 @@ impl RateLimiter {
         self.awake.load(Ordering::Relaxed) > 0
     }
 
-    /// Asks for the turn of an attempt, and joins the queue if it has to wait.
-    pub(crate) fn ask(&self, name: &str, is_retry: bool, waiter: Waiter) -> Asked {
-        self.turns.clone().ask(name, is_retry, waiter)
-    }
-
-    /// Learns that an attempt was throttled, and for how long the server asked to hold
-    /// back all calls. Returns whether the model is awake now. An error that says that
-    /// waiting will not help is ignored.
-    pub(crate) fn refused(
-        &self,
-        name: &str,
-        error: &dyn Failure,
-        ticket: Ticket,
-        hold: Option<Duration>,
-        now: Instant,
-    ) -> bool {
-        self.turns.clone().refused(name, error, ticket, hold, now)
+    pub(crate) fn turns(&self) -> Arc<dyn Turns> {
+        self.turns.clone()
     }
 }
 

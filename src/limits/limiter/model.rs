@@ -39,7 +39,7 @@ impl Caller {
             sleeps_until: None,
             deadline: None,
         };
-        let (place, ticket) = match limiter.ask("m", false, waiter) {
+        let (place, ticket) = match limiter.turns().ask("m", false, waiter) {
             Asked::Waiting(place) => (Some(place), None),
             Asked::Granted(ticket) => (None, Some(ticket)),
             Asked::Dormant => panic!("the model is awake"),
@@ -79,7 +79,13 @@ fn check(
             awake: shared.awake.clone(),
             turns: shared.clone(),
         };
-        assert!(limiter.refused("m", &Fake::default(), Ticket::default(), None, clock.now()));
+        assert!(limiter.turns().refused(
+            "m",
+            &Fake::default(),
+            Ticket::default(),
+            None,
+            clock.now()
+        ));
         model(clock.clone(), limiter.clone(), timer.clone());
         let models = shared.lock();
         let state = &models.by_name["m"];
@@ -168,8 +174,11 @@ fn the_rate_falls_and_a_hold_begins_while_the_timer_fires() {
             let ticket = first.take();
             let refusal = limiter.clone();
             let now = clock.now();
-            let task =
-                thread::spawn(move || refusal.refused("m", &Fake::default(), ticket, hold, now));
+            let task = thread::spawn(move || {
+                refusal
+                    .turns()
+                    .refused("m", &Fake::default(), ticket, hold, now)
+            });
             clock.timer().advance(TURN);
             assert!(task.join().unwrap());
             pass(&clock, 20);
