@@ -12,6 +12,8 @@ pub struct Case {
     /// The policy for the model of all calls that name one.
     pub own_policy: Option<Policy>,
     pub budget: Option<Budget>,
+    /// Whether it has a rate limiter.
+    pub limited: bool,
     pub retry_if: Option<RetryIf>,
     /// The answer of the user's callback.
     pub retry_after: Option<Duration>,
@@ -100,6 +102,19 @@ impl Budget {
 }
 
 impl Behavior {
+    /// A throttled attempt.
+    fn refusal(seconds: u64) -> Self {
+        let error = CaseError::Status {
+            status: 429,
+            body: String::new(),
+            retry_after: None,
+        };
+        Self {
+            latency: Duration::from_secs(seconds),
+            kind: Kind::Error(error),
+        }
+    }
+
     pub fn step(&self) -> Step {
         let step = match &self.kind {
             Kind::Answer(items) => Step::stream(items.iter().map(Self::step)),
@@ -130,14 +145,18 @@ prop_compose! {
         own_policy in option::weighted(0.2, policy(operations)),
         budget in option::of(budget()),
         retry_if in option::weighted(0.2, select(&[RetryIf::Always, RetryIf::Never, RetryIf::Otherwise])),
-        retry_after in option::weighted(0.15, duration()),
+        retry_after in option::weighted(0.2, duration()),
         script in vec(attempt(hints), 0..8),
         calls in vec(call(operations), 1..4),
         world in prop_oneof![2 => Just(World::default()), 1 => world()],
         seed in any::<u64>(),
         coincidence in option::of((any::<usize>(), 0..3u64)),
+        refusals in option::weighted(0.35, prop_oneof![3 => vec(0..3u64, 0..3), 1 => vec(0..3u64, 10..14)]),
     ) -> Case {
-        let case = Case { policy, own_policy, budget, retry_if, retry_after, script, calls, world, seed };
+        let limited = refusals.is_some();
+        let refusals = refusals.into_iter().flatten().map(Behavior::refusal);
+        let script = refusals.chain(script).collect();
+        let case = Case { policy, own_policy, budget, limited, retry_if, retry_after, script, calls, world, seed };
         match coincidence {
             Some((moment, off_by)) => case.with_coincidence(moment, off_by),
             None => case,
@@ -150,7 +169,7 @@ impl Case {
     /// a nanosecond before or after.
     fn with_coincidence(mut self, moment: usize, off_by: u64) -> Self {
         self.set_deadline(Duration::ZERO);
-        let attempts = Model::new(&self)
+        let attempts = Model::new(&self, false)
             .call(&self.calls[0], &mut |_, delays| *delays.end())
             .attempts;
         let moments: Vec<_> = attempts
@@ -281,6 +300,9 @@ fn behavior(
     (latency, kind).prop_map(|(latency, kind)| Behavior { latency, kind })
 }
 
+/// The body of a failure that no wait mends.
+pub const OUT_OF_QUOTA: &str = r#"{"code": "insufficient_quota"}"#;
+
 fn error(hints: bool) -> impl Strategy<Value = CaseError> {
     let statuses = prop_oneof![
         3 => Just(429),
@@ -290,7 +312,10 @@ fn error(hints: bool) -> impl Strategy<Value = CaseError> {
     let status = (statuses, 0..100u32, option::of(duration())).prop_map(
         move |(status, number, retry_after)| CaseError::Status {
             status,
-            body: number.to_string(),
+            body: match number {
+                ..10 => OUT_OF_QUOTA.to_owned(),
+                _ => number.to_string(),
+            },
             retry_after: retry_after.filter(|_| hints),
         },
     );

@@ -82,7 +82,24 @@ fn situations(case: &Case, call: &Call, account: &Account) -> Vec<(&'static str,
     let stalled = matches!(end, Some(What::StreamStalled { .. }));
     let broke_off = matches!(end, Some(What::StreamBroken { error: None }));
 
+    let mut waits_for_turns = account.events.iter().filter_map(|told| match told.what {
+        What::Waiting { wait } => Some((told.attempt, wait)),
+        _ => None,
+    });
+    let before_its_turn = attempts.is_empty();
+    let refused = retries
+        .clone()
+        .filter(|(.., error, _)| error.is_throttled());
+    let refusals = refused.count() * usize::from(case.limited);
+
     named! {
+        "a retry waits for its turn": waits_for_turns.clone().any(|(attempt, _)| attempt > 0),
+        "a call is held back": waits_for_turns.any(|(attempt, wait)| attempt == 0 && wait.subsec_nanos() == 0),
+        "a call is held back beyond its deadline": before_its_turn && gave_up(Deadline) && account.ended < deadline,
+        "a deadline ends a wait for a turn": before_its_turn && gave_up(Deadline) && account.ended >= deadline,
+        "a call is dropped before its turn": before_its_turn && dropped,
+        "the tenth free retry is the last": gave_up(Exhausted) && refusals >= 10,
+        "a call has free retries and others": refusals > 0 && refusals < retries.clone().count(),
         "an operation is not retried": gave_up(NotRetried),
         "a wait is too long": gave_up(RetryAfterTooLong),
         "a wait is as long as allowed": requested(policy.max_retry_after),

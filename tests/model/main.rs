@@ -18,6 +18,7 @@ mod random;
 
 mod case;
 mod coverage;
+mod limiter;
 mod model;
 mod releases;
 mod run;
@@ -35,8 +36,8 @@ use std::{ops::RangeInclusive, time::Duration};
 /// The delay of a retry is told; one that would have reached past the deadline was
 /// long; for other failures it does not matter. A delay beyond the bounds of the
 /// jitter is brought within them, so that the prediction differs from it.
-fn predict(case: &Case, seen: &[Account]) -> Vec<Account> {
-    let mut model = Model::new(case);
+fn predict(case: &Case, seen: &[Account], shareable: bool) -> Vec<Account> {
+    let mut model = Model::new(case, shareable);
     let predict = |(call, seen): (_, &Account)| {
         let told = seen.events.iter().map(|told| &told.what);
         let mut failures =
@@ -64,22 +65,23 @@ fn predict(case: &Case, seen: &[Account]) -> Vec<Account> {
 /// Whether a case goes as the model says, with and without observers, and however the
 /// timer sleeps.
 fn agrees<R: Subject>(case: &Case) -> Result<(), TestCaseError> {
-    let seen = run::<R>(case, Manner::default());
-    prop_assert_eq!(&seen, &predict(case, &seen));
-
-    // With the same seed, jitter draws the same.
-    for (shareable, brief) in [(true, false), (false, true), (true, true)] {
-        let mut other = run::<R>(case, Manner { shareable, brief });
-        for (other, seen) in other.iter_mut().zip(&seen) {
+    for shareable in [false, true] {
+        let run = |brief| run::<R>(case, Manner { shareable, brief });
+        let (seen, mut unobserved) = (run(false), run(true));
+        let mut predicted = predict(case, &seen, shareable);
+        for (predicted, seen) in predicted.iter_mut().zip(&seen) {
             if shareable {
                 // Shared sleeps are asked for at other times.
-                other.sleeps.clone_from(&seen.sleeps);
-            }
-            if brief {
-                other.events.clone_from(&seen.events);
+                predicted.sleeps.clone_from(&seen.sleeps);
             }
         }
-        prop_assert_eq!(&other, &seen);
+        prop_assert_eq!(&seen, &predicted);
+
+        // With the same seed, jitter draws the same.
+        for (unobserved, seen) in unobserved.iter_mut().zip(&seen) {
+            unobserved.events.clone_from(&seen.events);
+        }
+        prop_assert_eq!(&unobserved, &seen);
     }
     Ok(())
 }

@@ -3,12 +3,17 @@
 //! It knows nothing of the library's code. Only the delays that jitter draws are told
 //! to it.
 
-use crate::case::{Behavior, Call, Case, CaseError, Kind, RetryIf, World};
+use crate::{
+    case::{Behavior, Call, Case, CaseError, Kind, OUT_OF_QUOTA, RetryIf, World},
+    limiter::Law,
+};
 use crabllm_retry::{Backoff, DelaySource, GiveUpReason, Jitter, Operation, Policy};
 use std::{mem, ops::RangeInclusive, slice, time::Duration};
 
 /// A limit of this length is none, and no sleep is longer.
 pub const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// All that can be seen of a call. Times are counted from its first poll.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -61,6 +66,9 @@ pub enum What {
         delay: Duration,
         error: CaseError,
         source: DelaySource,
+    },
+    Waiting {
+        wait: Duration,
     },
     Success,
     GaveUp {
@@ -211,10 +219,20 @@ pub struct Model<'a> {
     pending_since: Option<Duration>,
     time: Time,
     account: Account,
+
+    /// Whether the timer grants turns by itself, not only when the task is polled.
+    shareable: bool,
+    /// The time of all earlier calls.
+    earlier: Duration,
+    /// The rate limiter for calls without a model, and with one. `None` while dormant.
+    laws: [Option<Law>; 2],
+    /// The law at the turn of the attempt, if it needed one.
+    ticket: Option<Law>,
+    free_retries: u32,
 }
 
 impl<'a> Model<'a> {
-    pub fn new(case: &'a Case) -> Self {
+    pub fn new(case: &'a Case, shareable: bool) -> Self {
         Self {
             case,
             script: case.script.iter(),
@@ -226,6 +244,11 @@ impl<'a> Model<'a> {
             pending_since: None,
             time: Time::default(),
             account: Account::default(),
+            shareable,
+            earlier: Duration::ZERO,
+            laws: [None; 2],
+            ticket: None,
+            free_retries: 0,
         }
     }
 
@@ -234,12 +257,14 @@ impl<'a> Model<'a> {
         self.calls += 1;
         self.operation = call.operation;
         self.policy = self.case.policy_for(call.operation);
+        (self.attempt, self.ticket, self.free_retries) = (0, None, 0);
         self.time = Time {
             world: self.case.world,
             dropped: call.dropped,
             ..Time::default()
         };
         let gone = self.run(call.pause, draw).err();
+        self.earlier += self.time.now;
         Account {
             ended: Some(self.time.now).filter(|_| gone != Some(Gone::Hangs)),
             tokens: self.tokens,
@@ -250,6 +275,9 @@ impl<'a> Model<'a> {
     /// All attempts, and the stream that the last one opens.
     fn run(&mut self, pause: Duration, draw: Draw<'_>) -> Result<(), Gone> {
         let mut refund = 1;
+        if !self.turn()? {
+            return self.give_up(CaseError::Timeout, GiveUpReason::Deadline);
+        }
         for attempt in 1.. {
             self.attempt = attempt;
             self.tell(What::Attempt);
@@ -276,22 +304,103 @@ impl<'a> Model<'a> {
                     });
                     self.ask(delay);
                     let slept = self.time.sleep(delay.min(CENTURY));
-                    if slept.is_ok() && self.left().is_none_or(|left| !left.is_zero()) {
+                    let starts = slept.and_then(|()| self.turn());
+                    if starts == Ok(true) {
                         refund = cost;
                         continue;
                     }
                     // The retry was paid for, and never starts.
                     self.give_back(cost);
-                    slept?;
+                    starts?;
                     GiveUpReason::Deadline
                 }
                 Err(reason) => reason,
             };
-            self.account.result = Some(Err(error.clone()));
-            self.tell(What::GaveUp { error, reason });
-            return Ok(());
+            return self.give_up(error, reason);
         }
         unreachable!("each retry is an attempt")
+    }
+
+    fn give_up(&mut self, error: CaseError, reason: GiveUpReason) -> Result<(), Gone> {
+        self.account.result = Some(Err(error.clone()));
+        self.tell(What::GaveUp { error, reason });
+        Ok(())
+    }
+
+    /// Waits for the turn of an attempt. Returns whether it comes before the deadline.
+    fn turn(&mut self) -> Result<bool, Gone> {
+        let (earlier, joined) = (self.earlier, self.now());
+        let deadline = none_if_endless(self.policy.deadline).map(|end| earlier + end);
+        let is_late = |time| deadline.is_some_and(|deadline| deadline <= time);
+        if is_late(joined) {
+            return Ok(false);
+        }
+        let Some(law) = self.law() else {
+            return Ok(true);
+        };
+        let (due, hold) = (law.due(), law.hold);
+        if due <= joined {
+            self.ticket = Some(law.grant(joined, None));
+            return Ok(true);
+        }
+        law.quiet_since = joined;
+        if is_late(hold) {
+            return Ok(false);
+        }
+        let next = deadline.map_or(due, |deadline| deadline.min(due));
+        self.ask(next - joined);
+        let polled = self.time.wake(next - earlier);
+        let now = self.now();
+        // A shared timer grants it when it is due, whatever becomes of the call.
+        let in_time = self.shareable && due == now - self.time.world.lag;
+        let looked = if in_time { due } else { now };
+        let is_granted = due <= looked && (self.shareable || polled.is_ok());
+        if let Some(law) = &mut self.laws[usize::from(names_model(self.operation))] {
+            law.quiet_since = looked;
+            self.ticket = is_granted.then(|| law.grant(looked, Some(joined)));
+        }
+        polled?;
+        if !is_granted || is_late(now) {
+            return Ok(false);
+        }
+        // A poll that grants the turn wakes its own task.
+        self.time.awake = !self.shareable;
+        let wait = now - joined;
+        self.tell(What::Waiting { wait });
+        Ok(true)
+    }
+
+    /// The law for the model of the call, unless it has been quiet for a minute.
+    fn law(&mut self) -> &mut Option<Law> {
+        let now = self.now();
+        let law = &mut self.laws[usize::from(names_model(self.operation))];
+        if let Some(_forgotten) = law.take_if(|law| now - law.quiet_since >= MINUTE) {
+            self.ticket = None;
+        }
+        law
+    }
+
+    /// Tells the rate limiter of a failure. Returns whether the next retry is free.
+    fn throttled(&mut self, error: &CaseError, requested: Option<Duration>) -> bool {
+        if !self.case.limited || !error.is_throttled() || error.is_out_of_quota() {
+            return false;
+        }
+        let (now, policy) = (self.now(), self.policy);
+        let mut law = self.law().unwrap_or(Law::new(now));
+        law.quiet_since = now;
+        if let Some(ticket) = self.ticket.take() {
+            law.refused(ticket);
+        }
+        if let Some(wait) = requested.filter(|&wait| wait <= policy.max_retry_after) {
+            law.hold = law.hold.max(now + wait.min(CENTURY));
+        }
+        *self.law() = Some(law);
+        self.is_retried() && policy.max_retries > 0 && self.free_retries < 10
+    }
+
+    /// The time since the first call began.
+    fn now(&self) -> Duration {
+        self.earlier + self.time.now
     }
 
     /// One attempt, from now to its answer; for a stream, to its opening.
@@ -452,22 +561,25 @@ impl<'a> Model<'a> {
         failed: &Failed<'_>,
         draw: Draw<'_>,
     ) -> Result<(Duration, DelaySource, u32), GiveUpReason> {
-        let (policy, error, retries) = (self.policy, failed.error, self.attempt - 1);
+        let (policy, error) = (self.policy, failed.error);
         if !self.is_transient(error) {
             return Err(GiveUpReason::NotTransient);
         }
+        let retries = self.attempt - 1 - self.free_retries;
+        let requested = self.case.retry_after.or(error.retry_after());
+        let is_free = self.throttled(error, requested);
         if !self.is_retried() {
             return Err(GiveUpReason::NotRetried);
         }
-        if retries == policy.max_retries {
+        if retries == policy.max_retries && !is_free {
             return Err(GiveUpReason::Exhausted);
         }
-        let requested = self.case.retry_after.or(error.retry_after());
         if requested.is_some_and(|requested| requested > policy.max_retry_after) {
             return Err(GiveUpReason::RetryAfterTooLong);
         }
         let backoff = backoff_after(error, policy);
-        let drawn = draw(DelaySource::Backoff, range(backoff, retries));
+        let number = if is_free { 0 } else { retries };
+        let drawn = draw(DelaySource::Backoff, range(backoff, number));
         let (delay, source) = match requested {
             Some(requested) if requested > drawn => {
                 let range = spread(backoff.jitter, requested, self.left());
@@ -478,6 +590,10 @@ impl<'a> Model<'a> {
         };
         if failed.struck || self.left().is_some_and(|left| delay >= left) {
             return Err(GiveUpReason::Deadline);
+        }
+        if is_free {
+            self.free_retries += 1;
+            return Ok((delay, source, 0));
         }
         let cost = self.pay(error).ok_or(GiveUpReason::Budget)?;
         Ok((delay, source, cost))
@@ -687,6 +803,10 @@ impl CaseError {
 
     pub fn is_throttled(&self) -> bool {
         matches!(self, Self::Status { status: 429, .. })
+    }
+
+    fn is_out_of_quota(&self) -> bool {
+        matches!(self, Self::Status { body, .. } if body == OUT_OF_QUOTA)
     }
 
     fn retry_after(&self) -> Option<Duration> {

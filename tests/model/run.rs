@@ -7,7 +7,7 @@ use crate::{
     model::{Account, Told, Try, What},
 };
 use crabllm_retry::{
-    Event, Failure, Instant, RetryBudget, Retrying, Timer,
+    Event, Failure, Instant, RateLimiter, RetryBudget, Retrying, Timer,
     test_util::{Scripted, VirtualTimer},
 };
 use futures::{
@@ -93,8 +93,14 @@ struct Scene {
 /// Makes the calls of a case.
 pub fn run<R: Subject>(case: &Case, manner: Manner) -> Vec<Account> {
     let scene = Scene::new::<R>(case, manner);
-    let accounts = case.calls.iter().map(|call| scene.call::<R>(call));
-    let accounts = accounts.collect();
+    let mut accounts = Vec::new();
+    for call in &case.calls {
+        accounts.push(scene.call::<R>(call));
+        // A shared sleep moves the clock while a call hangs, and the limiter sees that.
+        if case.limited && accounts.last().is_some_and(|call| call.ended.is_none()) {
+            break;
+        }
+    }
     let clock = scene.clock.clone();
     if !manner.brief {
         scene.lets_time_pass();
@@ -124,6 +130,9 @@ impl Scene {
             .seed(case.seed);
         if let Some(budget) = budget.clone() {
             retrying = retrying.budget(budget);
+        }
+        if case.limited {
+            retrying = retrying.rate_limiter(RateLimiter::adaptive());
         }
         if let Some(own) = &case.own_policy {
             retrying = retrying.policy_for("m", own.clone());
@@ -284,6 +293,7 @@ fn told<R: Subject>(event: &Event<'_>) -> Told {
             error: case_error(error),
             source,
         },
+        Event::Waiting { wait, .. } => What::Waiting { wait },
         Event::Success { .. } => What::Success,
         Event::GaveUp { error, reason, .. } => What::GaveUp {
             error: case_error(error),
