@@ -69,6 +69,24 @@ fn is_pending(call: &mut Call<'_>, waker: &Waker) -> bool {
     call.as_mut().poll(&mut cx).is_pending()
 }
 
+/// Polls a call whenever it is woken, until it ends. Returns the time it took, in
+/// milliseconds.
+fn run(clock: &VirtualTimer, call: &mut Call<'_>) -> u32 {
+    let (waker, woken) = new_count_waker();
+    let mut millis = 0;
+    loop {
+        let before = woken.get();
+        if !is_pending(call, &waker) {
+            return millis;
+        }
+        while woken.get() == before {
+            assert!(millis < 1000, "it is not woken");
+            advance(clock, 1);
+            millis += 1;
+        }
+    }
+}
+
 #[test]
 fn a_retry_goes_before_calls_that_have_not_started() {
     let (scene, _) = awake(true, [Step::status(503)]);
@@ -86,17 +104,13 @@ fn a_retry_goes_before_calls_that_have_not_started() {
 
 #[test]
 fn a_call_that_has_its_turn_and_is_never_polled_again_delays_nobody() {
-    for shareable in [false, true] {
+    // The turns of the first two come, and nobody polls them. If the third sleeps for itself,
+    // it looks at 750 ms, when it is due at the first rate, and the turns have to catch up.
+    for (shareable, millis) in [(false, 900), (true, 459)] {
         let (scene, _) = awake(shareable, []);
         let mut calls = [(); 3].map(|()| answered(&scene.retrying));
         assert!(calls.iter_mut().all(|call| poll_once(call).is_pending()));
-        // The turns of the first two come, and nobody polls them.
-        let mut millis = 0;
-        while poll_once(&mut calls[2]).is_pending() {
-            advance(&scene.clock, 1);
-            millis += 1;
-        }
-        assert!((458..461).contains(&millis), "{millis} ms, {shareable}");
+        assert_eq!(run(&scene.clock, &mut calls[2]), millis);
     }
 }
 
@@ -139,13 +153,13 @@ fn a_waiting_call_that_is_dropped_costs_the_others_nothing() {
         let (scene, _) = awake(shareable, []);
         let mut first = answered(&scene.retrying);
         let mut second = answered(&scene.retrying);
-        assert!(poll_once(&mut first).is_pending() && poll_once(&mut second).is_pending());
+        let (waker, woken) = new_count_waker();
+        assert!(poll_once(&mut first).is_pending() && is_pending(&mut second, &waker));
         advance(&scene.clock, 100);
         drop(first);
-        advance(&scene.clock, 149);
-        assert!(poll_once(&mut second).is_pending());
-        advance(&scene.clock, 2);
-        assert!(poll_once(&mut second).is_ready(), "shareable: {shareable}");
+        // It sleeps for too long if it sleeps for itself.
+        assert_eq!(woken.get(), usize::from(!shareable));
+        assert_eq!(run(&scene.clock, &mut second), 150);
     }
 }
 
@@ -248,16 +262,22 @@ fn a_model_is_dormant_after_a_minute_without_waiting_calls_and_the_next_call_not
     for is_dropped in [false, true] {
         let (scene, limiter) = awake(true, []);
         let other_models_call = || _ = poll_once(&mut refused(&scene.retrying, None, ""));
+        let patient = scene.retrying.clone().max_retry_after(100 * SECOND);
         scene.clock.advance(SECOND);
-        let held = refused(&scene.retrying, MODEL, "try again in 59s").now_or_never();
-        assert!(held.is_none());
+        let mut held = refused(&patient, MODEL, "try again in 90s");
+        assert!(poll_once(&mut held).is_pending());
+        drop(held);
         let mut waiting = Some(answered(&scene.retrying));
         assert!(
             waiting
                 .as_mut()
                 .is_some_and(|call| poll_once(call).is_pending())
         );
-        scene.clock.advance(58 * SECOND);
+        scene.clock.advance(70 * SECOND);
+        // The call still waits.
+        other_models_call();
+        assert!(limiter.rate(MODEL).is_some());
+        scene.clock.advance(19 * SECOND);
         match is_dropped {
             true => waiting = None,
             false => scene.clock.advance(SECOND),
