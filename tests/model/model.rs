@@ -380,22 +380,23 @@ impl<'a> Model<'a> {
         law
     }
 
-    /// Tells the rate limiter of a failure. Returns whether the next retry is free.
+    /// Tells the rate limiter of a failure. Returns whether the model is awake after a
+    /// throttled one.
     fn throttled(&mut self, error: &CaseError, requested: Option<Duration>) -> bool {
         if !self.case.limited || !error.is_throttled() || error.is_out_of_quota() {
             return false;
         }
-        let (now, policy) = (self.now(), self.policy);
+        let now = self.now();
         let mut law = self.law().unwrap_or(Law::new(now));
         law.quiet_since = now;
         if let Some(ticket) = self.ticket.take() {
             law.refused(ticket);
         }
-        if let Some(wait) = requested.filter(|&wait| wait <= policy.max_retry_after) {
+        if let Some(wait) = requested.filter(|&wait| wait <= self.policy.max_retry_after) {
             law.hold = law.hold.max(now + wait.min(CENTURY));
         }
         *self.law() = Some(law);
-        self.is_retried() && policy.max_retries > 0 && self.free_retries < 10
+        true
     }
 
     /// The time since the first call began.
@@ -567,7 +568,8 @@ impl<'a> Model<'a> {
         }
         let retries = self.attempt - 1 - self.free_retries;
         let requested = self.case.retry_after.or(error.retry_after());
-        let is_free = self.throttled(error, requested);
+        let is_awake = self.throttled(error, requested);
+        let is_free = is_awake && policy.max_retries > 0 && self.free_retries < 10;
         if !self.is_retried() {
             return Err(GiveUpReason::NotRetried);
         }
@@ -582,7 +584,10 @@ impl<'a> Model<'a> {
         let drawn = draw(DelaySource::Backoff, range(backoff, number));
         let (delay, source) = match requested {
             Some(requested) if requested > drawn => {
-                let range = spread(backoff.jitter, requested, self.left());
+                let range = match is_awake {
+                    true => requested..=requested,
+                    false => spread(backoff.jitter, requested, self.left()),
+                };
                 let source = DelaySource::RetryAfter;
                 (draw(source, range), source)
             }
