@@ -1,7 +1,7 @@
 //! Makes one call, as its script says.
 
 use crate::{
-    log::{Log, OnPurpose, Outcome},
+    log::{CURRENT, Log, OnPurpose, Outcome},
     recorder::Recorder,
     wire::question,
 };
@@ -51,16 +51,20 @@ impl<P: Provider + Clone + 'static, T: Timer + Clone> Caller<P, T> {
         if script.own_timer {
             self.wrapper = self.wrapper.timer(self.timer.clone());
         }
+        if script.limited {
+            self.wrapper = self.wrapper.rate_limiter(log.limiter.clone());
+        }
         log.call(number).began = (log.now)();
         let call = async move {
-            let request = question(&number.to_string(), "", Some(script.seed.to_string()));
+            let model = (script.seed % 5).to_string();
+            let request = question(&model, "", Some(script.seed.to_string()));
             let outcome = match script.streams {
                 true => self.stream(&request).await,
                 false => self.chat(&request).await,
             };
             outcome.unwrap_or(Outcome::Failed)
         };
-        let outcome = until_cancelled(call.boxed(), script.cancel_at, &log.wakers).await;
+        let outcome = until_cancelled(number, call.boxed(), script.cancel_at, &log.wakers).await;
         let ended = (log.now)();
         let mut call = log.call(number);
         (call.ended, call.outcome) = (ended, Some(outcome));
@@ -68,21 +72,21 @@ impl<P: Provider + Clone + 'static, T: Timer + Clone> Caller<P, T> {
 
     async fn chat(self, request: &ChatCompletionRequest) -> Result<Outcome, Error> {
         let answer = self.wrapper.chat_completion(request).await?;
-        self.log.read(&answer.model, &answer.id, answer.content());
+        self.log.read(&answer.id, answer.content());
         Ok(Outcome::Answered)
     }
 
     async fn stream(self, request: &ChatCompletionRequest) -> Result<Outcome, Error> {
-        let pause = self.log.of(&request.model).script.pause;
+        let pause = self.log.current().script.pause;
         let mut items = self.wrapper.chat_completion_stream(request).await?;
         drop(self.wrapper);
         let last = loop {
             if !pause.is_zero() {
                 self.timer.sleep(pause).await;
             }
-            self.log.of(&request.model).waits_since = (self.log.now)();
+            self.log.current().waits_since = (self.log.now)();
             match items.next().await {
-                Some(Ok(chunk)) => self.log.read(&chunk.model, &chunk.id, chunk.content()),
+                Some(Ok(chunk)) => self.log.read(&chunk.id, chunk.content()),
                 last => break last,
             }
         };
@@ -98,6 +102,7 @@ impl<P: Provider + Clone + 'static, T: Timer + Clone> Caller<P, T> {
 
 /// Drives a call to its end or its cancellation, and drops it.
 async fn until_cancelled(
+    number: usize,
     mut call: BoxFuture<'static, Outcome>,
     cancel_at: Option<usize>,
     wakers: &Arc<()>,
@@ -114,6 +119,7 @@ async fn until_cancelled(
             Arc::new(CallWaker { task, _counted })
         }));
         let waker = Waker::from(waker.clone());
+        CURRENT.set(number);
         let poll = || call.as_mut().poll(&mut Context::from_waker(&waker));
         let poll = catch_unwind(AssertUnwindSafe(poll));
         half_polls += 2;

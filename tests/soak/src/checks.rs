@@ -56,7 +56,7 @@ fn fault(call: &Call, policy: &Policy) -> Option<(Fault, &'static str)> {
         Some(Outcome::Answered) => answered(call.script.streams.then_some(Answered)),
         Some(Outcome::BrokeOff) => answered(Some(End::Failed)),
         Some(Outcome::Stalled) => answered(None),
-        Some(Outcome::Failed) => last.is_some_and(Attempt::failed),
+        Some(Outcome::Failed) => last.map_or(call.script.limited, Attempt::failed),
         _ => true,
     };
     let silent = call.ended - call.waits_since;
@@ -83,15 +83,19 @@ fn fault(call: &Call, policy: &Policy) -> Option<(Fault, &'static str)> {
 
 fn max_attempts(call: &Call, policy: &Policy) -> usize {
     let retried = !call.script.streams || policy.retry.contains(Operation::ChatCompletionStream);
-    1 + usize::from(retried) * policy.max_retries as usize
+    let free = call.attempts.iter().filter(|attempt| attempt.earns_free);
+    let retries = policy.max_retries as usize + free.count().min(10);
+    1 + usize::from(retried && policy.max_retries > 0) * retries
 }
 
 /// Whether the call failed, although nothing forbids another attempt.
 fn lacks_retry(call: &Call, policy: &Policy) -> bool {
     let last = call.attempts.last();
     let asked = last.map_or(Duration::ZERO, |last| last.asked);
+    // The failure of another call may hold back a limited one.
+    let held = policy.max_retry_after * u32::from(call.script.limited);
     let delay = asked.saturating_add(asked / 4).max(policy.backoff.max);
-    let next = call.ended.saturating_add(delay);
+    let next = call.ended.saturating_add(delay.max(held));
     call.outcome == Some(Outcome::Failed)
         && asked <= policy.max_retry_after
         && call.attempts.len() < max_attempts(call, policy)
@@ -115,7 +119,7 @@ fn times_out_early(call: &Call, policy: &Policy) -> bool {
 }
 
 /// The number of cases in [`cover`] and beside it. A soak must meet all of them.
-pub const CASES: usize = 27;
+pub const CASES: usize = 29;
 
 /// The number of cases that are possible over sockets.
 pub const CASES_OVER_SOCKETS: usize = 15;
@@ -128,8 +132,20 @@ fn cover(call: &Call, tally: &Tally) {
     let mut earlier = call.attempts.iter().rev().skip(1);
     tally.cover(&match outcome {
         Some(Outcome::Answered) if earlier.any(opens) => "Answered after an empty stream".into(),
+        Some(Outcome::Cancelled) if last.is_none() && call.script.cancel_at > Some(1) => {
+            "Cancelled at its turn".into()
+        }
         _ => format!("{outcome:?}, last attempt: {end:?}, with a stream: {opened}"),
     });
+}
+
+/// Checks that no turn was granted twice, in a round whose clock does not jump.
+pub fn check_turns(log: &Log, calls: usize, tally: &Tally) {
+    let turns = (0..calls).flat_map(|number| log.call(number).turns.clone());
+    let mut turns: Vec<_> = turns.collect();
+    turns.sort_unstable();
+    let twice = turns.windows(2).filter(|pair| pair[0] == pair[1]);
+    tally.add(Double, twice.count(), "turns that two calls had");
 }
 
 /// Checks a budget that has paid for these calls and was neither full nor empty at any time.
@@ -141,13 +157,16 @@ pub fn check_budget(budget: &RetryBudget, before: u32, log: &Log, calls: usize, 
     tally.add(Broken, usize::from(available != expected), &what);
 }
 
-/// The tokens that a call adds: started retries cost, a success after them refunds the last one.
+/// The tokens that a call adds: started retries cost, unless they are free, and a success after
+/// them refunds the last one.
 fn change(call: &Call) -> i64 {
-    let retries = call.attempts.len().saturating_sub(1) as i64;
+    let paid = |attempt: &Attempt| i64::from(!attempt.earns_free);
     let answered = (call.attempts.last()).is_some_and(|last| last.end == Some(Answered));
-    match retries {
-        0 => i64::from(answered),
-        _ => i64::from(COST) * (i64::from(answered) - retries),
+    let mut earlier = call.attempts.iter().rev().skip(1).map(paid);
+    match earlier.next() {
+        None => i64::from(answered),
+        Some(_) if answered => -i64::from(COST) * earlier.sum::<i64>(),
+        Some(last) => -i64::from(COST) * (last + earlier.sum::<i64>()),
     }
 }
 

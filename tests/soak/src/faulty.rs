@@ -35,7 +35,7 @@ impl Provider for Faulty {
         &self,
         request: &ChatCompletionRequest,
     ) -> Result<ChatCompletionResponse, Error> {
-        self.attempt(request).await?;
+        self.attempt().await?;
         let choice = json!({"index": 0, "message": Message::assistant(REPLY)});
         Ok(serde_json::from_value(answer(&request.model, choice))?)
     }
@@ -44,7 +44,7 @@ impl Provider for Faulty {
         &self,
         request: &ChatCompletionRequest,
     ) -> Result<BoxStream<'static, Result<ChatCompletionChunk, Error>>, Error> {
-        let (script, attempt) = self.attempt(request).await?;
+        let (script, attempt) = self.attempt().await?;
         let (clock, model) = (self.0.clone(), request.model.clone());
         let announcements = iter::repeat_n("", script.announcements(attempt));
         let words = announcements.chain(REPLY.split_inclusive(' ')).enumerate();
@@ -65,9 +65,9 @@ impl Provider for Faulty {
 }
 
 impl Faulty {
-    async fn attempt(&self, request: &ChatCompletionRequest) -> Result<(Script, usize), Error> {
+    async fn attempt(&self) -> Result<(Script, usize), Error> {
         let (script, number) = {
-            let call = self.1.of(&request.model);
+            let call = self.1.current();
             (call.script, call.attempts.len() - 1)
         };
         act(&self.0, script.attempt(number)).await?;

@@ -1,12 +1,18 @@
 //! The record of the calls of a round.
 
 use crate::script::Script;
-use crabllm_retry::Event;
+use crabllm_retry::{Event, RateLimiter};
 use std::{
+    cell::Cell,
     panic::resume_unwind,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
+
+thread_local! {
+    /// The number of the call that this thread polls.
+    pub static CURRENT: Cell<usize> = const { Cell::new(0) };
+}
 
 pub struct Log {
     calls: Vec<Mutex<Call>>,
@@ -16,6 +22,9 @@ pub struct Log {
 
     /// Each waker of a call holds a clone.
     pub wakers: Arc<()>,
+
+    /// Shared by the calls that have one.
+    pub limiter: RateLimiter,
 }
 
 #[derive(Debug, Default)]
@@ -26,6 +35,9 @@ pub struct Call {
 
     /// The earliest start of each retry, as the observer was told.
     pub retries: Vec<Duration>,
+
+    /// The turns that it waited for, with the model.
+    pub turns: Vec<(Option<String>, Duration)>,
 
     pub events: usize,
 
@@ -47,6 +59,9 @@ pub struct Call {
 pub struct Attempt {
     pub began: Duration,
     pub ended: Duration,
+
+    /// Whether a retry of it is free.
+    pub earns_free: bool,
 
     /// `None` while it runs.
     pub end: Option<End>,
@@ -106,6 +121,7 @@ impl Log {
             calls: scripts.map(|script| Mutex::new(call(script))).collect(),
             now: Box::new(now),
             wakers: Arc::default(),
+            limiter: RateLimiter::adaptive(),
         }
     }
 
@@ -115,15 +131,15 @@ impl Log {
         call.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The call that names this model, which is its number.
-    pub fn of(&self, model: &str) -> MutexGuard<'_, Call> {
-        self.call(model.parse().expect("models are numbers"))
+    /// The call that this thread polls.
+    pub fn current(&self) -> MutexGuard<'_, Call> {
+        self.call(CURRENT.get())
     }
 
     /// The caller reads an item, which should be the next one of the last attempt.
-    pub fn read(&self, model: &str, id: &str, content: Option<&str>) {
-        let mut call = self.of(model);
-        let next = format!("{}.{}", call.attempts.len() - 1, call.read);
+    pub fn read(&self, id: &str, content: Option<&str>) {
+        let (number, mut call) = (CURRENT.get(), self.current());
+        let next = format!("{number}.{}.{}", call.attempts.len() - 1, call.read);
         call.read += 1;
         call.text.push_str(match id == next {
             true => content.unwrap_or_default(),
@@ -133,9 +149,14 @@ impl Log {
 
     /// The observer of the wrappers.
     pub fn observe(&self, event: &Event<'_>) {
-        let mut call = self.of(event.model().unwrap_or_default());
-        if let Event::Retry { delay, .. } = *event {
-            call.retries.push((self.now)() + delay);
+        let mut call = self.current();
+        match *event {
+            Event::Retry { delay, .. } => call.retries.push((self.now)() + delay),
+            // After a panic another call has the turn.
+            Event::Waiting { model, .. } if call.script.observer_panics_at.is_none() => {
+                call.turns.push((model.map(str::to_owned), (self.now)()));
+            }
+            _ => {}
         }
         let panics = call.script.observer_panics_at == Some(call.events);
         call.events += 1;

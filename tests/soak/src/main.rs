@@ -7,8 +7,9 @@
 //!
 //! Rounds of a thousand calls run in virtual time, each on two of eleven executors. Calls and
 //! streams meet errors, silence, early ends, panics and jumps of the clock; they are cancelled at
-//! any poll, and move to other executors. [`script`] draws all of it, and [`checks`] has the
-//! invariants. With `--minutes` the soak continues over real sockets.
+//! any poll, move to other executors, and in every third round wait for a rate limiter. [`script`]
+//! draws all of it, and [`checks`] has the invariants. With `--minutes` the soak continues over real
+//! sockets.
 //!
 //! The last line counts the calls, and the faults, which must be zero:
 //!

@@ -1,6 +1,6 @@
 //! A provider that records the attempts that reach the one inside, and numbers their items.
 
-use crate::log::{Attempt, End, Log};
+use crate::log::{Attempt, CURRENT, End, Log};
 use crabllm_retry::{
     crabllm_core_0_0_19::{
         BoxStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, Error,
@@ -30,7 +30,7 @@ impl<P: Provider> Provider for Recorder<P> {
         &self,
         request: &ChatCompletionRequest,
     ) -> Result<ChatCompletionResponse, Error> {
-        let running = self.start(request);
+        let running = self.start();
         let result = self.inner.chat_completion(request).await;
         let mut answer = result.inspect_err(|error| running.fail(error))?;
         answer.id = running.name_item();
@@ -42,7 +42,7 @@ impl<P: Provider> Provider for Recorder<P> {
         &self,
         request: &ChatCompletionRequest,
     ) -> Result<BoxStream<'static, Result<ChatCompletionChunk, Error>>, Error> {
-        let running = self.start(request);
+        let running = self.start();
         let result = self.inner.chat_completion_stream(request).await;
         let items = result.inspect_err(|error| running.fail(error))?;
         running.record(|attempt, now| attempt.last_sign = Some(now));
@@ -59,16 +59,16 @@ impl<P: Provider> Provider for Recorder<P> {
 }
 
 impl<P> Recorder<P> {
-    fn start(&self, request: &ChatCompletionRequest) -> Running {
+    fn start(&self) -> Running {
         let began = (self.log.now)();
-        let mut call = self.log.of(&request.model);
+        let mut call = self.log.current();
         call.attempts.push(Attempt {
             began,
             ..Attempt::default()
         });
         Running {
             log: self.log.clone(),
-            model: request.model.clone(),
+            call: CURRENT.get(),
             number: call.attempts.len() - 1,
         }
     }
@@ -77,14 +77,14 @@ impl<P> Recorder<P> {
 /// An attempt and its stream, which record their end when they are dropped.
 struct Running {
     log: Arc<Log>,
-    model: String,
+    call: usize,
     number: usize,
 }
 
 impl Running {
     fn record<R>(&self, change: impl FnOnce(&mut Attempt, Duration) -> R) -> R {
         let now = (self.log.now)();
-        change(&mut self.log.of(&self.model).attempts[self.number], now)
+        change(&mut self.log.call(self.call).attempts[self.number], now)
     }
 
     /// Records the end of the attempt, unless it has ended before.
@@ -101,15 +101,17 @@ impl Running {
             true => hints::retry_after(error).unwrap_or_default(),
             false => Duration::MAX,
         };
-        self.record(|attempt, _| attempt.asked = asked);
+        let earns_free = matches!(error, Error::Provider { status: 429, .. })
+            && self.log.call(self.call).script.limited;
+        self.record(|attempt, _| (attempt.asked, attempt.earns_free) = (asked, earns_free));
         self.end(End::Failed);
     }
 
-    /// Counts an item, and names it by its attempt and its place.
+    /// Counts an item, and names it by its call, its attempt and its place.
     fn name_item(&self) -> String {
         self.record(|attempt, _| {
             attempt.items += 1;
-            format!("{}.{}", self.number, attempt.items - 1)
+            format!("{}.{}.{}", self.call, self.number, attempt.items - 1)
         })
     }
 

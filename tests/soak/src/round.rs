@@ -2,7 +2,7 @@
 
 use crate::{
     caller::Caller,
-    checks::{COST, check_budget, check_calls, check_none},
+    checks::{COST, check_budget, check_calls, check_none, check_turns},
     console::eprint,
     executors::{self, Run, Task},
     faulty::{Faulty, SoakTimer},
@@ -77,7 +77,7 @@ type Queues = [mpsc::UnboundedSender<Task>; 2];
 
 /// Runs a round, and returns whether it went well.
 pub fn run(seed: u64, number: usize, calls: usize, tally: &Arc<Tally>) -> bool {
-    let round = Arc::new(Round::new(mix(seed, number as u64), calls, tally));
+    let round = Arc::new(Round::new(seed, number, calls, tally));
     let (queue, tasks) = mpsc::unbounded();
     let (other_queue, other_tasks) = mpsc::unbounded();
     let done = round.start([queue, other_queue], calls);
@@ -110,7 +110,8 @@ pub fn run(seed: u64, number: usize, calls: usize, tally: &Arc<Tally>) -> bool {
 }
 
 impl Round {
-    fn new(seed: u64, calls: usize, tally: &Arc<Tally>) -> Self {
+    fn new(seed: u64, number: usize, calls: usize, tally: &Arc<Tally>) -> Self {
+        let seed = mix(seed, number as u64);
         let rng = &mut Rng::with_seed(mix(seed, u64::MAX));
         let clock = VirtualTimer::new();
         let timer = SoakTimer {
@@ -119,7 +120,7 @@ impl Round {
             shareable: true,
         };
         let (epoch, now) = (timer.now(), timer.clone());
-        let scripts = (0..calls).map(|call| Script::new(mix(seed, call as u64)));
+        let scripts = (0..calls).map(|call| Script::new(mix(seed, call as u64), number));
         let log = Arc::new(Log::new(scripts, move || now.now() - epoch));
         let budget = half_full().cost(COST).throttle_cost(COST);
         let callers = [false, true].map(|shareable| {
@@ -192,6 +193,9 @@ impl Round {
         let Some(round) = Arc::into_inner(self) else {
             return;
         };
+        if script::is_steady(number) {
+            check_turns(&round.log, calls, tally);
+        }
         check_budget(&round.budget, HALF, &round.log, calls, tally);
         check_none(|| Arc::strong_count(&round.log.wakers) - 1, "wakers", tally);
         let sleeps = || round.timer.clock.sleeping();

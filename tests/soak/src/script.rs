@@ -17,6 +17,9 @@ pub struct Script {
     /// an odd one after a poll that finds it pending.
     pub cancel_at: Option<usize>,
 
+    /// Whether the call has a rate limiter.
+    pub limited: bool,
+
     /// Whether the call moves to another executor after its first poll.
     pub moves: bool,
 
@@ -49,15 +52,18 @@ pub enum Act {
 }
 
 impl Script {
-    pub fn new(seed: u64) -> Self {
+    /// The script of a call in a round. Every third round has a rate limiter.
+    pub fn new(seed: u64, round: usize) -> Self {
         let rng = &mut Rng::with_seed(seed);
         let streams = rng.bool();
-        let hours = |hours| Duration::from_secs(3600 * hours);
+        let hour = if is_steady(round) { 0 } else { 3600 };
+        let hours = |hours| Duration::from_secs(hour * hours);
         let jumps = |rng: &mut Rng| hours(if one_in(rng, 512) { rng.u64(1..5) } else { 0 });
         Self {
             seed,
             streams,
             cancel_at: one_in(rng, 4).then(|| rng.usize(..24)),
+            limited: round.is_multiple_of(3),
             moves: one_in(rng, 8),
             own_timer: one_in(rng, if streams { 4 } else { 64 }),
             observer_panics_at: one_in(rng, 32).then(|| rng.usize(..6)),
@@ -121,7 +127,7 @@ pub fn policy(rng: &mut Rng) -> Policy {
     let jitters = [Jitter::None, Jitter::Equal, Jitter::Full];
     let initial = TICK * rng.u32(..10);
     let backoff = Backoff::exponential(initial, Duration::from_secs(2));
-    let deadline = if one_in(rng, 3) { rng.u32(20..80) } else { 0 };
+    let deadline = if one_in(rng, 3) { rng.u32(20..120) } else { 0 };
     let first_content = if one_in(rng, 4) { rng.u32(20..60) } else { 0 };
     let retried = match rng.bool() {
         true => Operations::CHAT | Operations::STREAMS,
@@ -136,6 +142,11 @@ pub fn policy(rng: &mut Rng) -> Policy {
         .max_retry_after(Duration::from_secs(4))
         .stream_idle(TICK * rng.u32(21..60))
         .retry(retried)
+}
+
+/// Whether the clock of a round does not jump: after a jump several turns are due at once.
+pub fn is_steady(round: usize) -> bool {
+    round.is_multiple_of(6)
 }
 
 fn one_in(rng: &mut Rng, n: u32) -> bool {

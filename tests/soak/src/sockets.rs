@@ -58,7 +58,7 @@ fn round(seed: u64, time: Duration, tally: &Tally) -> io::Result<()> {
     let client = Client::new(&server.base_url(), None).map_err(io::Error::other)?;
     let scripts = (0..MAX_CALLS).map(|call| Script {
         pause: Duration::ZERO,
-        ..Script::new(mix(seed, call as u64))
+        ..Script::new(mix(seed, call as u64), seed as usize)
     });
     let start = Instant::now();
     let log = Arc::new(Log::new(scripts, move || start.elapsed()));
@@ -115,7 +115,7 @@ async fn make_calls<T: Timer + Clone>(
 
 /// The flaws of a call's first requests. Its user is the seed of its script.
 fn flaws(user: &str) -> Vec<Flaw> {
-    let script = Script::new(user.parse().unwrap_or_default());
+    let script = Script::new(user.parse().unwrap_or_default(), 0);
     let flaw = |number| {
         let (after, act) = script.attempt(number);
         match (act, script.item(number, REPLY.len()).1) {
