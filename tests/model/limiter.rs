@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// A model that is awake. Times are counted from the start of the first call.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct Law {
     rate: f64,
     ceiling: f64,
@@ -21,12 +21,8 @@ impl Law {
         Self {
             rate: 4.0,
             ceiling: f64::INFINITY,
-            x: 0.0,
-            sent: 0,
-            span: 0.0,
             last: now,
-            hold: now,
-            quiet_since: now,
+            ..Self::default()
         }
     }
 

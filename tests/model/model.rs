@@ -383,7 +383,9 @@ impl<'a> Model<'a> {
     /// Tells the rate limiter of a failure. Returns whether the model is awake after a
     /// throttled one.
     fn throttled(&mut self, error: &CaseError, requested: Option<Duration>) -> bool {
-        if !self.case.limited || !error.is_throttled() || error.is_out_of_quota() {
+        let waiting_helps =
+            !matches!(error, CaseError::Status { body, .. } if body == OUT_OF_QUOTA);
+        if !self.case.limited || !error.is_throttled() || !waiting_helps {
             return false;
         }
         let now = self.now();
@@ -808,10 +810,6 @@ impl CaseError {
 
     pub fn is_throttled(&self) -> bool {
         matches!(self, Self::Status { status: 429, .. })
-    }
-
-    fn is_out_of_quota(&self) -> bool {
-        matches!(self, Self::Status { body, .. } if body == OUT_OF_QUOTA)
     }
 
     fn retry_after(&self) -> Option<Duration> {
