@@ -39,8 +39,8 @@ use turns::Shared;
 /// calls in order of arrival. Turns are evenly spaced. Their rate starts at 4/s. A refusal
 /// lowers it below what the server took, once for each burst, and it rises while calls
 /// wait, so it discovers a raised limit. A delay that the server requests holds back all
-/// calls of the model. After 60 s without throttling and without waiting calls the model is
-/// dormant again: longer than the usual window of a limit, a minute.
+/// calls of the model. After 60 s, the usual window of a limit, without throttling and
+/// without waiting calls the model is dormant again.
 ///
 /// While a model is awake, a throttled attempt of a retried operation is followed by a free
 /// retry, at most ten per call, which counts neither towards

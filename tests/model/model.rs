@@ -374,7 +374,9 @@ impl<'a> Model<'a> {
     fn law(&mut self) -> &mut Option<Law> {
         let now = self.now();
         let law = &mut self.laws[usize::from(names_model(self.operation))];
-        if let Some(_forgotten) = law.take_if(|law| now - law.quiet_since >= MINUTE) {
+        if let Some(_forgotten) =
+            law.take_if(|law| now - law.quiet_since >= MINUTE && law.hold <= now)
+        {
             self.ticket = None;
         }
         law

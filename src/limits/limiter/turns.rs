@@ -283,6 +283,9 @@ impl Models {
             if !model.queue.is_empty() {
                 model.quiet_since = now;
             }
+            // A wait that the server asked for is not forgotten before its end.
+            let held = model.law.held_until().checked_sub(AWAKE);
+            model.quiet_since = held.into_iter().fold(model.quiet_since, Instant::max);
             !is_over(model.quiet_since)
         });
         self.quiet_since = self.by_name.values().map(|model| model.quiet_since).min();
