@@ -265,6 +265,7 @@ where
         if let StepProjection::Start = this.step.as_mut().project() {
             progress.begin();
             if progress.is_limited() {
+                this.step.set(Step::Done);
                 let (error, payment) = (None, None);
                 let next = Next { error, payment };
                 this.step

@@ -13,9 +13,9 @@ use std::{error::Error, fmt, time::Duration};
 /// [`Retrying::observe`](crate::retrying::Retrying::observe).
 ///
 /// Every call ends with one `Success` or `GaveUp`, unless it is dropped or its provider
-/// panics. Each retry is announced by one `Retry`. If its delay ends at or after the
-/// deadline, the retry does not start and the call ends with `GaveUp`. Attempts are
-/// counted from 1; 0 is before the first. `elapsed` is the time since the call's first
+/// panics. Each retry is announced by one `Retry`. If its delay or its wait for a turn ends
+/// at or after the deadline, the retry does not start and the call ends with `GaveUp`.
+/// Attempts are counted from 1; 0 is before the first. `elapsed` is the time since the call's first
 /// poll, by the wrapper's timer. `model` is named by the request or its raw body, `None` if
 /// by neither. The methods return these values for every event.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +36,8 @@ pub enum Event<'a> {
         elapsed: Duration,
     },
 
-    /// An attempt failed, and another one follows after `delay`.
+    /// An attempt failed, and another one follows after `delay`, and in its turn if a
+    /// [rate limiter](crate::limits::RateLimiter) is awake.
     #[non_exhaustive]
     Retry {
         /// The number of the call.
@@ -227,7 +228,8 @@ pub enum GiveUpReason {
     /// The server requested a longer delay than the policy allows.
     RetryAfterTooLong,
 
-    /// The deadline passed, or would pass during the next delay.
+    /// The deadline passed, or would pass during the next delay, or while the rate limiter
+    /// holds the call back.
     Deadline,
 
     /// The retry budget has too few tokens.

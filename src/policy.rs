@@ -55,7 +55,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 #[must_use = "a policy does nothing until a `Retrying` uses it"]
 pub struct Policy {
     /// The most attempts after the first one. Default: 2, as in `crabllm-core`'s
-    /// own wrapper. Zero: one attempt.
+    /// own wrapper. Zero: one attempt. A rate limiter adds at most ten free ones per call.
     pub max_retries: u32,
 
     /// The limit of one attempt, from the poll that found it pending; for a stream,
@@ -63,8 +63,8 @@ pub struct Policy {
     /// wrapper. Zero: no timeout.
     pub timeout: Duration,
 
-    /// The limit of the whole call from its first poll, attempts and delays together; for
-    /// a stream, until the call returns it. An attempt gets at most the time that is left.
+    /// The limit of the whole call from its first poll, with attempts, delays and waits for
+    /// a turn; for a stream, until the call returns it. An attempt gets at most the time that is left.
     /// If a delay would end at or after the deadline, the call returns its error at once,
     /// and no attempt starts at or after the deadline. It applies to every operation,
     /// including those that are not retried and have no timeout. Default: zero, no
@@ -86,14 +86,15 @@ pub struct Policy {
     /// The delays between attempts. Default: [`Backoff::default`].
     pub backoff: Backoff,
 
-    /// The delays after an attempt that was throttled (status 429). They double
-    /// with every retry of the call, throttled or not. Default: `None`, the same as
-    /// [`backoff`](Self::backoff).
+    /// The delays after an attempt that was throttled (status 429). They double with every
+    /// counted retry of the call, throttled or not; a free retry of a rate limiter uses the
+    /// first delay. Default: `None`, the same as [`backoff`](Self::backoff).
     pub throttle_backoff: Option<Backoff>,
 
     /// The longest wait that a server may ask for. An error that asks for more is
     /// returned at once. Default: 60 seconds, as in `crabllm-core`'s own wrapper.
-    /// Zero: any wait is too long.
+    /// Zero: any wait is too long. With a rate limiter, a shorter one holds back all calls
+    /// of the model.
     pub max_retry_after: Duration,
 
     /// The longest wait for the next item of an open stream, from the poll that found

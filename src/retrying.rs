@@ -387,7 +387,8 @@ impl<P, T> Retrying<P, T> {
     }
 
     /// Makes attempts wait for their turn while the server throttles, at a rate that all
-    /// calls learn together. Default: none.
+    /// calls learn together, and retries throttled ones up to ten times for free. Set a
+    /// [`deadline`](Self::deadline): without one a call waits until its turn. Default: none.
     ///
     /// ```
     /// # #[cfg(feature = "futures-timer")]
@@ -432,8 +433,8 @@ impl<P, T> Retrying<P, T> {
     /// The next attempt is never earlier than that, and an error that asks for more
     /// than `max_retry_after` is returned at once. A wait that is longer than the
     /// backoff's is spread by up to a quarter, at most 5 seconds, and at most half of
-    /// the time left to the deadline, unless the backoff has no jitter. The last
-    /// callback set counts.
+    /// the time left to the deadline, unless the backoff has no jitter or the turns of a
+    /// rate limiter spread the calls. The last callback set counts.
     ///
     /// ```
     /// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {

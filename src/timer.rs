@@ -48,7 +48,7 @@ pub use web_time::Instant;
 ///
 /// The clock of such a timer is the system's monotonic one. If its sleeps follow
 /// another clock, as tokio's do in a test with paused time, implement this trait for a
-/// type of your own: deadlines, `first_content` and the times in events use
+/// type of your own: deadlines, `first_content`, turns and the times in events use
 /// [`now`](Self::now).
 ///
 /// The sleep of a closure is only polled, never compared with the clock. So

@@ -11,17 +11,17 @@ mod common;
 
 use common::{SECOND, Scene, Sleeps, block_on, exactly, poll_once, request};
 use crabllm_retry::{
-    Config, Instant, Operation, RateLimiter, Retrying, Timer,
+    Config, FuturesTimer, Instant, Operation, RateLimiter, Retrying, Timer,
     crabllm_core_0_0_19::{Error, Provider},
     test_util::{Scripted, Step, VirtualTimer},
 };
 use futures::FutureExt;
 use futures_test::task::new_count_waker;
 use std::{
-    future::{Pending, pending},
+    future::{Pending, pending, ready},
     pin::Pin,
     sync::Arc,
-    task::{Context, Wake, Waker},
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
@@ -164,6 +164,72 @@ fn a_waiting_call_that_is_dropped_costs_the_others_nothing() {
 }
 
 #[test]
+fn calls_that_are_dropped_between_cost_the_others_nothing() {
+    for shareable in [false, true] {
+        let (scene, _) = awake(shareable, []);
+        let mut first = answered(&scene.retrying);
+        let mut dropped: Vec<_> = (0..40).map(|_| answered(&scene.retrying)).collect();
+        let mut last = answered(&scene.retrying);
+        assert!(poll_once(&mut first).is_pending());
+        assert!(dropped.iter_mut().all(|call| poll_once(call).is_pending()));
+        let (waker, _) = new_count_waker();
+        assert!(is_pending(&mut last, &waker));
+        drop(dropped);
+        // The first one is never polled again.
+        assert!(run(&scene.clock, &mut last) <= 600, "{shareable}");
+    }
+}
+
+#[test]
+fn a_turn_that_is_due_belongs_to_the_call_that_waits() {
+    let (scene, _) = awake(false, []);
+    let mut first = answered(&scene.retrying);
+    assert!(poll_once(&mut first).is_pending());
+    scene.clock.advance(SECOND / 4);
+    let mut second = answered(&scene.retrying);
+    assert!(poll_once(&mut second).is_pending());
+    assert!(poll_once(&mut first).is_ready());
+}
+
+#[test]
+fn a_turn_that_nobody_waits_for_any_more_is_for_the_next_call() {
+    let (scene, _) = awake(true, []);
+    let mut dropped = answered(&scene.retrying);
+    assert!(poll_once(&mut dropped).is_pending());
+    advance(&scene.clock, 251);
+    drop(dropped);
+    assert!(poll_once(&mut answered(&scene.retrying)).is_ready());
+    assert!(poll_once(&mut answered(&scene.retrying)).is_pending());
+}
+
+#[test]
+fn a_sleep_that_ends_early_ends_the_wait() {
+    let limiter = RateLimiter::adaptive();
+    let scripted = Scripted::new(VirtualTimer::manual(), []);
+    let retrying = Retrying::with_timer(scripted, |_| ready(())).rate_limiter(limiter.clone());
+    let once = retrying.clone().max_retries(0);
+    assert!(poll_once(&mut refused(&once, MODEL, "")).is_ready());
+    assert!(poll_once(&mut answered(&retrying)).is_ready());
+    assert!(limiter.rate(MODEL) > Some(4.0));
+}
+
+#[test]
+fn a_call_whose_deadline_passes_before_its_turn_has_ended() {
+    let limiter = RateLimiter::adaptive();
+    let scripted = Scripted::new(FuturesTimer, [Step::status(429)]);
+    let retrying = Retrying::with_timer(scripted, FuturesTimer).rate_limiter(limiter);
+    assert!(block_on(retrying.chat_completion(&request())).is_ok());
+    let hasty = retrying.deadline(Duration::from_nanos(1));
+    let request = request();
+    let mut call = Box::pin(hasty.chat_completion(&request));
+    assert!(matches!(
+        poll_once(&mut call),
+        Poll::Ready(Err(Error::Timeout))
+    ));
+    assert!(poll_once(&mut call).is_pending());
+}
+
+#[test]
 fn a_call_that_is_dropped_at_its_turn_passes_it_on_unless_a_later_one_was_granted() {
     let (scene, _) = awake(true, []);
     let mut calls = Vec::from([(); 5].map(|()| answered(&scene.retrying)));
@@ -179,6 +245,7 @@ fn a_call_that_is_dropped_at_its_turn_passes_it_on_unless_a_later_one_was_grante
 }
 
 /// A timer that may be shared, and that wakes nobody.
+#[derive(Clone)]
 struct Stopped(VirtualTimer);
 
 impl Timer for Stopped {
@@ -215,6 +282,20 @@ fn another_wrapper_looks_at_the_next_turn_when_the_first_call_is_gone() {
 }
 
 #[test]
+fn nothing_keeps_the_timer_of_a_wrapper_that_is_gone() {
+    let (scene, limiter) = awake(false, []);
+    let timer = Arc::new(Stopped(scene.clock.clone()));
+    let stopped = Retrying::with_timer(scene.scripted.clone(), timer.clone());
+    let stopped = stopped.rate_limiter(limiter);
+    let mut first = answered(&stopped);
+    let mut second = answered(&scene.retrying);
+    assert!(poll_once(&mut first).is_pending() && poll_once(&mut second).is_pending());
+    drop(first);
+    drop(stopped);
+    assert_eq!(Arc::strong_count(&timer), 1);
+}
+
+#[test]
 fn a_waker_that_panics_keeps_no_other_call_waiting() {
     struct Panicking;
 
@@ -231,6 +312,36 @@ fn a_waker_that_panics_keeps_no_other_call_waiting() {
     let panicking = Arc::new(Panicking).into();
     assert!(is_pending(&mut first, &panicking) && is_pending(&mut second, &waker));
     advance(&scene.clock, 376);
+    assert_eq!(woken.get(), 1);
+}
+
+#[test]
+fn a_waker_that_panics_when_it_is_dropped_keeps_no_other_call_waiting() {
+    struct Panicking;
+
+    impl Wake for Panicking {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    impl Drop for Panicking {
+        fn drop(&mut self) {
+            panic!("as it should");
+        }
+    }
+
+    let (scene, limiter) = awake(true, []);
+    let stopped = Retrying::with_timer(scene.scripted.clone(), Stopped(scene.clock.clone()))
+        .rate_limiter(limiter);
+    let mut first = answered(&stopped);
+    let mut second = answered(&scene.retrying);
+    let (waker, woken) = new_count_waker();
+    {
+        let panicking = Arc::new(Panicking).into();
+        assert!(is_pending(&mut first, &panicking));
+        assert!(is_pending(&mut second, &waker));
+    }
+    drop(first);
+    advance(&scene.clock, 251);
     assert_eq!(woken.get(), 1);
 }
 

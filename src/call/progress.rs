@@ -111,7 +111,8 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         }
         let attempt = self.attempts.saturating_add(1);
         self.attempt_starts(attempt, self.elapsed());
-        // Until here a panic of an observer gives back the turn and the payment.
+        // Until here a panic of an observer refunds the payment and gives back a turn that
+        // was waited for.
         self.attempts = attempt;
         self.paid = payment.map(Payment::spend);
         if let Some(pending_since) = &mut self.commit {

@@ -127,14 +127,22 @@ impl<T: Timer> Future for Turn<'_, T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let timer = this.timer.timer();
+        // The end of the last wait.
+        let mut over = None;
         loop {
             let Some(place) = this.place else {
                 return Poll::Pending;
             };
-            let Look::Waiting { due, held_until } = place.look(cx.waker()) else {
+            let look = place.look(cx.waker(), over);
+            let Look::Waiting {
+                now,
+                due,
+                held_until,
+            } = look
+            else {
                 return Poll::Ready(this.place.take());
             };
-            let (now, deadline) = (timer.now(), *this.deadline);
+            let deadline = *this.deadline;
             if deadline.is_some_and(|deadline| deadline <= now.max(held_until)) {
                 *this.place = None;
                 return Poll::Ready(None);
@@ -148,7 +156,7 @@ impl<T: Timer> Future for Turn<'_, T> {
                 *this.until = until;
             }
             ready!(this.wait.as_mut().poll(cx));
-            *this.until = None;
+            over = this.until.take();
         }
     }
 }

@@ -43,16 +43,17 @@ use turns::Shared;
 /// without waiting calls the model is dormant again.
 ///
 /// While a model is awake, a throttled attempt of a retried operation is followed by a free
-/// retry, at most ten per call, which counts neither towards
-/// [`max_retries`](crate::policy::Policy::max_retries) nor the budget. A call waits until
+/// retry, at most ten per call, unless [`max_retries`](crate::policy::Policy::max_retries)
+/// is 0. It counts neither towards `max_retries` nor the budget. A call waits until
 /// its [`deadline`](crate::policy::Policy::deadline) at most, so set one. The guide
 /// [rate limits](docs/rate_limits/index.html) has figures; the constants are those that did
 /// best in its simulations.
 ///
 /// Clones share the state, and so do all wrappers that are
 /// [given](crate::retrying::Retrying::rate_limiter) the limiter. They must share a clock,
-/// as all timers of the system do. It knows at most 1,024 models at a time, and forgets
-/// those first that were used least recently and have no waiting calls.
+/// as all timers of the system do. At most 1,024 models are awake at a time: a further one
+/// replaces the least recently used one without waiting calls or, if all have some, is not
+/// limited.
 ///
 /// ```
 /// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
@@ -115,8 +116,8 @@ pub enum Asked {
 /// The place of a call in the queue of its model. Dropping it leaves the queue.
 pub trait Place: Send {
     /// Grants the turns that are due and tells whether this one is among them. If not,
-    /// `waker` is woken at the turn.
-    fn look(&self, waker: &Waker) -> Look;
+    /// `waker` is woken at the turn. A sleep until `over` has ended.
+    fn look(&self, waker: &Waker, over: Option<Instant>) -> Look;
 
     /// Leaves the queue with the turn, which the attempt uses.
     fn take(self: Box<Self>) -> Ticket;
@@ -127,6 +128,8 @@ pub enum Look {
     Granted,
 
     Waiting {
+        now: Instant,
+
         /// When the place is due at the current rate.
         due: Instant,
 
@@ -146,8 +149,8 @@ impl RateLimiter {
     }
 
     /// The attempts per second that the model is thought to allow, as of the last call
-    /// that looked; `None` while the model is dormant. Calls without a model share one
-    /// rate.
+    /// that looked; `None` while the model is dormant. Calls without a model, or with
+    /// an empty name, share one rate.
     pub fn rate(&self, model: Option<&str>) -> Option<f64> {
         self.turns.rate(model.unwrap_or_default())
     }

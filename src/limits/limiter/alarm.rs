@@ -12,7 +12,6 @@ use std::{
 
 /// An entry in a timer's list that looks at the next turn.
 pub struct Alarm {
-    at: Instant,
     bell: Arc<Bell>,
     _entry: AnyEntry,
 }
@@ -22,6 +21,7 @@ struct Bell {
     shared: Weak<Shared>,
     model: Arc<str>,
     timer: Arc<dyn AnyTimer>,
+    at: Instant,
 
     /// Whether it has been woken, after which its alarm is useless.
     rang: AtomicBool,
@@ -40,13 +40,14 @@ impl Shared {
                 shared: Arc::downgrade(self),
                 model: name.into(),
                 timer: timer.clone(),
+                at,
                 rang: AtomicBool::new(false),
             });
             // If the time has come, the bell rings at once and looks.
             let Some(_entry) = timer.wake_at(at, &Waker::from(bell.clone())) else {
                 return;
             };
-            let alarm = Alarm { at, bell, _entry };
+            let alarm = Alarm { bell, _entry };
             let mut models = self.lock();
             let unused = match models.by_name.get_mut(name) {
                 Some(model) if model.next_alarm().is_some() => model.alarm.replace(alarm),
@@ -63,8 +64,8 @@ impl Model {
     pub fn next_alarm(&self) -> Option<(Instant, Arc<dyn AnyTimer>)> {
         let due = self.law.due();
         let timer = self.queue.timer()?;
-        let is_set = self.alarm.as_ref().is_some_and(|Alarm { at, bell, .. }| {
-            !bell.rang.load(Ordering::Acquire) && *at <= due && Arc::ptr_eq(&bell.timer, timer)
+        let is_set = self.alarm.as_ref().is_some_and(|Alarm { bell, .. }| {
+            !bell.rang.load(Ordering::Acquire) && bell.at <= due && Arc::ptr_eq(&bell.timer, timer)
         });
         (!is_set).then(|| (due, timer.clone()))
     }
@@ -74,7 +75,8 @@ impl Wake for Bell {
     fn wake(self: Arc<Self>) {
         self.rang.store(true, Ordering::Release);
         if let Some(shared) = self.shared.upgrade() {
-            let now = self.timer.now();
+            // The clock may be behind the timer.
+            let now = self.timer.now().max(self.at);
             shared.look(&self.model, now, |_, _| Some(()));
         }
     }

@@ -58,7 +58,7 @@ impl Caller {
             return self.ticket.unwrap();
         };
         assert!(self.woken.get() > 0, "a wake is lost");
-        assert!(matches!(place.look(&self.waker), Look::Granted));
+        assert!(matches!(place.look(&self.waker, None), Look::Granted));
         place.take()
     }
 }

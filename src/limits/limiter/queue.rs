@@ -1,47 +1,43 @@
-//! The calls that wait for a turn: two lines in order of arrival, retries first.
+//! The calls that wait for a turn: retries first, then in order of arrival.
 
 use crate::timer::{AnyTimer, Instant};
 use std::{
-    array,
-    collections::{HashMap, VecDeque},
-    mem,
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     task::Waker,
 };
 
 /// The waiting calls of one model, and the turns `T` that calls have not taken yet.
-///
-/// Each operation takes constant time, however many calls wait.
 pub struct Queue<T> {
-    /// Retries, and calls without an attempt.
-    lines: [Line; 2],
+    waiting: BTreeMap<Key, Waiter>,
+
+    /// The number of retries among them.
+    retries: usize,
+
+    /// Those whose timer can wake the limiter.
+    sharing: BTreeSet<Key>,
+
+    /// Their deadlines.
+    deadlines: BTreeSet<(Instant, Key)>,
+
+    /// The retries and the other calls that have joined.
+    joined: [u64; 2],
 
     granted: HashMap<Key, Turn<T>>,
 
+    /// The last turn, if a call left with it and no other waited.
+    unused: Option<T>,
+
     /// The turns so far.
     turns: u64,
-
-    /// The waiting calls whose timer can wake others.
-    sharing: usize,
-
-    /// Not later than the deadline of any waiting call; `None` if none has one.
-    earliest_deadline: Option<Instant>,
 }
 
-/// Waiting calls in order of arrival.
-#[derive(Default)]
-struct Line {
-    /// The number of the first place.
-    first: u64,
-
-    /// `None` for a call that has left. The first and the last place are taken.
-    places: VecDeque<Option<Box<Waiter>>>,
-}
-
-/// Names a call in its queue, until it leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Names a call in its queue. The least one is the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
-    line: usize,
+    is_first_attempt: bool,
+
+    /// Counts the calls of its kind.
     number: u64,
 }
 
@@ -77,97 +73,102 @@ pub enum Left<T> {
 impl<T> Queue<T> {
     pub fn new() -> Self {
         Self {
-            lines: array::from_fn(|_| Line::default()),
+            waiting: BTreeMap::new(),
+            retries: 0,
+            sharing: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
+            joined: [0; 2],
             granted: HashMap::new(),
+            unused: None,
             turns: 0,
-            sharing: 0,
-            earliest_deadline: None,
         }
     }
 
     /// Whether no call waits.
     pub fn is_empty(&self) -> bool {
-        self.lines.iter().all(|line| line.places.is_empty())
+        self.waiting.is_empty()
     }
 
     /// Adds a call behind the others of its kind.
     pub fn join(&mut self, is_retry: bool, waiter: Waiter) -> Key {
-        if self.is_empty() {
-            self.earliest_deadline = None;
-        }
-        self.earliest_deadline = earlier(self.earliest_deadline, waiter.deadline);
-        self.sharing += usize::from(waiter.is_shareable);
-        let index = usize::from(!is_retry);
-        let line = &mut self.lines[index];
-        line.places.push_back(Some(Box::new(waiter)));
-        Key {
-            line: index,
-            number: line.first + line.places.len() as u64 - 1,
-        }
+        let joined = &mut self.joined[usize::from(is_retry)];
+        *joined += 1;
+        let key = Key {
+            is_first_attempt: !is_retry,
+            number: *joined,
+        };
+        self.retries += usize::from(is_retry);
+        self.sharing.extend(waiter.is_shareable.then_some(key));
+        let deadline = waiter.deadline.map(|deadline| (deadline, key));
+        self.deadlines.extend(deadline);
+        self.waiting.insert(key, waiter);
+        key
     }
 
     /// The call that gets the next turn.
     pub fn first(&mut self) -> Option<&mut Waiter> {
-        self.waiters().next()
+        self.waiting.values_mut().next()
+    }
+
+    /// The first call behind one that has left.
+    pub fn behind(&mut self, key: Key) -> Option<&mut Waiter> {
+        Some(self.waiting.range_mut(key..).next()?.1)
     }
 
     /// The first timer that can wake the limiter.
     pub fn timer(&self) -> Option<&Arc<dyn AnyTimer>> {
-        if self.sharing == 0 {
-            return None;
-        }
-        let places = self.lines.iter().flat_map(|line| &line.places);
-        let waiter = places.flatten().find(|waiter| waiter.is_shareable)?;
-        Some(&waiter.timer)
+        Some(&self.waiting.get(self.sharing.first()?)?.timer)
     }
 
-    fn waiters(&mut self) -> impl Iterator<Item = &mut Waiter> {
-        let places = self.lines.iter_mut().flat_map(|line| &mut line.places);
-        places.flatten().map(Box::as_mut)
+    /// The last turn, if it is unused.
+    pub fn unused(&mut self) -> Option<T> {
+        self.unused.take()
     }
 
-    /// Counts a turn that nobody had to wait for.
+    /// Counts a turn.
     pub fn pass(&mut self) {
         self.turns += 1;
+        self.unused = None;
     }
 
     /// Grants the next turn to the first call, which is to be woken.
     pub fn grant(&mut self, turn: T) -> Option<Waiter> {
-        self.turns += 1;
+        self.pass();
         let number = self.turns;
         self.hand_on(Turn { turn, number })
     }
 
-    /// Grants the turn of a call that left to the first one, unless a later turn has
-    /// been granted meanwhile.
+    /// Grants the turn of a call that left to the first one, or keeps it for the next one
+    /// that comes, unless a later turn has been granted meanwhile.
     pub fn hand_on(&mut self, turn: Turn<T>) -> Option<Waiter> {
         if turn.number < self.turns {
             return None;
         }
-        let mut lines = self.lines.iter_mut().enumerate();
-        let (key, waiter) = lines.find_map(|(index, line)| {
-            let number = line.first;
-            let waiter = line.remove(number)?;
-            Some((
-                Key {
-                    line: index,
-                    number,
-                },
-                waiter,
-            ))
-        })?;
-        self.sharing -= usize::from(waiter.is_shareable);
+        let Some(&key) = self.waiting.keys().next() else {
+            self.unused = Some(turn.turn);
+            return None;
+        };
         self.granted.insert(key, turn);
-        Some(waiter)
+        self.remove(key)
     }
 
-    /// A waiting call, and the number of places before it. `None` if it has its turn.
+    /// A waiting call, and the number of calls before it, or somewhat more if some of
+    /// them have left. `None` if it has its turn.
     pub fn waiter(&mut self, key: Key) -> Option<(usize, &mut Waiter)> {
-        let retries = self.lines[0].places.len();
-        let line = &mut self.lines[key.line];
-        let index = line.index(key.number)?;
-        let waiter = line.places.get_mut(index)?.as_mut()?;
-        Some((index + key.line * retries, waiter))
+        let of_its_kind = match key.is_first_attempt {
+            true => self.waiting.len() - self.retries,
+            false => self.retries,
+        };
+        let others = self.waiting.len() - of_its_kind;
+        let line = Key { number: 0, ..key };
+        let first = self.waiting.range(line..).next()?.0.number;
+        let waiter = self.waiting.get_mut(&key)?;
+        let places = usize::try_from(key.number - first).unwrap_or(usize::MAX);
+        let ahead = places.min(of_its_kind - 1);
+        Some(match key.is_first_attempt {
+            true => (ahead + others, waiter),
+            false => (ahead, waiter),
+        })
     }
 
     /// Removes a call that gives up or uses its turn.
@@ -175,57 +176,26 @@ impl<T> Queue<T> {
         if let Some(turn) = self.granted.remove(&key) {
             return Left::Granted(turn);
         }
-        match self.lines[key.line].remove(key.number) {
-            Some(waiter) => {
-                self.sharing -= usize::from(waiter.is_shareable);
-                Left::Waiting(waiter)
-            }
-            None => Left::Unknown,
-        }
+        self.remove(key).map_or(Left::Unknown, Left::Waiting)
     }
 
-    /// The wakers of the calls whose deadline is not after `time`. Reads the whole queue
-    /// only if there may be one.
+    fn remove(&mut self, key: Key) -> Option<Waiter> {
+        let waiter = self.waiting.remove(&key)?;
+        self.retries -= usize::from(!key.is_first_attempt);
+        self.sharing.remove(&key);
+        if let Some(deadline) = waiter.deadline {
+            self.deadlines.remove(&(deadline, key));
+        }
+        Some(waiter)
+    }
+
+    /// The wakers of the calls whose deadline is not after `time`.
     pub fn wakers_of_overdue(&mut self, time: Instant) -> Vec<Waker> {
-        if self
-            .earliest_deadline
-            .is_none_or(|earliest| earliest > time)
-        {
-            return Vec::new();
-        }
-        let (mut wakers, mut earliest) = (Vec::new(), None);
-        for waiter in self.waiters() {
-            match waiter.deadline {
-                Some(deadline) if deadline <= time => wakers.extend(waiter.waker.take()),
-                deadline => earliest = earlier(earliest, deadline),
-            }
-        }
-        self.earliest_deadline = earliest;
-        wakers
+        let overdue = self.deadlines.iter();
+        let overdue = overdue.take_while(|(deadline, _)| *deadline <= time);
+        let waiters = overdue.filter_map(|(_, key)| self.waiting.get_mut(key)?.waker.take());
+        waiters.collect()
     }
-}
-
-impl Line {
-    fn index(&self, number: u64) -> Option<usize> {
-        usize::try_from(number.checked_sub(self.first)?).ok()
-    }
-
-    fn remove(&mut self, number: u64) -> Option<Waiter> {
-        let index = self.index(number)?;
-        let waiter = mem::take(self.places.get_mut(index)?);
-        while self.places.front().is_some_and(Option::is_none) {
-            self.places.pop_front();
-            self.first += 1;
-        }
-        while self.places.back().is_some_and(Option::is_none) {
-            self.places.pop_back();
-        }
-        waiter.map(|waiter| *waiter)
-    }
-}
-
-fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
-    a.into_iter().chain(b).min()
 }
 
 #[cfg(test)]

@@ -94,11 +94,19 @@ impl Turns for Shared {
         let timer = waiter.timer.clone();
         let now = timer.now();
         let mut waiter = Some(waiter);
-        let asked = self.look(name, now, |models, _| {
+        let asked = self.look(name, now, |models, outbox| {
             let model = models.by_name.get_mut(name)?;
-            if model.queue.is_empty() && model.law.due() <= now {
-                model.queue.pass();
-                return Some(Asked::Granted(model.law.grant(now)));
+            // Turns that were due before belong to earlier calls.
+            model.grant_due(now, outbox);
+            if model.queue.is_empty() {
+                if model.law.due() <= now {
+                    model.queue.pass();
+                    return Some(Asked::Granted(model.law.grant(now)));
+                }
+                let unused = || model.queue.unused().map(Asked::Granted);
+                if let Some(granted) = (model.law.held_until() <= now).then(unused).flatten() {
+                    return Some(granted);
+                }
             }
             let key = model.queue.join(is_retry, waiter.take()?);
             Some(Asked::Waiting(Box::new(PlaceInQueue {
@@ -145,9 +153,9 @@ impl Turns for Shared {
 }
 
 impl Place for PlaceInQueue {
-    fn look(&self, waker: &Waker) -> Look {
+    fn look(&self, waker: &Waker, over: Option<Instant>) -> Look {
         let mut waker = Some(waker.clone());
-        let now = self.timer.now();
+        let now = over.into_iter().fold(self.timer.now(), Instant::max);
         let waiting = self.shared.look(&self.model, now, |models, outbox| {
             let model = models.model_of(self)?;
             model.grant_due(now, outbox);
@@ -156,7 +164,11 @@ impl Place for PlaceInQueue {
             let due = model.law.due_after(ahead);
             waiter.sleeps_until = Some(due);
             let held_until = model.law.held_until();
-            Some(Look::Waiting { due, held_until })
+            Some(Look::Waiting {
+                now,
+                due,
+                held_until,
+            })
         });
         waiting.unwrap_or(Look::Granted)
     }
@@ -186,6 +198,9 @@ impl Drop for PlaceInQueue {
                 Left::Waiting(waiter) => {
                     model.quiet_since = now;
                     outbox.waiters.push(waiter);
+                    // It may have moved up, and sleep for too long.
+                    let behind = model.queue.behind(key).filter(|it| !it.is_shareable);
+                    outbox.wakers.extend(behind.and_then(|it| it.waker.take()));
                 }
                 Left::Granted(turn) => outbox.granted(model.queue.hand_on(turn)),
                 Left::Unknown => {}
@@ -302,14 +317,15 @@ impl Model {
             outbox.granted(self.queue.grant(self.law.grant(now)));
         }
         self.law.set_waiting(!self.queue.is_empty(), now);
-        match self.queue.first() {
-            // It sleeps for too long: it has moved up, or the rate has risen.
-            Some(first) if !first.is_shareable && first.sleeps_until > Some(self.law.due()) => {
-                first.sleeps_until = None;
-                outbox.wakers.extend(first.waker.take());
-            }
-            Some(_) => {}
-            None => outbox.alarms.extend(self.alarm.take()),
+        // The first may have moved up, or the rate has risen.
+        let sleeps_too_long =
+            |first: &&mut Waiter| !first.is_shareable && first.sleeps_until > Some(self.law.due());
+        if let Some(first) = self.queue.first().filter(sleeps_too_long) {
+            first.sleeps_until = None;
+            outbox.wakers.extend(first.waker.take());
+        }
+        if self.queue.timer().is_none() {
+            outbox.alarms.extend(self.alarm.take());
         }
     }
 }
@@ -322,10 +338,13 @@ impl Outbox {
         }));
     }
 
-    /// Wakes the calls. A waker that panics affects no other.
+    /// Wakes the calls. A waker that panics, also when it is dropped, affects no other.
     fn deliver(self) {
         for waker in self.wakers {
             contain_panics(|| waker.wake());
+        }
+        for waiter in self.waiters {
+            contain_panics(|| drop(waiter));
         }
     }
 }
