@@ -226,6 +226,8 @@ pub struct Model<'a> {
     earlier: Duration,
     /// The rate limiter for calls without a model, and with one. `None` while dormant.
     laws: [Option<Law>; 2],
+    /// The laws at their last turns, if no attempt used those.
+    unused: [Option<Law>; 2],
     /// The law at the turn of the attempt, if it needed one.
     ticket: Option<Law>,
     free_retries: u32,
@@ -247,6 +249,7 @@ impl<'a> Model<'a> {
             shareable,
             earlier: Duration::ZERO,
             laws: [None; 2],
+            unused: [None; 2],
             ticket: None,
             free_retries: 0,
         }
@@ -335,15 +338,23 @@ impl<'a> Model<'a> {
         if is_late(joined) {
             return Ok(false);
         }
+        let index = usize::from(names_model(self.operation));
         let Some(law) = self.law() else {
             return Ok(true);
         };
         let (due, hold) = (law.due(), law.hold);
         if due <= joined {
             self.ticket = Some(law.grant(joined, None));
+            self.unused[index] = None;
             return Ok(true);
         }
-        law.quiet_since = joined;
+        if hold <= joined && self.unused[index].is_some() {
+            self.ticket = self.unused[index].take();
+            return Ok(true);
+        }
+        if let Some(law) = &mut self.laws[index] {
+            law.quiet_since = joined;
+        }
         if is_late(hold) {
             return Ok(false);
         }
@@ -355,13 +366,16 @@ impl<'a> Model<'a> {
         let in_time = self.shareable && due == now - self.time.world.lag;
         let looked = if in_time { due } else { now };
         let is_granted = due <= looked && (self.shareable || polled.is_ok());
-        if let Some(law) = &mut self.laws[usize::from(names_model(self.operation))] {
+        if let Some(law) = &mut self.laws[index] {
             law.quiet_since = looked;
             self.ticket = is_granted.then(|| law.grant(looked, Some(joined)));
         }
-        polled?;
-        if !is_granted || is_late(now) {
-            return Ok(false);
+        if is_granted {
+            self.unused[index] = None;
+        }
+        if polled.is_err() || !is_granted || is_late(now) {
+            self.unused[index] = self.ticket.take().or(self.unused[index]);
+            return polled.map(|_| false);
         }
         // A poll that grants the turn wakes its own task.
         self.time.awake = !self.shareable;
@@ -372,12 +386,13 @@ impl<'a> Model<'a> {
 
     /// The law for the model of the call, unless it has been quiet for a minute.
     fn law(&mut self) -> &mut Option<Law> {
-        let now = self.now();
-        let law = &mut self.laws[usize::from(names_model(self.operation))];
+        let (now, index) = (self.now(), usize::from(names_model(self.operation)));
+        let law = &mut self.laws[index];
         if let Some(_forgotten) =
             law.take_if(|law| now - law.quiet_since >= MINUTE && law.hold <= now)
         {
             self.ticket = None;
+            self.unused[index] = None;
         }
         law
     }
