@@ -30,18 +30,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 /// assert_eq!(patient.max_retries, 5);
 /// ```
 ///
-/// `Policy::from` takes the `ProviderConfig` of each enabled `crabllm-core` release:
-///
-/// ```
-/// # #[cfg(feature = "crabllm-core-0_0_19")] {
-/// use crabllm_retry::{Policy, crabllm_core_0_0_19::ProviderConfig};
-/// use std::time::Duration;
-///
-/// let config = ProviderConfig { timeout: Some(45), ..ProviderConfig::default() };
-/// let policy = Policy::from(&config).deadline(Duration::from_secs(100));
-/// assert_eq!((policy.timeout.as_secs(), policy.max_retries), (45, 2));
-/// # }
-/// ```
+/// `Policy::from` takes the `ProviderConfig` of each enabled `crabllm-core` release.
 ///
 /// With the feature `serde` it can be read from a file, with the keys of the table
 /// `policy` of a `Config`. Missing keys have their defaults.
@@ -194,27 +183,6 @@ impl Policy {
     }
 
     /// Sets the limit of the whole call. Zero: no deadline.
-    ///
-    /// ```
-    /// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
-    /// use crabllm_retry::{Policy, Retrying};
-    /// use crabllm_retry::test_util::{Scripted, Step, VirtualTimer};
-    /// # use crabllm_retry::crabllm_core_0_0_19::{ChatCompletionRequest, Provider, json};
-    /// use std::time::Duration;
-    ///
-    /// let timer = VirtualTimer::new();
-    /// let silent = Scripted::new(timer.clone(), [Step::hang(), Step::hang()]);
-    /// let policy = Policy::default().deadline(Duration::from_secs(40));
-    /// let provider = Retrying::with_timer(silent, timer.clone()).policy(policy);
-    ///
-    /// // An attempt of 30 seconds, a delay, and an attempt for what is left.
-    /// # let request: ChatCompletionRequest = json::from_str(r#"{"model": "m", "messages": []}"#)?;
-    /// let answer = futures::executor::block_on(provider.chat_completion(&request));
-    /// assert!(answer.is_err());
-    /// assert_eq!(timer.elapsed(), Duration::from_secs(40));
-    /// # }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn deadline(mut self, d: Duration) -> Self {
         self.deadline = d;
         self
@@ -234,17 +202,6 @@ impl Policy {
     }
 
     /// Sets the delays after an attempt that was throttled.
-    ///
-    /// ```
-    /// use crabllm_retry::{Backoff, Policy};
-    /// use std::time::Duration;
-    ///
-    /// // After a limit per minute, an early retry is in vain.
-    /// let slow = Backoff::exponential(Duration::from_secs(5), Duration::from_secs(60));
-    /// let policy = Policy::default().throttle_backoff(slow);
-    /// assert_eq!(policy.throttle_backoff, Some(slow));
-    /// assert_eq!(policy.backoff, Backoff::default());
-    /// ```
     pub fn throttle_backoff(mut self, backoff: Backoff) -> Self {
         self.throttle_backoff = Some(backoff);
         self

@@ -28,13 +28,8 @@ use std::{error::Error, fmt, mem, sync::Arc, time::Duration};
 ///
 /// A call that was retried may have been served, and billed, more than once.
 ///
-/// # Clients that retry by themselves
-///
-/// Retry in one place. If the client makes three attempts of its own, such as
-/// crabllm-sdk's, three attempts become nine, and the timeout of the outer attempt cuts
-/// off the inner client's wait: if a server requests 40 s, the outer wrapper sends
-/// again after 30.1 s, too early. Turn off the retries of the client, or do not wrap
-/// it.
+/// Turn off the retries of a client that has its own, such as crabllm-sdk's: three attempts
+/// would become nine, and the wrapper's timeout would cut off the client's waits.
 ///
 /// ```
 /// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
@@ -239,15 +234,6 @@ impl<P, T> Retrying<P, T> {
     /// The defaults are those of crabllm-core's wrappers, which are small: a 429
     /// without a requested delay uses up its retries within 0.3 s, and a 45 s answer is
     /// cut off three times.
-    ///
-    /// ```
-    /// # #[cfg(feature = "futures-timer")]
-    /// # fn wrap<P>(client: P) -> crabllm_retry::Retrying<P> {
-    /// use crabllm_retry::Retrying;
-    ///
-    /// Retrying::new(client).recommended()
-    /// # }
-    /// ```
     pub fn recommended(self) -> Self {
         self.policy(Policy::recommended())
             .retry_if(hints::is_transient)
@@ -255,71 +241,53 @@ impl<P, T> Retrying<P, T> {
             .rate_limiter(RateLimiter::adaptive())
     }
 
-    /// Sets the most attempts after the first one of a call. Default: 2. Zero: one
-    /// attempt, still with the timeout.
+    /// Sets [`Policy::max_retries`], the most attempts after the first one of a call.
     pub fn max_retries(self, n: u32) -> Self {
         self.change(|policy| policy.max_retries(n))
     }
 
-    /// Sets the limit of one attempt; for a stream, until the provider returns it. Default:
-    /// 30 seconds. Zero: no timeout.
+    /// Sets [`Policy::timeout`], the limit of one attempt.
     pub fn timeout(self, d: Duration) -> Self {
         self.change(|policy| policy.timeout(d))
     }
 
-    /// Sets the longest delay that a server may request. An error that asks for more is
-    /// returned at once. Default: 60 seconds. Zero: any wait is too long.
+    /// Sets [`Policy::max_retry_after`], the longest delay that a server may request.
     pub fn max_retry_after(self, d: Duration) -> Self {
         self.change(|policy| policy.max_retry_after(d))
     }
 
-    /// Sets the longest wait for the next item of an open stream. Default: 90 seconds.
-    /// Zero: no limit. See [`Policy::stream_idle`].
+    /// Sets [`Policy::stream_idle`], the longest wait for the next item of an open stream.
     pub fn stream_idle(self, d: Duration) -> Self {
         self.change(|policy| policy.stream_idle(d))
     }
 
-    /// Sets the limit of the whole call from its first poll, attempts and delays
-    /// together; for a stream, until the call returns it. Default: zero, no deadline. See
-    /// [`Policy::deadline`].
+    /// Sets [`Policy::deadline`], the limit of the whole call, attempts and delays together.
     pub fn deadline(self, d: Duration) -> Self {
         self.change(|policy| policy.deadline(d))
     }
 
-    /// Sets the limit of one attempt to open a stream, up to its first content. Default:
-    /// zero, no limit. See [`Policy::first_content`].
+    /// Sets [`Policy::first_content`], the limit of one attempt to open a stream, up to its
+    /// first content.
     pub fn first_content(self, d: Duration) -> Self {
         self.change(|policy| policy.first_content(d))
     }
 
-    /// Sets the delays between attempts. Default: [`Backoff::default`].
+    /// Sets [`Policy::backoff`], the delays between attempts.
     pub fn backoff(self, b: Backoff) -> Self {
         self.change(|policy| policy.backoff(b))
     }
 
-    /// Sets the delays after an attempt that was throttled (status 429). Default: the
-    /// same as [`backoff`](Self::backoff).
+    /// Sets [`Policy::throttle_backoff`], the delays after an attempt that was throttled.
     pub fn throttle_backoff(self, b: Backoff) -> Self {
         self.change(|policy| policy.throttle_backoff(b))
     }
 
-    /// Sets which operations are retried: exactly these. Default:
-    /// [`Operations::CHAT`].
+    /// Sets [`Policy::retry`], the operations that are retried: exactly these.
     pub fn retry(self, operations: Operations) -> Self {
         self.change(|policy| policy.retry(operations))
     }
 
-    /// Adds operations to those that are retried.
-    ///
-    /// ```
-    /// # #[cfg(feature = "futures-timer")]
-    /// # fn wrap<P>(provider: P) -> crabllm_retry::Retrying<P> {
-    /// use crabllm_retry::{Operations, Retrying};
-    ///
-    /// // Chats, as by default, and the opening of streams.
-    /// Retrying::new(provider).also_retry(Operations::STREAMS)
-    /// # }
-    /// ```
+    /// Adds operations to those that are retried, [`Policy::retry`].
     pub fn also_retry(self, operations: Operations) -> Self {
         self.change(|policy| policy.also_retry(operations))
     }
@@ -367,41 +335,17 @@ impl<P, T> Retrying<P, T> {
         }
     }
 
-    /// Limits retries by a budget, which other wrappers may share. Default: none.
-    ///
-    /// ```
-    /// # #[cfg(feature = "futures-timer")]
-    /// # fn wrap<P>(chat: P, drafts: P) -> (crabllm_retry::Retrying<P>, crabllm_retry::Retrying<P>) {
-    /// use crabllm_retry::{RetryBudget, Retrying};
-    ///
-    /// // Two wrappers of one server stop retrying together when it is down.
-    /// let budget = RetryBudget::default();
-    /// let chat = Retrying::new(chat).budget(budget.clone());
-    /// let drafts = Retrying::new(drafts).budget(budget);
-    /// # (chat, drafts)
-    /// # }
-    /// ```
+    /// Limits retries by a budget. Wrappers of one server that have clones of it stop
+    /// retrying together when that is down. Default: none.
     pub fn budget(mut self, budget: RetryBudget) -> Self {
         self.engine.budget = Some(budget);
         self
     }
 
     /// Makes attempts wait for their turn while the server throttles, at a rate that all
-    /// calls learn together, and retries throttled ones up to ten times for free. Set a
-    /// [`deadline`](Self::deadline): without one a call waits until its turn. Default: none.
-    ///
-    /// ```
-    /// # #[cfg(feature = "futures-timer")]
-    /// # fn wrap<P>(chat: P, drafts: P) -> (crabllm_retry::Retrying<P>, crabllm_retry::Retrying<P>) {
-    /// use crabllm_retry::{RateLimiter, Retrying};
-    ///
-    /// // Two wrappers of one account share its limits.
-    /// let limiter = RateLimiter::adaptive();
-    /// let chat = Retrying::new(chat).rate_limiter(limiter.clone());
-    /// let drafts = Retrying::new(drafts).rate_limiter(limiter);
-    /// # (chat, drafts)
-    /// # }
-    /// ```
+    /// calls learn together, and retries throttled ones up to ten times for free. Wrappers of
+    /// one account should have clones of one limiter. Set a [`deadline`](Self::deadline):
+    /// without one a call waits until its turn. Default: none.
     pub fn rate_limiter(mut self, limiter: RateLimiter) -> Self {
         self.engine.limiter = Some(limiter);
         self

@@ -6,14 +6,9 @@ use crabllm_retry::{
     Backoff, Config, Jitter, Operation, Operations, Policy, RetryBudget, Retrying,
     test_util::VirtualTimer,
 };
-use proptest::{
-    collection::{btree_map, vec},
-    option::of,
-    prelude::*,
-    sample::select,
-};
+use proptest::{prelude::*, sample::subsequence};
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::{fmt::Debug, time::Duration};
 
 const fn secs(n: u64) -> Duration {
@@ -246,96 +241,72 @@ fn a_budget_keeps_what_the_file_does_not_name() {
     assert_same(wrapper().budget(budget()), file, wrapper().budget(changed));
 }
 
-/// Tables with some of the keys.
-fn table(keys: Vec<(&'static str, BoxedStrategy<Value>)>) -> BoxedStrategy<Value> {
-    let keys = keys
-        .into_iter()
-        .map(|(key, value)| of(value).prop_map(move |value| Some((key, value?))));
-    let named = |keys: Vec<Option<_>>| keys.into_iter().flatten().collect();
-    keys.collect::<Vec<_>>().prop_map(named).boxed()
+/// The keys of a policy, each with a value.
+const POLICY: &str = "max_retries = 4294967295
+timeout = '1m 30s'
+deadline = 300
+first_content = 0.25
+max_retry_after = '0s'
+stream_idle = '1year 1ns'
+retry = ['chat', 'models', 'complete']
+backoff.initial = 1
+backoff.max = '8s'
+backoff.jitter = 'full'
+throttle_backoff.initial = '2s'
+throttle_backoff.max = 9
+throttle_backoff.jitter = 'none'";
+
+/// The keys of a configuration besides those of policies.
+const OTHERS: &str =
+    "budget.capacity = 7\nbudget.cost = 0\nbudget.throttle_cost = 2\nrate_limiter = {}";
+
+/// Files with some of the keys.
+fn files(keys: Vec<String>) -> impl Strategy<Value = String> {
+    let every = 0..=keys.len();
+    subsequence(keys, every).prop_map(|keys| keys.join("\n"))
 }
 
-fn integer() -> BoxedStrategy<Value> {
-    any::<u32>().prop_map(Value::from).boxed()
+fn configs() -> impl Strategy<Value = String> {
+    let tables = ["policy", "models.m", "models.'a slow. \u{e9}'"];
+    let policies = tables.into_iter().flat_map(|table| {
+        let keys = POLICY.lines();
+        keys.map(move |key| format!("{table}.{key}"))
+    });
+    files(policies.chain(OTHERS.lines().map(str::to_owned)).collect())
 }
 
-fn duration() -> BoxedStrategy<Value> {
-    let written = |duration| humantime::format_duration(duration).to_string().into();
-    prop_oneof![
-        Just(written(Duration::MAX)),
-        (any::<u64>(), 0..1_000_000_000_u32).prop_map(move |(s, ns)| written(Duration::new(s, ns))),
-        any::<u64>().prop_map(move |ns| written(Duration::from_nanos(ns))),
-        (0..100_000_000).prop_map(|ms| (f64::from(ms) / 1000.0).into()),
-        integer(),
-    ]
-    .boxed()
-}
-
-fn backoff() -> BoxedStrategy<Value> {
-    let jitter = select(vec!["equal", "full", "none"]).prop_map(Value::from);
-    table(vec![
-        ("initial", duration()),
-        ("max", duration()),
-        ("jitter", jitter.boxed()),
-    ])
-}
-
-#[rustfmt::skip]
-fn policy() -> BoxedStrategy<Value> {
-    let names = ["chat", "streams", "all", "none", "complete", "models", "embedding"];
-    let retry = vec(select(names.to_vec()), 0..4).prop_map(Value::from);
-    table(vec![
-        ("max_retries", integer()),
-        ("timeout", duration()),
-        ("deadline", duration()),
-        ("first_content", duration()),
-        ("max_retry_after", duration()),
-        ("stream_idle", duration()),
-        ("backoff", backoff()),
-        ("throttle_backoff", backoff()),
-        ("retry", retry.boxed()),
-    ])
-}
-
-fn config() -> BoxedStrategy<Value> {
-    let models = btree_map(any::<String>(), policy(), 0..3).prop_map(|models| json!(models));
-    let budget = ["capacity", "cost", "throttle_cost"].map(|key| (key, integer()));
-    table(vec![
-        ("policy", policy()),
-        ("models", models.boxed()),
-        ("budget", table(budget.into())),
-    ])
-}
-
-/// Reads a value, and asserts that it is read back as it is printed.
-fn assert_read_back<T>(written: &Value)
-where
-    T: Debug + DeserializeOwned + PartialEq + Serialize,
-{
-    let read: T = serde_json::from_value(written.clone()).unwrap();
-    let printed = serde_json::to_string(&read).unwrap();
-    assert_eq!(serde_json::from_str::<T>(&printed).unwrap(), read);
-    let printed = toml::to_string(&read).unwrap();
-    assert_eq!(toml::from_str::<T>(&printed).unwrap(), read);
+/// Asserts that a value is read back as it is printed.
+fn assert_read_back<T: Debug + DeserializeOwned + PartialEq + Serialize>(value: &T) {
+    let printed = serde_json::to_string(value).unwrap();
+    assert_eq!(serde_json::from_str::<T>(&printed).unwrap(), *value);
+    let printed = toml::to_string(value).unwrap();
+    assert_eq!(toml::from_str::<T>(&printed).unwrap(), *value);
 }
 
 // `PROPTEST_CASES=1000000 cargo test --release --test config` tries a million.
 proptest! {
     #[test]
-    fn every_configuration_is_read_back_as_it_was_printed(config in config(), policy in policy()) {
-        assert_read_back::<Config>(&config);
-        assert_read_back::<Policy>(&policy);
+    fn every_configuration_is_read_back_as_it_was_printed(
+        config in configs(),
+        policy in files(POLICY.lines().map(str::to_owned).collect()),
+    ) {
+        assert_read_back(&toml::from_str::<Config>(&config).unwrap());
+        assert_read_back(&toml::from_str::<Policy>(&policy).unwrap());
     }
 
     #[test]
-    fn every_duration_is_refused_or_read_back(
+    fn every_duration_is_read_back(duration in prop_oneof![Just(Duration::MAX), any::<Duration>()]) {
+        assert_read_back(&Policy::default().timeout(duration));
+    }
+
+    #[test]
+    fn every_written_duration_is_refused_or_read_back(
         number in any::<f64>(),
         text in prop_oneof![any::<String>(), "[0-9]{0,3}(\\.[0-9])?(ns|us|ms|s|m|h|days|years)?( [0-9]{1,2}s)?"],
     ) {
         for value in [json!(number), json!(text)] {
-            let written = json!({ "timeout": value });
-            if serde_json::from_value::<Policy>(written.clone()).is_ok() {
-                assert_read_back::<Policy>(&written);
+            if let Ok(policy) = serde_json::from_value::<Policy>(json!({ "timeout": value })) {
+                assert_read_back(&policy);
             }
         }
     }
