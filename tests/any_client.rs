@@ -3,8 +3,7 @@
 #![cfg(feature = "test-util")]
 
 use crabllm_retry::{
-    Backoff, Failure, Jitter, Operation, Operations, Policy, Retrying, Timer,
-    test_util::VirtualTimer,
+    Backoff, Failure, Jitter, Operation, Operations, Policy, Retrying, test_util::VirtualTimer,
 };
 use futures::{
     FutureExt, StreamExt,
@@ -93,14 +92,6 @@ fn a_call_of_another_client_is_retried_whatever_the_set_of_operations() {
 }
 
 #[test]
-fn an_operation_that_is_not_in_the_set_is_not_retried() {
-    let (_, retrying) = wrapped(Client::busy(9));
-    let answer = block_on(retrying.call(Operation::Embedding, None, Client::lookup));
-    assert_eq!(answer, Err(ClientError::Busy));
-    assert_eq!(retrying.get_ref().attempts.load(Ordering::Relaxed), 1);
-}
-
-#[test]
 fn its_attempts_are_timed() {
     let (clock, retrying) = wrapped(Client::default());
     let retrying = retrying.max_retries(0).timeout(7 * SECOND);
@@ -161,15 +152,4 @@ fn a_future_stays_pending_after_its_end_and_a_stream_stays_ended() {
     let mut items = items.unwrap().unwrap();
     assert_eq!(items.next().now_or_never(), Some(Some(Ok(1))));
     assert!((0..3).all(|_| items.next().now_or_never() == Some(None)));
-}
-
-#[test]
-fn a_function_is_a_timer_whatever_its_future_returns() {
-    let clock = VirtualTimer::new();
-    let sleeper = clock.clone();
-    let timer = move |duration| sleeper.sleep(duration).map(|()| "over");
-    let retrying = Retrying::with_timer(Client::busy(1), timer);
-    let retrying = retrying.backoff(Backoff::exponential(SECOND, SECOND).jitter(Jitter::None));
-    assert_eq!(block_on(retrying.call(LOOKUP, None, Client::lookup)), Ok(1));
-    assert_eq!(clock.elapsed(), SECOND);
 }

@@ -10,14 +10,7 @@ use crabllm_retry::{
     crabllm_core_0_0_19::{Provider, ProviderConfig},
     test_util::Step,
 };
-use std::{
-    future::pending,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{future::pending, time::Duration};
 
 fn failing() -> Scene {
     Scene::new((0..9).map(|_| Step::status(503)))
@@ -86,18 +79,10 @@ fn the_recommended_settings_survive_what_the_defaults_do_not() {
 
 #[test]
 fn recommended_settings_keep_what_they_do_not_set() {
-    let told = Arc::new(AtomicUsize::new(0));
-    let count = told.clone();
-    let scene = failing().set(|r| {
-        r.policy_for("m", Policy::default().max_retries(1))
-            .observe(move |_| {
-                count.fetch_add(1, Ordering::Relaxed);
-            })
-            .recommended()
-    });
-    assert!(block_on(scene.retrying.chat_completion(&request())).is_err());
-    assert_eq!(scene.attempts(), 2);
-    assert!(told.load(Ordering::Relaxed) > 0);
+    let wrapper = || Retrying::with_timer((), |_| pending::<()>());
+    let set = |r: Retrying<_, _>| r.policy_for("m", Policy::default()).observe(|_| {});
+    let [before, after] = [set(wrapper()).recommended(), set(wrapper().recommended())];
+    assert_eq!(format!("{before:?}"), format!("{after:?}"));
 }
 
 #[test]
@@ -137,9 +122,7 @@ fn a_configuration_sets_what_it_names() {
     let timeout = |seconds| default().timeout(Duration::from_secs(seconds));
     for (max_retries, seconds, expected) in [
         (None, None, default()),
-        (Some(7), None, default().max_retries(7)),
         (Some(0), Some(45), timeout(45).max_retries(0)),
-        (None, Some(0), timeout(0)),
         (None, Some(u64::MAX), timeout(u64::MAX)),
     ] {
         let config = ProviderConfig {

@@ -151,18 +151,6 @@ fn a_sleep_that_nobody_polls_any_more_does_not_hold_the_clock() {
 }
 
 #[test]
-fn the_clock_moves_on_after_it_was_moved_by_hand_from_another_thread() {
-    let timer = VirtualTimer::new();
-    let mut kept = timer.sleep(SECOND);
-    assert!(!is_over(&mut kept));
-    let hand = timer.clone();
-    let moving = thread::spawn(move || hand.advance(SECOND));
-    block_on(timer.sleep(1000 * SECOND));
-    moving.join().unwrap();
-    assert!(timer.elapsed() >= 1000 * SECOND);
-}
-
-#[test]
 fn a_sleep_outside_of_watched_tasks_goes_on_while_they_are_asleep_and_when_they_are_done() {
     let timer = VirtualTimer::new();
     let (sender, receiver) = oneshot::channel();
@@ -289,26 +277,6 @@ fn equal_deadlines_wake_their_last_wakers_in_the_order_of_their_creation() {
 }
 
 #[test]
-fn a_waker_may_drop_and_make_sleeps() {
-    struct Meddler(VirtualTimer, Mutex<Option<VirtualSleep>>);
-
-    impl Wake for Meddler {
-        fn wake(self: Arc<Self>) {
-            drop(self.1.lock().unwrap().take());
-            *self.1.lock().unwrap() = Some(self.0.sleep(SECOND));
-        }
-    }
-
-    let timer = VirtualTimer::manual();
-    let meddler = Meddler(timer.clone(), Mutex::new(Some(timer.sleep(SECOND))));
-    let waker = Waker::from(Arc::new(meddler));
-    let mut sleep = timer.sleep(SECOND);
-    register(&mut sleep, &waker);
-    timer.advance(SECOND);
-    assert_eq!(timer.sleeping(), 1, "the meddler's new one");
-}
-
-#[test]
 fn the_clock_saturates_and_never_goes_back() {
     let timer = VirtualTimer::manual();
     let mut endless = timer.sleep(Duration::MAX);
@@ -332,10 +300,4 @@ fn an_attempt_that_runs_has_neither_ended_nor_been_cancelled() {
     assert_eq!((running.ended, running.cancelled), (None, false));
     drop(call);
     assert!(provider.attempts()[0].cancelled);
-}
-
-#[test]
-fn the_scripted_provider_is_compatible_where_the_traits_defaults_are_not() {
-    let provider = Scripted::new(VirtualTimer::new(), []);
-    assert!(provider.is_openai_compat() && provider.is_anthropic_compat());
 }

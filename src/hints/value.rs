@@ -237,7 +237,7 @@ impl<'a> Cursor<'a> {
         let length = text.iter().position(end).unwrap_or(text.len());
         let date = str::from_utf8(&text[..length]).ok()?.trim_end();
         self.at += date.len();
-        since_1970(date)
+        http_date(date).or_else(|| iso_8601(date))
     }
 }
 
@@ -311,17 +311,13 @@ pub fn value(digits: &[u8]) -> u128 {
     })
 }
 
-/// An HTTP date, or an ISO 8601 date with a zone, as the time since 1970.
-fn since_1970(date: &str) -> Option<Duration> {
-    http_date(date).or_else(|| iso_8601(date))
-}
-
 /// An HTTP date, as the time since 1970.
 pub fn http_date(date: &str) -> Option<Duration> {
     let time = httpdate::parse_http_date(date).ok()?;
     time.duration_since(SystemTime::UNIX_EPOCH).ok()
 }
 
+/// An ISO 8601 date with a zone, as the time since 1970.
 fn iso_8601(date: &str) -> Option<Duration> {
     let mut upper = [0; 40];
     let upper = upper.get_mut(..date.len())?;

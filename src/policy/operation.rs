@@ -180,14 +180,6 @@ impl Operations {
     }
 
     /// The operations in this set but not in the other.
-    ///
-    /// ```
-    /// use crabllm_retry::{Operation, Operations};
-    ///
-    /// const RETRIED: Operations = Operations::ALL.without(Operations::IMAGE_GENERATION);
-    /// assert!(RETRIED.contains(Operation::Embedding));
-    /// assert!(!RETRIED.contains(Operation::ImageGeneration));
-    /// ```
     #[must_use = "the set is not changed in place"]
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)

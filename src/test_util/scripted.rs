@@ -20,26 +20,8 @@ use std::{
 ///
 /// Each attempt, of any method, takes the next [`Step`] of the script. After the last
 /// step, attempts succeed at once. Answers are empty where the types allow it. Clones
-/// share the script and the record of attempts.
-///
-/// ```
-/// # #[cfg(feature = "crabllm-core-0_0_19")] {
-/// use crabllm_retry::Retrying;
-/// use crabllm_retry::crabllm_core_0_0_19::{ChatCompletionRequest, Provider, json};
-/// use crabllm_retry::test_util::{Scripted, Step, VirtualTimer};
-///
-/// let request: ChatCompletionRequest = json::from_str(r#"{"model": "m", "messages": []}"#)?;
-/// let timer = VirtualTimer::new();
-/// let provider = Scripted::new(timer.clone(), [Step::hang(), Step::status(503)]);
-/// let retrying = Retrying::with_timer(provider.clone(), timer);
-///
-/// futures::executor::block_on(retrying.chat_completion(&request))?;
-/// let attempts = provider.attempts();
-/// assert_eq!(attempts.len(), 3);
-/// assert!(attempts[0].cancelled, "by the timeout");
-/// # }
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// share the script and the record of attempts. The guide
+/// [testing](../docs/testing/index.html) has an example.
 pub struct Scripted<T> {
     timer: Arc<T>,
     shared: Arc<Mutex<Shared>>,

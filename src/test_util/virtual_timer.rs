@@ -95,17 +95,12 @@ impl VirtualTimer {
     /// use std::time::Duration;
     ///
     /// let timer = VirtualTimer::new();
-    /// let [early, late] = [1, 2].map(|seconds| {
-    ///     let clock = timer.clone();
-    ///     timer.task(async move {
-    ///         clock.sleep(Duration::from_secs(seconds)).await;
-    ///         clock.elapsed().as_secs()
-    ///     })
+    /// let tasks = [1, 2].map(|seconds| timer.task(timer.sleep(Duration::from_secs(seconds))));
+    /// let threads = tasks.map(|task| {
+    ///     std::thread::spawn(move || futures::executor::block_on(task))
     /// });
-    /// // Each wakes at its own time, although they run on two threads.
-    /// let early = std::thread::spawn(|| futures::executor::block_on(early));
-    /// assert_eq!(futures::executor::block_on(late), 2);
-    /// assert_eq!(early.join().unwrap(), 1);
+    /// threads.map(|thread| thread.join().unwrap());
+    /// assert_eq!(timer.elapsed(), Duration::from_secs(2));
     /// ```
     pub fn task<F: Future>(&self, future: F) -> VirtualTask<F> {
         VirtualTask::new(&self.clock, future)

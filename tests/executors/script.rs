@@ -156,7 +156,8 @@ impl<T: Timer + Clone> Stage<T> {
     async fn call(&self, failures: &str, steps: impl IntoIterator<Item = Step>) {
         let retrying = self.retrying(self.scripted(steps));
         let answer = retrying.chat_completion(&request()).await;
-        self.write(format!("answer after {failures}: {}", describe(answer)));
+        self.trace
+            .write(format!("answer after {failures}: {}", describe(answer)));
     }
 
     async fn stream(&self, items: impl IntoIterator<Item = Step>) {
@@ -164,9 +165,9 @@ impl<T: Timer + Clone> Stage<T> {
         let opening = retrying.chat_completion_stream(&request()).await;
         let mut items = opening.unwrap();
         while let Some(item) = items.next().await {
-            self.write(format!("item: {}", describe(item)));
+            self.trace.write(format!("item: {}", describe(item)));
         }
-        self.write("end");
+        self.trace.write("end");
     }
 
     /// Drops a call two units after its first step.
@@ -185,7 +186,8 @@ impl<T: Timer + Clone> Stage<T> {
                 () = enough => {}
             }
         }
-        self.write(format!("drop in {place}: {}", attempts(&scripted)));
+        self.trace
+            .write(format!("drop in {place}: {}", attempts(&scripted)));
     }
 
     /// Makes a thousand calls to one wrapper, each in a task of its own. The first
@@ -210,7 +212,8 @@ impl<T: Timer + Clone> Stage<T> {
             self.spawner.unbounded_send(call).unwrap();
         }
         let ok = answers.filter(|&ok| async move { ok }).count().await;
-        self.write(format!("{ok} of {CALLS} calls: {}", attempts(&scripted)));
+        self.trace
+            .write(format!("{ok} of {CALLS} calls: {}", attempts(&scripted)));
     }
 
     fn scripted(&self, steps: impl IntoIterator<Item = Step>) -> Scripted<T> {
@@ -227,10 +230,6 @@ impl<T: Timer + Clone> Stage<T> {
 
     fn units(&self, n: u32) -> Duration {
         n * self.trace.clock.unit()
-    }
-
-    fn write(&self, event: impl Into<String>) {
-        self.trace.write(event);
     }
 }
 
