@@ -30,24 +30,6 @@ use std::{error::Error, fmt, mem, sync::Arc, time::Duration};
 ///
 /// Turn off the retries of a client that has its own, such as crabllm-sdk's: three attempts
 /// would become nine, and the wrapper's timeout would cut off the client's waits.
-///
-/// ```
-/// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
-/// use crabllm_retry::Retrying;
-/// use crabllm_retry::crabllm_core_0_0_19::{ChatCompletionRequest, Provider, json};
-/// use crabllm_retry::test_util::{Scripted, Step, VirtualTimer};
-///
-/// let request: ChatCompletionRequest = json::from_str(r#"{"model": "m", "messages": []}"#)?;
-/// let timer = VirtualTimer::new();
-/// let overloaded = Scripted::new(timer.clone(), [Step::status(503), Step::status(503)]);
-/// let provider = Retrying::with_timer(overloaded, timer);
-///
-/// let answer = futures::executor::block_on(provider.chat_completion(&request));
-/// assert!(answer.is_ok());
-/// assert_eq!(provider.get_ref().attempts().len(), 3);
-/// # }
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 #[must_use = "calls go through the wrapper"]
 pub struct Retrying<
     P,

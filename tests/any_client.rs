@@ -46,20 +46,12 @@ impl Failure for ClientError {
 }
 
 /// Busy for some attempts, then it answers with their number.
-#[derive(Default)]
 struct Client {
     busy: u32,
     attempts: AtomicU32,
 }
 
 impl Client {
-    fn busy(attempts: u32) -> Self {
-        Self {
-            busy: attempts,
-            ..Self::default()
-        }
-    }
-
     async fn lookup(&self) -> Result<u32, ClientError> {
         match self.attempts.fetch_add(1, Ordering::Relaxed) {
             attempt if attempt < self.busy => Err(ClientError::Busy),
@@ -76,16 +68,17 @@ impl Client {
 
 type Items = BoxStream<'static, Result<u32, ClientError>>;
 
-fn wrapped(client: Client) -> (VirtualTimer, Retrying<Client, VirtualTimer>) {
+fn wrapped(busy: u32) -> (VirtualTimer, Retrying<Client, VirtualTimer>) {
+    let attempts = AtomicU32::new(0);
     let clock = VirtualTimer::new();
     let exactly = Backoff::exponential(SECOND, 20 * SECOND).jitter(Jitter::None);
-    let retrying = Retrying::with_timer(client, clock.clone()).backoff(exactly);
+    let retrying = Retrying::with_timer(Client { busy, attempts }, clock.clone()).backoff(exactly);
     (clock, retrying)
 }
 
 #[test]
 fn a_call_of_another_client_is_retried_whatever_the_set_of_operations() {
-    let (clock, retrying) = wrapped(Client::busy(2));
+    let (clock, retrying) = wrapped(2);
     let retrying = retrying.retry(Operations::NONE);
     let answer = block_on(retrying.call(LOOKUP, None, Client::lookup));
     assert_eq!((answer, clock.elapsed()), (Ok(2), 3 * SECOND));
@@ -93,7 +86,7 @@ fn a_call_of_another_client_is_retried_whatever_the_set_of_operations() {
 
 #[test]
 fn its_attempts_are_timed() {
-    let (clock, retrying) = wrapped(Client::default());
+    let (clock, retrying) = wrapped(0);
     let retrying = retrying.max_retries(0).timeout(7 * SECOND);
     let answer = block_on(retrying.call(LOOKUP, None, |_| pending::<Result<(), _>>()));
     assert_eq!(answer, Err(ClientError::Timeout));
@@ -111,7 +104,7 @@ fn its_errors_need_two_methods() {
 
 #[test]
 fn the_model_chooses_the_policy_and_is_observed() {
-    let (_, retrying) = wrapped(Client::busy(9));
+    let (_, retrying) = wrapped(9);
     let retrying = retrying
         .policy_for("draft", Policy::default().max_retries(0))
         .observe(|event| {
@@ -124,7 +117,7 @@ fn the_model_chooses_the_policy_and_is_observed() {
 
 #[test]
 fn a_stream_of_another_client_is_opened_again_and_its_silence_is_limited() {
-    let (clock, retrying) = wrapped(Client::busy(1));
+    let (clock, retrying) = wrapped(1);
     let opened = retrying.open(LOOKUP, None, |_| true, Client::open);
     let mut items = block_on(opened).unwrap();
     assert_eq!(clock.elapsed(), SECOND);
@@ -136,7 +129,7 @@ fn a_stream_of_another_client_is_opened_again_and_its_silence_is_limited() {
 
 #[test]
 fn a_future_stays_pending_after_its_end_and_a_stream_stays_ended() {
-    let (_, retrying) = wrapped(Client::default());
+    let (_, retrying) = wrapped(0);
     let mut call = Box::pin(retrying.call(LOOKUP, None, Client::lookup));
     assert_eq!((&mut call).now_or_never(), Some(Ok(0)));
     assert_eq!((&mut call).now_or_never(), None);
