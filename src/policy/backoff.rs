@@ -150,12 +150,12 @@ mod tests {
     #[test]
     fn jitter_draws_every_value_of_its_range_equally_often() {
         const DRAWS: usize = 100_000;
-        let most = Duration::from_nanos(20);
+        let most = Duration::from_nanos(21);
         let mut rng = fastrand::Rng::with_seed(1);
         for (jitter, range) in [
-            (Jitter::Equal, 10..=20),
-            (Jitter::Full, 0..=20),
-            (Jitter::None, 20..=20),
+            (Jitter::Equal, 11..=21),
+            (Jitter::Full, 0..=21),
+            (Jitter::None, 21..=21),
         ] {
             let backoff = Backoff::exponential(most, most).jitter(jitter);
             let mut counts = BTreeMap::new();
