@@ -93,6 +93,17 @@ pub enum CaseError {
     Timeout,
 }
 
+impl RetryIf {
+    /// The callback's answer about an error that says of itself whether it is transient.
+    pub fn ask(self, is_transient: bool) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Otherwise => !is_transient,
+        }
+    }
+}
+
 impl Budget {
     pub fn tokens(self) -> RetryBudget {
         RetryBudget::new(self.capacity)

@@ -40,14 +40,10 @@ fn situations(case: &Case, call: &Call, account: &Account) -> Vec<(&'static str,
     let succeeds = account.result == Some(Ok(()));
     let dropped = account.result.is_none() && !hangs;
     let end = account.events.last().map(|told| &told.what);
-    let gave_up = |why| matches!(end, Some(What::GaveUp { reason, .. }) if *reason == why);
+    let gave_up = |why| matches!(end, Some(What::GaveUp(reason, _)) if *reason == why);
 
     let retries = account.events.iter().filter_map(|told| match &told.what {
-        What::Retry {
-            delay,
-            error,
-            source,
-        } => Some((told.attempt - 1, *delay, error, *source)),
+        What::Retry(delay, source, error) => Some((told.attempt - 1, *delay, error, *source)),
         _ => None,
     });
     let in_delay = retries.clone().count() == attempts.len();
@@ -79,11 +75,11 @@ fn situations(case: &Case, call: &Call, account: &Account) -> Vec<(&'static str,
     let mut waits = waits.map(|(wait, _)| wait.saturating_sub(call.pause));
     let came = items.iter().any(|(_, item)| item.is_ok());
     let slow = idle.is_some_and(|idle| idle < call.pause);
-    let stalled = matches!(end, Some(What::StreamStalled { .. }));
-    let broke_off = matches!(end, Some(What::StreamBroken { error: None }));
+    let stalled = matches!(end, Some(What::StreamStalled(_)));
+    let broke_off = matches!(end, Some(What::StreamBroken(None)));
 
     let mut waits_for_turns = account.events.iter().filter_map(|told| match told.what {
-        What::Waiting { wait } => Some((told.attempt, wait)),
+        What::Waiting(wait) => Some((told.attempt, wait)),
         _ => None,
     });
     let before_its_turn = attempts.is_empty();

@@ -40,19 +40,15 @@ fn predict(case: &Case, seen: &[Account], shareable: bool) -> Vec<Account> {
     let mut model = Model::new(case, shareable);
     let predict = |(call, seen): (_, &Account)| {
         let told = seen.events.iter().map(|told| &told.what);
-        let mut failures =
-            told.filter(|what| matches!(what, What::Retry { .. } | What::GaveUp { .. }));
+        let mut failures = told.filter(|what| matches!(what, What::Retry(..) | What::GaveUp(..)));
         let mut failure = None;
         let mut draw = |drawer, range: RangeInclusive<Duration>| {
             if drawer == DelaySource::Backoff {
                 failure = failures.next();
             }
             let delay = match failure {
-                Some(What::Retry { source, delay, .. }) if *source == drawer => *delay,
-                Some(What::GaveUp {
-                    reason: GiveUpReason::Deadline,
-                    ..
-                }) => Duration::MAX,
+                Some(What::Retry(delay, source, _)) if *source == drawer => *delay,
+                Some(What::GaveUp(GiveUpReason::Deadline, _)) => Duration::MAX,
                 _ => Duration::ZERO,
             };
             delay.clamp(*range.start(), *range.end())

@@ -4,7 +4,7 @@
 //! to it.
 
 use crate::{
-    case::{Behavior, Call, Case, CaseError, Kind, OUT_OF_QUOTA, RetryIf, World},
+    case::{Behavior, Call, Case, CaseError, Kind, OUT_OF_QUOTA, World},
     limiter::Law,
 };
 use crabllm_retry::{Backoff, DelaySource, GiveUpReason, Jitter, Operation, Policy};
@@ -62,25 +62,12 @@ pub struct Told {
 #[derive(Clone, Debug, PartialEq)]
 pub enum What {
     Attempt,
-    Retry {
-        delay: Duration,
-        error: CaseError,
-        source: DelaySource,
-    },
-    Waiting {
-        wait: Duration,
-    },
+    Retry(Duration, DelaySource, CaseError),
+    Waiting(Duration),
     Success,
-    GaveUp {
-        error: CaseError,
-        reason: GiveUpReason,
-    },
-    StreamStalled {
-        idle: Duration,
-    },
-    StreamBroken {
-        error: Option<CaseError>,
-    },
+    GaveUp(GiveUpReason, CaseError),
+    StreamStalled(Duration),
+    StreamBroken(Option<CaseError>),
 }
 
 /// Draws a delay of this source from the range that jitter allows.
@@ -182,28 +169,11 @@ impl<'a> Awaited<'a> {
     }
 }
 
-/// The end of a wait for an attempt or an item.
-enum Wait {
-    Ready,
-    /// The stream was silent for too long.
-    Silent,
-    /// The limit of the attempt has passed.
-    Late,
-}
-
-/// The limit of an attempt, or of its wait for content.
-struct Limit {
-    end: Option<Duration>,
-    /// Whether it is the deadline.
-    is_deadline: bool,
-}
-
-/// A failed attempt.
-struct Failed<'a> {
-    error: &'a CaseError,
-    /// Whether it was the deadline that ended it.
-    struck: bool,
-}
+/// A success, and an item of content.
+const OK: &Behavior = &Behavior {
+    latency: Duration::ZERO,
+    kind: Kind::Whole,
+};
 
 /// A wrapper and its current call.
 pub struct Model<'a> {
@@ -284,10 +254,10 @@ impl<'a> Model<'a> {
         for attempt in 1.. {
             self.attempt = attempt;
             self.tell(What::Attempt);
-            let failed = match self.attempt()? {
-                Err(failed) => failed,
+            let error = match self.attempt()? {
+                Err(error) => error,
                 Ok(answer) => match self.commit(answer.items())? {
-                    Err(failed) => failed,
+                    Err(error) => error,
                     Ok(read) => {
                         self.give_back(refund);
                         self.tell(What::Success);
@@ -296,15 +266,9 @@ impl<'a> Model<'a> {
                     }
                 },
             };
-            let error = failed.error.clone();
-            let reason = match self.decide(&failed, draw) {
+            let reason = match self.decide(error, draw) {
                 Ok((delay, source, cost)) => {
-                    let error = error.clone();
-                    self.tell(What::Retry {
-                        delay,
-                        error,
-                        source,
-                    });
+                    self.tell(What::Retry(delay, source, error.clone()));
                     self.ask(delay);
                     let slept = self.time.sleep(delay.min(CENTURY));
                     let starts = slept.and_then(|()| self.turn());
@@ -319,14 +283,14 @@ impl<'a> Model<'a> {
                 }
                 Err(reason) => reason,
             };
-            return self.give_up(error, reason);
+            return self.give_up(error.clone(), reason);
         }
         unreachable!("each retry is an attempt")
     }
 
     fn give_up(&mut self, error: CaseError, reason: GiveUpReason) -> Result<(), Gone> {
         self.account.result = Some(Err(error.clone()));
-        self.tell(What::GaveUp { error, reason });
+        self.tell(What::GaveUp(reason, error));
         Ok(())
     }
 
@@ -379,8 +343,7 @@ impl<'a> Model<'a> {
         }
         // A poll that grants the turn wakes its own task.
         self.time.awake = !self.shareable;
-        let wait = now - joined;
-        self.tell(What::Waiting { wait });
+        self.tell(What::Waiting(now - joined));
         Ok(true)
     }
 
@@ -424,76 +387,49 @@ impl<'a> Model<'a> {
     }
 
     /// One attempt, from now to its answer; for a stream, to its opening.
-    fn attempt(&mut self) -> Result<Result<&'a Kind, Failed<'a>>, Gone> {
-        const OK: &Behavior = &Behavior {
-            latency: Duration::ZERO,
-            kind: Kind::Whole,
-        };
+    fn attempt(&mut self) -> Result<Result<&'a Kind, &'a CaseError>, Gone> {
         let behavior = self.script.next().unwrap_or(OK);
         let started = self.time.now;
         self.pending_since = None;
-        let mut limit = None;
-        let waited = self.wait(behavior, None, &mut limit, |call| {
+        let in_time = self.wait(behavior, None, &mut None, |call| {
             let timeout = call.left_for_content().or(call.timeout());
             call.limit(timeout)
         });
         self.account.attempts.push(Try {
             operation: self.operation,
             started,
-            ended: Some(self.time.now).filter(|_| !matches!(waited, Err(Gone::Hangs))),
-            cancelled: !matches!(waited, Ok(Wait::Ready)),
+            ended: Some(self.time.now).filter(|_| in_time != Err(Gone::Hangs)),
+            cancelled: in_time != Ok(true),
         });
-        Ok(match (waited?, &behavior.kind) {
-            (Wait::Ready, Kind::Error(error)) => Err(Failed {
-                error,
-                struck: false,
-            }),
-            (Wait::Ready, answer) => Ok(answer),
-            _ => Err(Failed {
-                error: &CaseError::Timeout,
-                struck: limit.is_some_and(|limit| limit.is_deadline),
-            }),
+        Ok(match (in_time?, &behavior.kind) {
+            (true, Kind::Error(error)) => Err(error),
+            (true, answer) => Ok(answer),
+            (false, _) => Err(&CaseError::Timeout),
         })
     }
 
     /// Waits for the first content of a stream that commits. Returns how many items were
     /// read.
-    fn commit(&mut self, items: &'a [Behavior]) -> Result<Result<usize, Failed<'a>>, Gone> {
+    fn commit(&mut self, items: &'a [Behavior]) -> Result<Result<usize, &'a CaseError>, Gone> {
         if !self.commits() {
             return Ok(Ok(0));
         }
         let idle = none_if_endless(self.policy.stream_idle);
         let idle = idle.filter(|_| self.first_content().is_none());
-        let mut limit = None;
-        let timed_out = |struck| Failed {
-            error: &CaseError::Timeout,
-            struck,
-        };
+        let mut late = None;
         for (index, item) in items.iter().enumerate() {
-            let waited = self.wait(item, idle, &mut limit, |call| {
+            let in_time = self.wait(item, idle, &mut late, |call| {
                 let left = call.left_for_content();
                 call.limit(left)
             });
-            match (waited?, &item.kind) {
-                (Wait::Ready, Kind::Announcement) => {}
-                (Wait::Ready, Kind::Error(error)) => {
-                    return Ok(Err(Failed {
-                        error,
-                        struck: false,
-                    }));
-                }
-                (Wait::Ready, _) => return Ok(Ok(index + 1)),
-                (Wait::Silent, _) => return Ok(Err(timed_out(false))),
-                (Wait::Late, _) => {
-                    let struck = limit.is_some_and(|limit| limit.is_deadline);
-                    return Ok(Err(timed_out(struck)));
-                }
+            match (in_time?, &item.kind) {
+                (true, Kind::Announcement) => {}
+                (true, Kind::Error(error)) => return Ok(Err(error)),
+                (true, _) => return Ok(Ok(index + 1)),
+                (false, _) => return Ok(Err(&CaseError::Timeout)),
             }
         }
-        Ok(Err(Failed {
-            error: &CaseError::Disconnect,
-            struck: false,
-        }))
+        Ok(Err(&CaseError::Disconnect))
     }
 
     /// Whether an attempt lasts until the first content of its stream.
@@ -512,43 +448,40 @@ impl<'a> Model<'a> {
         Some(limit.saturating_sub(self.time.now - since))
     }
 
-    /// A limit from now on, or the deadline if that is earlier.
-    fn limit(&mut self, own: Option<Duration>) -> Limit {
-        let left = self.left();
-        let limit = own.into_iter().chain(left).min();
-        self.ask(limit.unwrap_or_default());
-        Limit {
-            end: limit.map(|limit| self.time.now + limit),
-            is_deadline: limit == left,
-        }
+    /// The end of a limit from now on, or the deadline if that is earlier.
+    fn limit(&mut self, own: Option<Duration>) -> Option<Duration> {
+        let limit = own.into_iter().chain(self.left()).min()?;
+        self.ask(limit);
+        Some(self.time.now + limit)
     }
 
-    /// Awaits an attempt or an item. `start` makes the limit when one is first pending.
+    /// Awaits an attempt or an item, until the stream was silent for `idle` or until `late`,
+    /// which `start` sets when one is first pending. Returns whether it came in time.
     fn wait(
         &mut self,
         behavior: &Behavior,
         idle: Option<Duration>,
-        limit: &mut Option<Limit>,
-        start: impl FnOnce(&mut Self) -> Limit,
-    ) -> Result<Wait, Gone> {
+        late: &mut Option<Duration>,
+        start: impl FnOnce(&mut Self) -> Option<Duration>,
+    ) -> Result<bool, Gone> {
         let Some(mut awaited) = Awaited::pending(behavior, &mut self.time) else {
-            return Ok(Wait::Ready);
+            return Ok(true);
         };
         self.ask(idle.unwrap_or_default());
         let silent = idle.map(|idle| self.time.now + idle);
-        let late = limit.get_or_insert_with(|| start(self)).end;
+        *late = late.or_else(|| start(self));
         let mut last_turn = false;
         loop {
             if late.is_some_and(|late| late <= self.time.now) {
-                return Ok(Wait::Late);
+                return Ok(false);
             }
-            self.time.wake_at_first([awaited.due, silent, late])?;
+            self.time.wake_at_first([awaited.due, silent, *late])?;
             if awaited.is_ready(&mut self.time) {
-                return Ok(Wait::Ready);
+                return Ok(true);
             }
             if silent.is_some_and(|silent| silent <= self.time.now) {
                 if mem::replace(&mut last_turn, true) {
-                    return Ok(Wait::Silent);
+                    return Ok(false);
                 }
                 self.time.awake = true;
             }
@@ -578,11 +511,13 @@ impl<'a> Model<'a> {
     /// no other attempt.
     fn decide(
         &mut self,
-        failed: &Failed<'_>,
+        error: &CaseError,
         draw: Draw<'_>,
     ) -> Result<(Duration, DelaySource, u32), GiveUpReason> {
-        let (policy, error) = (self.policy, failed.error);
-        if !self.is_transient(error) {
+        let policy = self.policy;
+        let is_transient = error.is_transient();
+        let retry_if = self.case.retry_if;
+        if !retry_if.map_or(is_transient, |it| it.ask(is_transient)) {
             return Err(GiveUpReason::NotTransient);
         }
         let retries = self.attempt - 1 - self.free_retries;
@@ -598,7 +533,10 @@ impl<'a> Model<'a> {
         if requested.is_some_and(|requested| requested > policy.max_retry_after) {
             return Err(GiveUpReason::RetryAfterTooLong);
         }
-        let backoff = backoff_after(error, policy);
+        let backoff = match policy.throttle_backoff {
+            Some(backoff) if error.is_throttled() => backoff,
+            _ => policy.backoff,
+        };
         let number = if is_free { 0 } else { retries };
         let drawn = draw(DelaySource::Backoff, range(backoff, number));
         let (delay, source) = match requested {
@@ -612,7 +550,7 @@ impl<'a> Model<'a> {
             }
             _ => (drawn, DelaySource::Backoff),
         };
-        if failed.struck || self.left().is_some_and(|left| delay >= left) {
+        if self.left().is_some_and(|left| delay >= left) {
             return Err(GiveUpReason::Deadline);
         }
         if is_free {
@@ -621,15 +559,6 @@ impl<'a> Model<'a> {
         }
         let cost = self.pay(error).ok_or(GiveUpReason::Budget)?;
         Ok((delay, source, cost))
-    }
-
-    fn is_transient(&self, error: &CaseError) -> bool {
-        match self.case.retry_if {
-            None => error.is_transient(),
-            Some(RetryIf::Always) => true,
-            Some(RetryIf::Never) => false,
-            Some(RetryIf::Otherwise) => !error.is_transient(),
-        }
     }
 
     /// Takes the cost of a retry from the budget and returns it, or takes nothing.
@@ -660,30 +589,19 @@ impl<'a> Model<'a> {
         let mut unbroken = true;
         for (index, item) in answer.items().iter().enumerate() {
             self.pause(pause)?;
-            let mut unlimited = Some(Limit {
-                end: None,
-                is_deadline: false,
-            });
-            let waited = match index < read {
-                true => Wait::Ready,
-                false => self.wait(item, idle, &mut unlimited, |_| unreachable!())?,
-            };
-            let result = match (&waited, &item.kind) {
-                (Wait::Ready, Kind::Error(error)) => Err(error.clone()),
-                (Wait::Ready, _) => Ok(()),
-                _ => Err(CaseError::Timeout),
+            let in_time = index < read || self.wait(item, idle, &mut None, |_| None)?;
+            let result = match &item.kind {
+                _ if !in_time => Err(CaseError::Timeout),
+                Kind::Error(error) => Err(error.clone()),
+                _ => Ok(()),
             };
             self.account.items.push((self.time.now, result.clone()));
-            if let Wait::Silent = waited {
-                let idle = self.policy.stream_idle;
-                self.tell(What::StreamStalled { idle });
+            if !in_time {
+                self.tell(What::StreamStalled(self.policy.stream_idle));
                 return self.pause(pause);
             }
-            if let Err(error) = result
-                && mem::take(&mut unbroken)
-            {
-                let error = Some(error);
-                self.tell(What::StreamBroken { error });
+            if result.is_err() && mem::take(&mut unbroken) {
+                self.tell(What::StreamBroken(result.err()));
             }
         }
         // The consumer asks once more, to see the end.
@@ -691,7 +609,7 @@ impl<'a> Model<'a> {
         let tells_its_finish = self.operation == Operation::ChatCompletionStream;
         let finished = matches!(answer, Kind::Whole);
         if unbroken && self.commits() && tells_its_finish && !finished {
-            self.tell(What::StreamBroken { error: None });
+            self.tell(What::StreamBroken(None));
         }
         Ok(())
     }
@@ -770,14 +688,6 @@ impl Case {
     }
 }
 
-/// The delays after an attempt that failed so.
-fn backoff_after(error: &CaseError, policy: &Policy) -> Backoff {
-    match policy.throttle_backoff {
-        Some(backoff) if error.is_throttled() => backoff,
-        _ => policy.backoff,
-    }
-}
-
 /// The range of the delays before retry number `retry`, counted from 0.
 fn range(backoff: Backoff, retry: u32) -> RangeInclusive<Duration> {
     let doubled = (0..retry).fold(backoff.initial, |delay, _| delay.saturating_mul(2));
@@ -805,13 +715,9 @@ fn spread(jitter: Jitter, requested: Duration, left: Option<Duration>) -> RangeI
 impl Kind {
     /// The items of the stream that this answer opens.
     fn items(&self) -> &[Behavior] {
-        const CONTENT: &[Behavior] = &[Behavior {
-            latency: Duration::ZERO,
-            kind: Kind::Whole,
-        }];
         match self {
             Self::Answer(items) => items,
-            _ => CONTENT,
+            _ => slice::from_ref(OK),
         }
     }
 }

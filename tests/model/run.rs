@@ -1,7 +1,7 @@
 //! A case on the library.
 
 use crate::{
-    case::{Call, Case, CaseError, RetryIf, World},
+    case::{Call, Case, CaseError, World},
     common::Sleeps,
     methods::Calls,
     model::{Account, Told, Try, What},
@@ -82,7 +82,6 @@ type Log = Arc<Mutex<Vec<(Duration, Told)>>>;
 
 /// A wrapper in its world.
 struct Scene {
-    clock: VirtualTimer,
     sleeps: Sleeps,
     lag: Duration,
     retrying: Wrapper,
@@ -101,9 +100,13 @@ pub fn run<R: Subject>(case: &Case, manner: Manner) -> Vec<Account> {
             break;
         }
     }
-    let clock = scene.clock.clone();
+    let clock = scene.sleeps.clock.clone();
     if !manner.brief {
-        scene.lets_time_pass();
+        // A shared sleep may run out; no other follows.
+        let asked = scene.sleeps.asked();
+        let never = to_its_end(&clock, Duration::ZERO, pending::<()>());
+        assert_eq!((never, clock.sleeping()), (None, 0));
+        assert_eq!(scene.sleeps.asked(), asked, "asked for nobody");
     }
     drop(scene);
     assert_eq!(clock.sleeping(), 0, "left by the wrapper");
@@ -138,7 +141,7 @@ impl Scene {
             retrying = retrying.policy_for("m", own.clone());
         }
         if let Some(retry_if) = case.retry_if {
-            retrying = retrying.retry_if(move |error| retry_if.ask(error));
+            retrying = retrying.retry_if(move |error| retry_if.ask(error.is_transient()));
         }
         if let Some(requested) = case.retry_after {
             retrying = retrying.retry_after(move |_| Some(requested));
@@ -161,7 +164,6 @@ impl Scene {
             });
         }
         Self {
-            clock,
             sleeps,
             lag: case.world.lag,
             retrying,
@@ -173,20 +175,21 @@ impl Scene {
     fn call<R: Subject>(&self, call: &Call) -> Account {
         let earlier = self.retrying.get_ref().attempts().len();
         let earlier_sleeps = self.sleeps.asked().len();
-        let (begin, began) = (self.clock.elapsed(), self.sleeps.now());
+        let clock = &self.sleeps.clock;
+        let (begin, began) = (clock.elapsed(), self.sleeps.now());
         let mut account = Account::default();
         let mut acting = Box::pin(self.act::<R>(call, &mut account));
         let dropping = async {
             match call.dropped {
-                Some(dropped) => self.clock.sleep(dropped).await,
+                Some(dropped) => clock.sleep(dropped).await,
                 None => pending().await,
             }
         };
         let acting_or_dropped = select(Box::pin(dropping), &mut acting).map(drop);
-        let over = to_its_end(&self.clock, self.lag, acting_or_dropped);
+        let over = to_its_end(clock, self.lag, acting_or_dropped);
         drop(acting);
         if !self.sleeps.is_shareable() {
-            assert_eq!(self.clock.sleeping(), 0, "left by the call");
+            assert_eq!(clock.sleeping(), 0, "left by the call");
         }
         let mut attempts: Vec<_> = self.retrying.get_ref().attempts()[earlier..]
             .iter()
@@ -207,7 +210,7 @@ impl Scene {
         });
         Account {
             attempts,
-            ended: over.map(|()| self.clock.elapsed() - begin),
+            ended: over.map(|()| clock.elapsed() - begin),
             events: events.collect(),
             sleeps: self.sleeps.asked().split_off(earlier_sleeps),
             tokens: self.budget.as_ref().map(RetryBudget::available),
@@ -215,17 +218,10 @@ impl Scene {
         }
     }
 
-    /// A shared sleep may run out; no other follows.
-    fn lets_time_pass(&self) {
-        let asked = self.sleeps.asked();
-        let never = to_its_end(&self.clock, Duration::ZERO, pending::<()>());
-        assert_eq!((never, self.clock.sleeping()), (None, 0));
-        assert_eq!(self.sleeps.asked(), asked, "asked for nobody");
-    }
-
     /// The caller's part.
     async fn act<R: Subject>(&self, call: &Call, account: &mut Account) {
-        let begin = self.clock.elapsed();
+        let clock = &self.sleeps.clock;
+        let begin = clock.elapsed();
         let opened = R::call(&self.retrying, call.operation).await;
         account.result = Some(match &opened {
             Ok(_) => Ok(()),
@@ -234,16 +230,16 @@ impl Scene {
         let Ok(Some(mut items)) = opened else { return };
         const MORE_THAN_SCRIPTED: usize = 10;
         for _ in 0..MORE_THAN_SCRIPTED {
-            self.clock.sleep(call.pause).await;
+            clock.sleep(call.pause).await;
             let Some(item) = items.next().await else {
                 break;
             };
             let item = item.map_err(|error| case_error(&error));
-            account.items.push((self.clock.elapsed() - begin, item));
+            account.items.push((clock.elapsed() - begin, item));
         }
         if !self.sleeps.is_shareable() {
             let callers = usize::from(call.dropped.is_some());
-            assert!(self.clock.sleeping() <= callers, "left by the stream");
+            assert!(clock.sleeping() <= callers, "left by the stream");
         }
         for _ in 0..2 {
             assert!(matches!(items.next().now_or_never(), Some(None)));
@@ -270,45 +266,26 @@ fn to_its_end<O>(
     }
 }
 
-impl RetryIf {
-    fn ask(self, error: &dyn Failure) -> bool {
-        match self {
-            Self::Always => true,
-            Self::Never => false,
-            Self::Otherwise => !error.is_transient(),
-        }
-    }
-}
-
 fn told<R: Subject>(event: &Event<'_>) -> Told {
     let what = match *event {
         Event::Attempt { .. } => What::Attempt,
         Event::Retry {
             delay,
+            source,
             error,
-            source,
             ..
-        } => What::Retry {
-            delay,
-            error: case_error(error),
-            source,
-        },
-        Event::Waiting { wait, .. } => What::Waiting { wait },
+        } => What::Retry(delay, source, case_error(error)),
+        Event::Waiting { wait, .. } => What::Waiting(wait),
         Event::Success { .. } => What::Success,
-        Event::GaveUp { error, reason, .. } => What::GaveUp {
-            error: case_error(error),
-            reason,
-        },
-        Event::StreamStalled { idle, .. } => What::StreamStalled { idle },
-        Event::StreamBroken { error, .. } => What::StreamBroken {
-            error: error.map(|error| {
-                let own = match error.downcast_ref::<io::Error>() {
-                    Some(error) => error.get_ref().and_then(|inner| inner.downcast_ref()),
-                    None => error.downcast_ref::<R::Error>(),
-                };
-                case_error(own.expect("an error of the release"))
-            }),
-        },
+        Event::GaveUp { reason, error, .. } => What::GaveUp(reason, case_error(error)),
+        Event::StreamStalled { idle, .. } => What::StreamStalled(idle),
+        Event::StreamBroken { error, .. } => What::StreamBroken(error.map(|error| {
+            let own = match error.downcast_ref::<io::Error>() {
+                Some(error) => error.get_ref().and_then(|inner| inner.downcast_ref()),
+                None => error.downcast_ref::<R::Error>(),
+            };
+            case_error(own.expect("an error of the release"))
+        })),
         _ => panic!("{event:?}"),
     };
     Told {
