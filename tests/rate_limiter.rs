@@ -115,23 +115,6 @@ fn a_call_that_has_its_turn_and_is_never_polled_again_delays_nobody() {
 }
 
 #[test]
-fn turns_are_granted_even_if_no_call_is_polled() {
-    let (scene, limiter) = awake(true, []);
-    let mut calls = [(); 3].map(|()| answered(&scene.retrying));
-    let wakers = [(); 3].map(|()| new_count_waker());
-    for (call, (waker, _)) in calls.iter_mut().zip(&wakers) {
-        assert!(is_pending(call, waker));
-    }
-    let mut woken = Vec::new();
-    for millis in [249, 2, 125, 84] {
-        advance(&scene.clock, millis);
-        woken.push(wakers.each_ref().map(|(_, count)| count.get()));
-    }
-    assert_eq!(woken, [[0, 0, 0], [1, 0, 0], [1, 1, 0], [1, 1, 1]]);
-    assert!(limiter.rate(MODEL) > Some(12.0));
-}
-
-#[test]
 fn a_call_that_sleeps_for_itself_and_is_never_polled_delays_nobody_with_a_shared_timer() {
     let (scene, limiter) = awake(true, []);
     let own_sleeps = Retrying::with_timer(scene.scripted.clone(), Sleeps::by(&scene.clock))
@@ -145,22 +128,6 @@ fn a_call_that_sleeps_for_itself_and_is_never_polled_delays_nobody_with_a_shared
     advance(&scene.clock, 2);
     assert_eq!(woken.get(), 1);
     assert!(poll_once(&mut second).is_ready());
-}
-
-#[test]
-fn a_waiting_call_that_is_dropped_costs_the_others_nothing() {
-    for shareable in [false, true] {
-        let (scene, _) = awake(shareable, []);
-        let mut first = answered(&scene.retrying);
-        let mut second = answered(&scene.retrying);
-        let (waker, woken) = new_count_waker();
-        assert!(poll_once(&mut first).is_pending() && is_pending(&mut second, &waker));
-        advance(&scene.clock, 100);
-        drop(first);
-        // It sleeps for too long if it sleeps for itself.
-        assert_eq!(woken.get(), usize::from(!shareable));
-        assert_eq!(run(&scene.clock, &mut second), 150);
-    }
 }
 
 #[test]
@@ -189,17 +156,6 @@ fn a_turn_that_is_due_belongs_to_the_call_that_waits() {
     let mut second = answered(&scene.retrying);
     assert!(poll_once(&mut second).is_pending());
     assert!(poll_once(&mut first).is_ready());
-}
-
-#[test]
-fn a_turn_that_nobody_waits_for_any_more_is_for_the_next_call() {
-    let (scene, _) = awake(true, []);
-    let mut dropped = answered(&scene.retrying);
-    assert!(poll_once(&mut dropped).is_pending());
-    advance(&scene.clock, 251);
-    drop(dropped);
-    assert!(poll_once(&mut answered(&scene.retrying)).is_ready());
-    assert!(poll_once(&mut answered(&scene.retrying)).is_pending());
 }
 
 #[test]
@@ -264,84 +220,54 @@ impl Timer for Stopped {
     }
 }
 
-#[test]
-fn another_wrapper_looks_at_the_next_turn_when_the_first_call_is_gone() {
-    let (scene, limiter) = awake(true, []);
-    let stopped = Retrying::with_timer(scene.scripted.clone(), Stopped(scene.clock.clone()))
-        .rate_limiter(limiter);
-    let (waker, woken) = new_count_waker();
-    let mut first = answered(&stopped);
-    let mut second = answered(&scene.retrying);
-    assert!(poll_once(&mut first).is_pending() && is_pending(&mut second, &waker));
-    advance(&scene.clock, 100);
-    drop(first);
-    drop(stopped);
-    advance(&scene.clock, 151);
-    assert_eq!(woken.get(), 1);
-    assert!(poll_once(&mut second).is_ready());
+/// A waker that panics, either when it is woken or when it is dropped.
+struct Panicking {
+    in_drop: bool,
+}
+
+impl Wake for Panicking {
+    fn wake(self: Arc<Self>) {
+        assert!(self.in_drop, "as it should");
+    }
+}
+
+impl Drop for Panicking {
+    fn drop(&mut self) {
+        assert!(!self.in_drop, "as it should");
+    }
 }
 
 #[test]
-fn nothing_keeps_the_timer_of_a_wrapper_that_is_gone() {
-    let (scene, limiter) = awake(false, []);
-    let timer = Arc::new(Stopped(scene.clock.clone()));
-    let stopped = Retrying::with_timer(scene.scripted.clone(), timer.clone());
-    let stopped = stopped.rate_limiter(limiter);
-    let mut first = answered(&stopped);
-    let mut second = answered(&scene.retrying);
-    assert!(poll_once(&mut first).is_pending() && poll_once(&mut second).is_pending());
-    drop(first);
-    drop(stopped);
-    assert_eq!(Arc::strong_count(&timer), 1);
+fn the_next_call_takes_over_when_the_first_call_and_its_wrapper_go_even_if_a_waker_panics() {
+    for shareable in [false, true] {
+        let (scene, limiter) = awake(shareable, []);
+        let timer = Arc::new(Stopped(scene.clock.clone()));
+        let stopped = Retrying::with_timer(scene.scripted.clone(), timer.clone());
+        let stopped = stopped.rate_limiter(limiter);
+        let mut first = answered(&stopped);
+        let mut second = answered(&scene.retrying);
+        let (waker, woken) = new_count_waker();
+        let panicking = Arc::new(Panicking { in_drop: true });
+        assert!(is_pending(&mut first, &panicking.into()) && is_pending(&mut second, &waker));
+        advance(&scene.clock, 100);
+        drop(first);
+        drop(stopped);
+        assert_eq!(Arc::strong_count(&timer), 1);
+        // It sleeps for too long if it sleeps for itself.
+        assert_eq!(woken.get(), usize::from(!shareable));
+        assert_eq!(run(&scene.clock, &mut second), 150);
+    }
 }
 
 #[test]
 fn a_waker_that_panics_keeps_no_other_call_waiting() {
-    struct Panicking;
-
-    impl Wake for Panicking {
-        fn wake(self: Arc<Self>) {
-            panic!("as it should");
-        }
-    }
-
     let (scene, _) = awake(true, []);
     let mut first = answered(&scene.retrying);
     let mut second = answered(&scene.retrying);
     let (waker, woken) = new_count_waker();
-    let panicking = Arc::new(Panicking).into();
+    let panicking = Arc::new(Panicking { in_drop: false }).into();
     assert!(is_pending(&mut first, &panicking) && is_pending(&mut second, &waker));
     advance(&scene.clock, 376);
-    assert_eq!(woken.get(), 1);
-}
-
-#[test]
-fn a_waker_that_panics_when_it_is_dropped_keeps_no_other_call_waiting() {
-    struct Panicking;
-
-    impl Wake for Panicking {
-        fn wake(self: Arc<Self>) {}
-    }
-
-    impl Drop for Panicking {
-        fn drop(&mut self) {
-            panic!("as it should");
-        }
-    }
-
-    let (scene, limiter) = awake(true, []);
-    let stopped = Retrying::with_timer(scene.scripted.clone(), Stopped(scene.clock.clone()))
-        .rate_limiter(limiter);
-    let mut first = answered(&stopped);
-    let mut second = answered(&scene.retrying);
-    let (waker, woken) = new_count_waker();
-    {
-        let panicking = Arc::new(Panicking).into();
-        assert!(is_pending(&mut first, &panicking));
-        assert!(is_pending(&mut second, &waker));
-    }
-    drop(first);
-    advance(&scene.clock, 251);
     assert_eq!(woken.get(), 1);
 }
 
