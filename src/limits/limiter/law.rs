@@ -220,33 +220,6 @@ mod tests {
     }
 
     #[test]
-    fn turns_are_caught_up_if_a_whole_one_was_missed() {
-        let late = |rate, late: Duration| {
-            let (mut law, _) = awake();
-            law.ceiling = rate;
-            law.rate = rate;
-            let now = law.due() + late;
-            let mut turns = 0;
-            while law.due() <= now {
-                law.grant(now);
-                turns += 1;
-            }
-            turns
-        };
-        for (rate, millis, turns) in [
-            (100.0, 0, 1),
-            (100.0, 9, 1),
-            (100.0, 35, 4),
-            (100.0, 100, 11),
-            (100.0, 60_000, 11),
-            (4.0, 60_000, 1),
-        ] {
-            let granted = late(rate, Duration::from_millis(millis));
-            assert_eq!(granted, turns, "{millis} ms late at {rate}/s");
-        }
-    }
-
-    #[test]
     fn no_sequence_of_events_breaks_the_bounds() {
         let mut random = fastrand::Rng::with_seed(1);
         for _ in 0..40 {
