@@ -139,15 +139,6 @@ fn cover(call: &Call, tally: &Tally) {
     });
 }
 
-/// Checks that no turn was granted twice, in a round whose clock does not jump.
-pub fn check_turns(log: &Log, calls: usize, tally: &Tally) {
-    let turns = (0..calls).flat_map(|number| log.call(number).turns.clone());
-    let mut turns: Vec<_> = turns.collect();
-    turns.sort_unstable();
-    let twice = turns.windows(2).filter(|pair| pair[0] == pair[1]);
-    tally.add(Double, twice.count(), "turns that two calls had");
-}
-
 /// Checks a budget that has paid for these calls and was neither full nor empty at any time.
 pub fn check_budget(budget: &RetryBudget, before: u32, log: &Log, calls: usize, tally: &Tally) {
     let changes = (0..calls).map(|number| change(&log.call(number)));

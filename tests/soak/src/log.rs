@@ -36,9 +36,6 @@ pub struct Call {
     /// The earliest start of each retry, as the observer was told.
     pub retries: Vec<Duration>,
 
-    /// The turns that it waited for, with the model.
-    pub turns: Vec<(Option<String>, Duration)>,
-
     pub events: usize,
 
     /// The text and the number of the items that the caller has read.
@@ -150,13 +147,8 @@ impl Log {
     /// The observer of the wrappers.
     pub fn observe(&self, event: &Event<'_>) {
         let mut call = self.current();
-        match *event {
-            Event::Retry { delay, .. } => call.retries.push((self.now)() + delay),
-            // After a panic another call has the turn.
-            Event::Waiting { model, .. } if call.script.observer_panics_at.is_none() => {
-                call.turns.push((model.map(str::to_owned), (self.now)()));
-            }
-            _ => {}
+        if let Event::Retry { delay, .. } = *event {
+            call.retries.push((self.now)() + delay);
         }
         let panics = call.script.observer_panics_at == Some(call.events);
         call.events += 1;

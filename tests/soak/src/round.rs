@@ -2,7 +2,7 @@
 
 use crate::{
     caller::Caller,
-    checks::{COST, check_budget, check_calls, check_none, check_turns},
+    checks::{COST, check_budget, check_calls, check_none},
     console::eprint,
     executors::{self, Run, Task},
     faulty::{Faulty, SoakTimer},
@@ -193,9 +193,6 @@ impl Round {
         let Some(round) = Arc::into_inner(self) else {
             return;
         };
-        if script::is_steady(number) {
-            check_turns(&round.log, calls, tally);
-        }
         check_budget(&round.budget, HALF, &round.log, calls, tally);
         check_none(|| Arc::strong_count(&round.log.wakers) - 1, "wakers", tally);
         let sleeps = || round.timer.clock.sleeping();

@@ -56,8 +56,7 @@ impl Script {
     pub fn new(seed: u64, round: usize) -> Self {
         let rng = &mut Rng::with_seed(seed);
         let streams = rng.bool();
-        let hour = if is_steady(round) { 0 } else { 3600 };
-        let hours = |hours| Duration::from_secs(hour * hours);
+        let hours = |hours| Duration::from_secs(3600 * hours);
         let jumps = |rng: &mut Rng| hours(if one_in(rng, 512) { rng.u64(1..5) } else { 0 });
         Self {
             seed,
@@ -142,11 +141,6 @@ pub fn policy(rng: &mut Rng) -> Policy {
         .max_retry_after(Duration::from_secs(4))
         .stream_idle(TICK * rng.u32(21..60))
         .retry(retried)
-}
-
-/// Whether the clock of a round does not jump: after a jump several turns are due at once.
-pub fn is_steady(round: usize) -> bool {
-    round.is_multiple_of(6)
 }
 
 fn one_in(rng: &mut Rng, n: u32) -> bool {
