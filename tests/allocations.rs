@@ -50,10 +50,8 @@ impl Provider for Ready {
     }
 }
 
-const REQUEST: &str = r#"{"model": "m", "messages": []}"#;
-
 fn request() -> ChatCompletionRequest {
-    json::from_str(REQUEST).unwrap()
+    json::from_str(r#"{"model": "m", "messages": []}"#).unwrap()
 }
 
 #[test]

@@ -9,7 +9,7 @@ use common::{SECOND, Scene, block_on, plain, poll_once, request};
 use crabllm_retry::{
     Event, Operation, Operations, Retrying,
     crabllm_core_0_0_19::{BoxStream, ChatCompletionChunk, Error, Provider},
-    test_util::{Scripted, Step, VirtualTimer},
+    test_util::{Step, VirtualTimer},
 };
 use futures::{FutureExt, StreamExt, stream};
 use std::{
@@ -63,14 +63,11 @@ fn the_seventeenth_item_commits() {
 
 #[test]
 fn a_model_that_thinks_is_waited_for() {
-    let clock = VirtualTimer::new();
     let thinking = Step::stream([Step::text("42").after(200 * SECOND)]);
-    let scripted = Scripted::new(clock.clone(), [thinking]);
-    let retrying = Retrying::with_timer(scripted.clone(), clock.clone()).recommended();
-    let items = block_on(retrying.chat_completion_stream(&request())).unwrap();
-    assert_eq!(rest(items), ["42"]);
-    assert_eq!(scripted.attempts().len(), 1);
-    assert_eq!(clock.elapsed(), 200 * SECOND);
+    let scene = Scene::new([thinking]).set(Retrying::recommended);
+    assert_eq!(rest(open(&scene)), ["42"]);
+    assert_eq!(scene.attempts(), 1);
+    assert_eq!(scene.clock.elapsed(), 200 * SECOND);
 }
 
 #[test]
