@@ -8,6 +8,7 @@
 //! * [Settings for single calls](recipes): other timeouts, known rate limits, work that
 //!   a retry may repeat.
 //! * [Rate limits](rate_limits): how a rate limiter learns, and what it brings.
+//! * [A second provider](fallback): which calls fall back, how long they take, what they cost.
 //! * [Testing your own code](testing): a virtual clock and a scripted provider.
 //! * [In a browser](browser).
 //! * [Coming from crabllm-core's wrapper](from_crabllm_core).
@@ -27,6 +28,9 @@ pub mod recipes {}
 
 #[doc = include_str!("docs/rate_limits.md")]
 pub mod rate_limits {}
+
+#[doc = include_str!("docs/fallback.md")]
+pub mod fallback {}
 
 #[doc = include_str!("docs/testing.md")]
 pub mod testing {}

@@ -1,8 +1,10 @@
 //! Events for observers.
 
+mod observers;
 #[cfg(feature = "tracing")]
 mod trace;
 
+pub use observers::Observers;
 #[cfg(feature = "tracing")]
 pub use trace::trace;
 
@@ -10,7 +12,8 @@ use crate::{failure::Failure, policy::Operation};
 use std::{error::Error, fmt, time::Duration};
 
 /// Something that happened in a call, for the observers of
-/// [`Retrying::observe`](crate::retrying::Retrying::observe).
+/// [`Retrying::observe`](crate::retrying::Retrying::observe), or of
+/// [`Fallback::observe`](struct.Fallback.html#method.observe), which has the last three.
 ///
 /// Every call ends with one `Success` or `GaveUp`, unless it is dropped or its provider
 /// panics. Each retry is announced by one `Retry`. If its delay or its wait for a turn ends
@@ -147,11 +150,58 @@ pub enum Event<'a> {
         /// reason, so its reader has a part of an answer and no error.
         error: Option<&'a (dyn Error + Send + Sync + 'static)>,
     },
+
+    /// A call of a [`Fallback`](struct.Fallback.html) goes to the second provider, because
+    /// the first one failed.
+    #[non_exhaustive]
+    FellBack {
+        /// The number of the call.
+        call: u64,
+        /// The method that was called.
+        operation: Operation,
+        /// The requested model, `None` if the call names none.
+        model: Option<&'a str>,
+        /// The time since the call began.
+        elapsed: Duration,
+        /// The failure of the first provider.
+        error: &'a dyn Failure,
+    },
+
+    /// The breaker of a [`Fallback`](struct.Fallback.html) opens: calls go straight to the
+    /// second provider.
+    #[non_exhaustive]
+    BreakerOpened {
+        /// The number of the call whose failure opened it.
+        call: u64,
+        /// The method that was called.
+        operation: Operation,
+        /// The requested model, `None` if the call names none.
+        model: Option<&'a str>,
+        /// The time since the call began.
+        elapsed: Duration,
+    },
+
+    /// The first provider of a [`Fallback`](struct.Fallback.html) has answered a probe, so
+    /// that calls go to it again.
+    #[non_exhaustive]
+    BreakerClosed {
+        /// The number of the call that probed.
+        call: u64,
+        /// The method that was called.
+        operation: Operation,
+        /// The requested model, `None` if the call names none.
+        model: Option<&'a str>,
+        /// The time since the call began.
+        elapsed: Duration,
+    },
 }
 
-/// Reads a field that all variants have.
+/// Reads a field of any event. The events of a fallback may have another value.
 macro_rules! field {
     ($event:expr, $field:ident) => {
+        field!($event, $field, { $field, .. } => *$field)
+    };
+    ($event:expr, $field:ident, $pattern:tt => $of_fallback:expr) => {
         match $event {
             Event::Attempt { $field, .. }
             | Event::Retry { $field, .. }
@@ -160,6 +210,9 @@ macro_rules! field {
             | Event::GaveUp { $field, .. }
             | Event::StreamStalled { $field, .. }
             | Event::StreamBroken { $field, .. } => *$field,
+            Event::FellBack $pattern
+            | Event::BreakerOpened $pattern
+            | Event::BreakerClosed $pattern => $of_fallback,
         }
     };
 }
@@ -181,12 +234,13 @@ impl<'a> Event<'a> {
         field!(self, model)
     }
 
-    /// The attempt that the event is about, counted from 1; 0 before the first.
+    /// The attempt that the event is about, counted from 1; 0 before the first, and for the
+    /// events of a [`Fallback`](struct.Fallback.html).
     pub fn attempt(&self) -> u32 {
-        field!(self, attempt)
+        field!(self, attempt, { .. } => 0)
     }
 
-    /// The time since the call's first poll, by the wrapper's timer.
+    /// The time since the call's first poll, by the wrapper's timer or clock.
     pub fn elapsed(&self) -> Duration {
         field!(self, elapsed)
     }

@@ -88,16 +88,29 @@ pub fn is_transient(failure: &dyn Failure) -> bool {
     }
 }
 
+/// Whether another provider may succeed: the failure is transient, or the account or the
+/// plan is exhausted, or the provider lacks the operation.
+#[cfg(feature = "_provider")]
+pub(crate) fn another_provider_may_answer(failure: &dyn Failure) -> bool {
+    failure.is_not_implemented()
+        || is_transient(failure)
+        || is_exhausted(failure, &Reading::of(failure, now()))
+}
+
 fn passes(status: u16) -> bool {
     matches!(status, 408 | 409 | 425 | 429 | 498 | 499 | 500..=599)
 }
 
 /// Whether only something other than time helps, such as money or a smaller request.
 fn no_wait_helps(failure: &dyn Failure, reading: &Reading) -> bool {
+    reading.is_too_large || is_exhausted(failure, reading)
+}
+
+/// Whether the account lacks money, or the quota of a day or of a plan is used up for an
+/// unknown time.
+fn is_exhausted(failure: &dyn Failure, reading: &Reading) -> bool {
     let states_a_wait = reading.wait.is_some() || failure.retry_after().is_some();
-    reading.account_is_exhausted
-        || reading.is_too_large
-        || (reading.plan_is_exhausted && !states_a_wait)
+    reading.account_is_exhausted || (reading.plan_is_exhausted && !states_a_wait)
 }
 
 /// Whether waiting may help, as far as the body says.

@@ -43,6 +43,7 @@
 //!   delays. [`Config`](struct.Config.html) reads all of it from a file. A
 //!   [`RetryBudget`], shared by many calls, keeps retries from making an outage worse, and
 //!   a [`RateLimiter`] learns the rate that a server allows.
+//! * [`Fallback`](struct.Fallback.html) asks a second provider while the first one is down.
 //! * [`Timer`] is the source of time: [`FuturesTimer`](struct.FuturesTimer.html) by
 //!   default, [`AsyncIoTimer`](struct.AsyncIoTimer.html) on the reactor of smol and
 //!   async-std, or any closure that sleeps.
@@ -62,6 +63,7 @@
 //! [streams](docs/streams/index.html),
 //! [settings for single calls](docs/recipes/index.html),
 //! [rate limits](docs/rate_limits/index.html),
+//! [a second provider](docs/fallback/index.html),
 //! [testing your own code](docs/testing/index.html),
 //! [in a browser](docs/browser/index.html), coming from
 //! [crabllm-core's wrapper](docs/from_crabllm_core/index.html) or from
@@ -165,6 +167,8 @@ mod config;
 pub mod docs;
 mod event;
 mod failure;
+#[cfg(feature = "_provider")]
+mod fallback;
 pub mod hints;
 mod limits;
 mod policy;
@@ -181,6 +185,8 @@ pub use config::Config;
 pub use event::trace;
 pub use event::{DelaySource, Event, GiveUpReason};
 pub use failure::Failure;
+#[cfg(feature = "_provider")]
+pub use fallback::Fallback;
 pub use limits::{RateLimiter, RetryBudget};
 pub use policy::{Backoff, Jitter, NotRetryable, Operation, Operations, Policy};
 pub use retrying::Retrying;

@@ -1,5 +1,6 @@
 //! `Provider` of each enabled release of crabllm-core, for [`Retrying`].
 
+mod fallback;
 mod item;
 #[cfg(feature = "test-util")]
 mod scripted;

@@ -384,7 +384,7 @@ impl<P, T> Retrying<P, T> {
     /// # }
     /// ```
     pub fn observe(mut self, f: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
-        self.engine.hooks.observe(f);
+        self.engine.hooks.observer.add(f);
         self
     }
 

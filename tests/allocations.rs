@@ -2,8 +2,9 @@
 
 #![cfg(all(feature = "crabllm-core-0_0_19", feature = "futures-timer"))]
 
+use bytes::Bytes;
 use crabllm_retry::{
-    Operations, Retrying,
+    Fallback, Operations, Retrying,
     crabllm_core_0_0_19::{
         BoxStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, ChunkChoice,
         Error, FinishReason, Provider, json,
@@ -48,6 +49,10 @@ impl Provider for Ready {
         }
         Ok(stream::iter(items).map(Ok).boxed())
     }
+
+    async fn chat_completion_raw(&self, _: &str, _: Bytes) -> Result<Bytes, Error> {
+        Ok(Bytes::new())
+    }
 }
 
 fn request() -> ChatCompletionRequest {
@@ -56,15 +61,27 @@ fn request() -> ChatCompletionRequest {
 
 #[test]
 fn a_call_that_is_ready_at_once_allocates_nothing() {
-    let request = request();
-    let retrying = Retrying::new(Ready::with_items(0));
-    let allocated = allocation_counter::measure(|| {
-        let answer = retrying.chat_completion(&request).now_or_never();
-        assert!(matches!(answer, Some(Ok(_))));
-        let refusal = retrying.chat_completion_stream(&request).now_or_never();
-        assert!(matches!(refusal, Some(Err(Error::Timeout))));
-    });
-    assert_eq!(allocated.count_total, 0);
+    fn check(provider: &impl Provider) {
+        let request = request();
+        let allocated = allocation_counter::measure(|| {
+            let answer = provider.chat_completion(&request).now_or_never();
+            assert!(matches!(answer, Some(Ok(_))));
+            let refusal = provider.chat_completion_stream(&request).now_or_never();
+            assert!(matches!(refusal, Some(Err(Error::Timeout))));
+        });
+        assert_eq!(allocated.count_total, 0);
+
+        let body = Bytes::from(REQUEST.as_bytes().to_vec());
+        let allocated = allocation_counter::measure(|| {
+            let answer = provider.chat_completion_raw("m", body).now_or_never();
+            assert!(matches!(answer, Some(Ok(_))));
+        });
+        assert!(allocated.count_total <= 1, "only the count of references");
+    }
+
+    let ready = || Ready::with_items(0);
+    check(&Retrying::new(ready()));
+    check(&Fallback::new(ready(), ready()).model("other", "name"));
 }
 
 #[test]
@@ -93,4 +110,5 @@ fn a_stream_that_is_ready_costs_one_box_and_its_items_nothing() {
     // The same if the call waits for the first content, and that comes first.
     let committing = Retrying::new(ready()).also_retry(Operations::STREAMS);
     assert_eq!(allocated(&committing), (2, 0));
+    assert_eq!(allocated(&Fallback::new(ready(), ready())), (1, 0));
 }

@@ -9,11 +9,12 @@
 mod common;
 
 use common::{SECOND, Scene, Wrapper, block_on, request};
-use crabllm_retry::{crabllm_core_0_0_19::Provider, test_util::Step, trace};
+use crabllm_retry::{Fallback, crabllm_core_0_0_19::Provider, test_util::Step, trace};
 use futures::StreamExt;
 use std::{
     fmt,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 use tracing::field::{Field, Visit};
 use tracing_subscriber::{
@@ -50,9 +51,13 @@ impl Visit for Fields {
 
 /// The events of the calls that are made within.
 fn traced(scene: Scene, calls: impl FnOnce(&Wrapper)) -> Vec<Lines> {
-    let events = Events::default();
     let scene = scene.set(|r| r.observe(trace));
-    tracing::subscriber::with_default(registry().with(events.clone()), || calls(&scene.retrying));
+    events(|| calls(&scene.retrying))
+}
+
+fn events(calls: impl FnOnce()) -> Vec<Lines> {
+    let events = Events::default();
+    tracing::subscriber::with_default(registry().with(events.clone()), calls);
     events.0.lock().unwrap().clone()
 }
 
@@ -209,6 +214,40 @@ fn a_stream_that_stalls_or_breaks_is_a_warning() {
         let events = own_lines(events, "chat_completion_stream");
         assert_eq!(events.last().unwrap(), warning);
     }
+}
+
+#[test]
+fn the_events_of_a_fallback_name_no_attempt() {
+    let [first, second] = [vec![Step::status(503)], vec![]].map(|it| Scene::new(it).scripted);
+    let fallback = Fallback::new(first, second)
+        .breaker(1, Duration::ZERO)
+        .observe(trace);
+    let lines = events(|| {
+        for _ in 0..2 {
+            block_on(fallback.chat_completion(&request())).unwrap();
+        }
+    })
+    .concat();
+    let own = lines.iter().filter(|line| {
+        let common = [
+            "gen_ai",
+            "retry.method",
+            "retry.elapsed",
+            "retry.attempt = 0",
+        ];
+        !common.iter().any(|field| line.contains(field))
+    });
+    assert!(own.eq([
+        "WARN crabllm_retry: breaker opened, calls skip the first provider",
+        "crabllm_retry.call = 1",
+        "WARN crabllm_retry: first provider failed, the call goes to the second",
+        r#"error.type = "503""#,
+        "exception.message = provider error (HTTP 503): ",
+        "http.response.status_code = 503",
+        "crabllm_retry.call = 1",
+        "INFO crabllm_retry: breaker closed, the first provider is back",
+        "crabllm_retry.call = 2",
+    ]));
 }
 
 #[cfg(feature = "crabllm-core-0_0_25")]

@@ -80,7 +80,7 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         let deadline = self.policy.call_deadline();
         if self.engine.hooks.observer.is_some() || deadline.is_some() {
             self.began = Some(self.now());
-            self.call = self.engine.hooks.number_call();
+            self.call = self.engine.hooks.observer.number_call();
         }
     }
 

@@ -9,7 +9,8 @@ use std::{
 };
 
 /// Emits each [`Event`] as an event of the [`tracing`] crate, for
-/// [`Retrying::observe`](crate::retrying::Retrying::observe).
+/// [`Retrying::observe`](crate::retrying::Retrying::observe) and
+/// [`Fallback::observe`](struct.Fallback.html#method.observe).
 ///
 /// ```
 /// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
@@ -43,6 +44,8 @@ use std::{
 /// | `GaveUp`, the error is not transient | `WARN` |
 /// | `GaveUp` for any other reason | `ERROR` |
 /// | `StreamStalled`, `StreamBroken` | `WARN` |
+/// | `FellBack`, `BreakerOpened` | `WARN` |
+/// | `BreakerClosed` | `INFO` |
 ///
 /// An error that is not transient is usually caused by the request, so the caller must
 /// handle it. A transient one that ends the call is an outage that reached the caller.
@@ -64,7 +67,7 @@ use std::{
 /// | `http.request.resend_count` | the number of resends, if any |
 /// | `crabllm_retry.call` | the number of the call, unique among the calls of one wrapper and its clones |
 /// | `crabllm_retry.method` | the method that was called |
-/// | `crabllm_retry.attempt` | the attempt, counted from 1; 0 before the first |
+/// | `crabllm_retry.attempt` | the attempt, counted from 1; 0 before the first, and for a `Fallback` |
 /// | `crabllm_retry.elapsed` | seconds since the call began |
 /// | `crabllm_retry.delay` | seconds until the next attempt |
 /// | `crabllm_retry.wait` | seconds for which the call waited for its turn |
@@ -112,6 +115,9 @@ pub fn trace(event: &Event<'_>) {
         Event::GaveUp { .. } => emit!(ERROR, "call failed"),
         Event::StreamStalled { .. } => emit!(WARN, "stream went silent and was ended"),
         Event::StreamBroken { .. } => emit!(WARN, "stream broke"),
+        Event::FellBack { .. } => emit!(WARN, "first provider failed, the call goes to the second"),
+        Event::BreakerOpened { .. } => emit!(WARN, "breaker opened, calls skip the first provider"),
+        Event::BreakerClosed { .. } => emit!(INFO, "breaker closed, the first provider is back"),
     }
 }
 
@@ -131,7 +137,11 @@ struct Fields<'a> {
 impl<'a> Fields<'a> {
     fn of(event: &'a Event<'a>) -> Self {
         match event {
-            Event::Attempt { .. } | Event::Success { .. } => Self::default(),
+            Event::Attempt { .. }
+            | Event::Success { .. }
+            | Event::BreakerOpened { .. }
+            | Event::BreakerClosed { .. } => Self::default(),
+            Event::FellBack { error, .. } => Self::of_failure(error),
             Event::Retry {
                 error,
                 delay,

@@ -5,9 +5,11 @@
 
 #[path = "../common/methods/mod.rs"]
 mod methods;
+
+mod fallback;
 mod recorder;
 
-use crabllm_retry::{Operation, Operations, Retrying, test_util::VirtualTimer};
+use crabllm_retry::{Fallback, Operation, Operations, Retrying, test_util::VirtualTimer};
 use futures::executor::block_on;
 use methods::{Calls, releases};
 use recorder::{Recorded, Recorder, Speaks};
@@ -32,6 +34,16 @@ macro_rules! release {
             #[test]
             fn the_dialects_are_the_inner_providers_own() {
                 crate::the_dialects_are_the_inner_providers_own::<ThisRelease>();
+            }
+
+            #[test]
+            fn a_call_that_falls_is_the_same_under_the_other_name() {
+                crate::fallback::a_call_that_falls_is_the_same::<ThisRelease>();
+            }
+
+            #[test]
+            fn a_missing_operation_falls_unless_both_lack_it() {
+                crate::fallback::a_missing_operation_falls::<ThisRelease>();
             }
         }
     };
@@ -72,10 +84,19 @@ fn an_operation_that_is_not_implemented_is_never_retried<R: Calls<Recorded>>() {
 }
 
 fn the_dialects_are_the_inner_providers_own<R: Speaks>() {
-    for (spoken, _) in R::DIALECTS {
+    for (spoken, ..) in R::DIALECTS {
         let retrying = retrying(Recorder::speaking(spoken));
-        for (dialect, speaks) in R::DIALECTS {
+        for (dialect, speaks, both_speak) in R::DIALECTS {
             assert_eq!(speaks(&retrying), dialect == spoken, "{dialect}, {spoken}");
+            for (first, second) in [(*spoken, *spoken), (spoken, ""), ("", spoken)] {
+                let [a, b] = [first, second].map(Recorder::speaking);
+                let expected = dialect == spoken && first == second;
+                assert_eq!(
+                    both_speak(&Fallback::new(a, b)),
+                    expected,
+                    "{dialect}, {spoken}"
+                );
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::methods::{Shown, methods, releases, types};
 use bytes::Bytes;
-use crabllm_retry::{Retrying, test_util::VirtualTimer};
+use crabllm_retry::{Fallback, Retrying, test_util::VirtualTimer};
 use std::sync::Mutex;
 
 /// Fails at everything, transiently, and records each attempt.
@@ -14,6 +14,7 @@ pub struct Recorder {
 }
 
 pub type Recorded = Retrying<Recorder, VirtualTimer>;
+pub type Recorders = Fallback<Recorder, Recorder>;
 
 impl Recorder {
     /// One that implements nothing.
@@ -32,19 +33,19 @@ impl Recorder {
         }
     }
 
-    /// The attempts so far, each as the name of its method and its arguments.
+    /// The attempts so far, each as the name of its method, the model and the arguments.
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
 
-    fn record(&self, method: &str, arguments: &[String]) {
-        let asked = format!("{method} {arguments:?}");
+    fn record(&self, method: &str, model: Option<&str>, arguments: &[String]) {
+        let asked = format!("{method} {model:?} {}", arguments.join(" "));
         self.asked.lock().unwrap().push(asked);
     }
 }
 
-/// The name of a flag, and the method that reads it.
-pub type FlagReader = (&'static str, fn(&Recorded) -> bool);
+/// The name of a flag, and the methods that read it.
+pub type FlagReader = (&'static str, fn(&Recorded) -> bool, fn(&Recorders) -> bool);
 
 /// A release whose providers say which dialects they speak.
 pub trait Speaks {
@@ -72,7 +73,7 @@ macro_rules! recorder {
         impl Provider for Recorder {
             $(
                 async fn $method(&self, $($argument: $type),*) -> Result<answer!($kind $answer), Error> {
-                    self.record(stringify!($method), &[$($argument.shown().await),*]);
+                    self.record(stringify!($method), $model, &[$($argument.shown().await),*]);
                     Err(match self.unimplemented {
                         true => Error::not_implemented(stringify!($method)),
                         false => Error::Timeout,
@@ -88,7 +89,7 @@ macro_rules! recorder {
         }
 
         impl Speaks for ThisRelease {
-            const DIALECTS: &'static [FlagReader] = &[$((stringify!($flag), Recorded::$flag)),*];
+            const DIALECTS: &'static [FlagReader] = &[$((stringify!($flag), Recorded::$flag, Recorders::$flag)),*];
         }
     };
 }

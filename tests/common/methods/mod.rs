@@ -69,7 +69,7 @@ impl<T: Sync + ?Sized> Shown for &T {
 
 impl Shown for Bytes {
     async fn shown(self) -> String {
-        format!("{self:?}")
+        String::from_utf8_lossy(&self).into_owned()
     }
 }
 
