@@ -4,6 +4,7 @@
 mod answer;
 #[path = "../../../../examples/support/client.rs"]
 mod client;
+mod fallback;
 #[path = "../../../../examples/support/flaky_server.rs"]
 mod flaky_server;
 mod methods;

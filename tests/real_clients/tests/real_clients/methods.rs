@@ -101,7 +101,11 @@ pub const STREAMS: &[Method] = &[
     }),
 ];
 
-fn newest(dialect: &str, url: String, wrapper: Wrapper) -> Retrying<RemoteProvider, AsyncIoTimer> {
+pub fn newest(
+    dialect: &str,
+    url: String,
+    wrapper: Wrapper,
+) -> Retrying<RemoteProvider, AsyncIoTimer> {
     let config = ProviderConfig {
         base_url: Some(url),
         ..ProviderConfig::default()
@@ -125,6 +129,6 @@ fn request(stream: bool) -> String {
     )
 }
 
-fn parsed<T: DeserializeOwned>(stream: bool) -> T {
+pub fn parsed<T: DeserializeOwned>(stream: bool) -> T {
     serde_json::from_str(&request(stream)).unwrap()
 }
