@@ -1,9 +1,9 @@
 //! A provider that falls back to another one.
 
 mod breaker;
-mod rename;
+mod names;
 
-pub use rename::{Argument, Names};
+pub use names::Names;
 
 use crate::{
     event::{Event, Observers},
@@ -20,8 +20,8 @@ use std::{fmt, sync::Arc, time::Duration};
 ///
 /// It implements the `Provider` trait of each enabled `crabllm-core` release that both
 /// providers implement. Each side brings its own [`Retrying`](crate::Retrying), whose
-/// retries, deadline and budget are used up first. Chains are built by nesting.
-/// [The guide](docs/fallback/index.html) has recommended settings, and the costs.
+/// retries, deadline and budget are used up first. [The guide](docs/fallback/index.html)
+/// has the rules in full, recommended settings, and the costs.
 ///
 /// ```
 /// # #[cfg(all(feature = "crabllm-core-0_0_19", feature = "test-util"))] {
@@ -43,13 +43,9 @@ use std::{fmt, sync::Arc, time::Duration};
 ///
 /// A call falls back if the failure is transient by
 /// [`hints::is_transient`](crate::hints::is_transient), if the account or plan is exhausted,
-/// or if the first provider does not implement the operation. Any other error is returned
-/// unchanged. If the second provider does not implement the operation, the error of the
-/// first one is returned. A stream falls back if its opening fails.
-/// `chat_completion_stream_passthrough` never does, because its body is consumed.
-///
-/// After five failures in a row, calls go straight to the second provider for 30 seconds.
-/// Then one call probes the first provider. If it succeeds, all go there again.
+/// or if the first provider does not implement the operation. A stream falls back if its
+/// opening fails. After five failures in a row, calls go straight to the second provider
+/// for 30 seconds.
 #[derive(Clone)]
 #[must_use = "calls go through the wrapper"]
 pub struct Fallback<A, B> {
@@ -202,14 +198,13 @@ impl<'f, E: Failure> Call<'f, E> {
     ) -> Option<Result<O, E>> {
         let error = result.as_ref().err();
         let falls = error.is_some_and(|error| (self.settings.fall_if)(error));
-        let outcome = match error {
-            Some(error) if error.is_not_implemented() => None,
-            _ if falls => Some(Outcome::Failure),
-            _ => Some(Outcome::Success),
+        let counts = !error.is_some_and(Failure::is_not_implemented);
+        let outcome = match falls {
+            true => Outcome::Failure,
+            false => Outcome::Success,
         };
-        let counted = self.permit.take().zip(outcome);
-        let clock = &*self.settings.clock;
-        let changed = counted.is_some_and(|(permit, outcome)| permit.report(outcome, clock));
+        let permit = self.permit.take().filter(|_| counts);
+        let changed = permit.is_some_and(|it| it.report(outcome, &*self.settings.clock));
 
         // A raw body is parsed only if there is an event.
         let reported = self.observed.filter(|_| falls || changed);

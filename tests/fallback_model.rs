@@ -15,10 +15,15 @@ use crabllm_retry::{
         Provider, json,
     },
 };
-use proptest::{option::weighted, prelude::*, sample};
+use proptest::{
+    option::weighted,
+    prelude::*,
+    sample::{Index, select},
+};
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
+    mem::take,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     task::{Context, Poll, Waker},
     time::Duration,
@@ -48,13 +53,13 @@ enum Action {
     Call,
 
     /// One of the pending calls ends at the side that it has asked.
-    End(sample::Index, Outcome),
+    End(Index, Outcome),
 
     /// The clock moves by this many seconds.
     Wait(u64),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Case {
     /// The failures and the cooldown in seconds.
     breaker: (u32, u64),
@@ -66,26 +71,11 @@ struct Case {
 
 const DEFAULT: (u32, u64) = (5, 30);
 
-fn actions() -> impl Strategy<Value = Action> {
-    use Outcome::*;
-    let outcome = prop_oneof![
-        6 => Just(Transient),
-        2 => Just(Answer),
-        3 => sample::select(vec![Permanent, Missing, Panic, Drop]),
-    ];
-    prop_oneof![
-        3 => Just(Action::Call),
-        5 => (any::<sample::Index>(), outcome).prop_map(|(call, outcome)| Action::End(call, outcome)),
-        1 => sample::select(vec![0, 1, 2, 3, 15, 29, 30]).prop_map(Action::Wait),
-    ]
-}
-
 prop_compose! {
     fn cases()(
         breaker in prop_oneof![
             1 => Just(DEFAULT),
-            4 => (0..4u32, 0..6u64),
-            1 => (0..4u32, Just(u64::MAX)),
+            5 => (0..4u32, prop_oneof![4 => 0..6u64, 1 => Just(u64::MAX)]),
         ],
         fall_if in weighted(0.2, any::<bool>()),
         observed: bool,
@@ -93,6 +83,20 @@ prop_compose! {
     ) -> Case {
         Case { breaker, fall_if, observed, actions }
     }
+}
+
+fn actions() -> impl Strategy<Value = Action> {
+    use Outcome::*;
+    let outcome = prop_oneof![
+        6 => Just(Transient),
+        2 => Just(Answer),
+        3 => select(vec![Permanent, Missing, Panic, Drop]),
+    ];
+    prop_oneof![
+        3 => Just(Action::Call),
+        5 => (any::<Index>(), outcome).prop_map(|(call, outcome)| Action::End(call, outcome)),
+        1 => select(vec![0, 1, 2, 3, 15, 29, 30]).prop_map(Action::Wait),
+    ]
 }
 
 /// All that can be seen from outside.
@@ -103,15 +107,15 @@ enum Seen {
     ClockRead,
     /// The kind of an event, its call, and the seconds since that began.
     Event(&'static str, u64, u64),
-    /// The result of a call, or the text of its error.
-    Ended(Result<(), String>),
+    /// The result of a call.
+    Ended(String),
     Panicked,
 }
 
 /// The contract, call by call.
-struct Model<'c> {
-    case: &'c Case,
-    now: u64,
+#[derive(Default)]
+struct Model {
+    case: Case,
     calls: u64,
     /// In the order of their arrival.
     pending: Vec<Pending>,
@@ -126,42 +130,19 @@ struct Pending {
     number: u64,
     began: u64,
     side: Side,
-    /// Whether the result of `first` counts, or is that of a probe.
+    /// Whether the result of `first` counts; while the breaker is open, only a probe's does.
     counts: bool,
-    probes: bool,
     failure: Option<Outcome>,
 }
 
-impl Model<'_> {
-    fn act(&mut self, action: Action) {
-        match action {
-            Action::Call => self.arrives(),
-            Action::Wait(seconds) => self.now += seconds,
-            Action::End(..) if self.pending.is_empty() => {}
-            Action::End(call, outcome) => {
-                let index = call.index(self.pending.len());
-                let call = self.pending.remove(index);
-                self.seen.push(Seen::Left(call.side));
-                match (call.side, call.failure, outcome) {
-                    (.., Outcome::Drop) => self.ends_uncounted(&call),
-                    (Side::First, ..) => self.first_ends(index, call, outcome),
-                    (Side::Second, Some(failure), Outcome::Missing) => {
-                        self.seen.push(ended(Side::First, failure));
-                    }
-                    (Side::Second, ..) => self.seen.push(ended(Side::Second, outcome)),
-                }
-            }
-        }
-    }
-
+impl Model {
     fn arrives(&mut self) {
         self.calls += 1;
         let mut call = Pending {
             number: self.calls,
-            began: self.now,
+            began: NOW.get(),
             side: Side::First,
-            counts: self.open.is_none(),
-            probes: false,
+            counts: true,
             failure: None,
         };
         if self.case.observed {
@@ -169,16 +150,25 @@ impl Model<'_> {
         }
         if let Some(end) = self.open {
             self.seen.push(Seen::ClockRead);
-            if self.now < end {
+            if NOW.get() < end {
                 call.side = Side::Second;
             } else {
-                self.pending.iter_mut().for_each(|call| call.probes = false);
-                call.probes = true;
-                self.open = Some(self.cooldown_from_now());
+                self.stays_open();
             }
         }
         self.seen.push(Seen::Asked(call.side));
         self.pending.push(call);
+    }
+
+    fn ends(&mut self, index: usize, outcome: Outcome) {
+        let call = self.pending.remove(index);
+        self.seen.push(Seen::Left(call.side));
+        match (call.side, call.failure, outcome) {
+            (Side::First, ..) => self.first_ends(index, call, outcome),
+            (.., Outcome::Drop) => {}
+            (_, Some(failure), Outcome::Missing) => self.seen.push(ended(Side::First, failure)),
+            _ => self.seen.push(ended(Side::Second, outcome)),
+        }
     }
 
     fn first_ends(&mut self, index: usize, mut call: Pending, outcome: Outcome) {
@@ -188,7 +178,10 @@ impl Model<'_> {
             Outcome::Transient | Outcome::Missing => self.case.fall_if != Some(false),
         };
         match outcome {
-            Outcome::Missing | Outcome::Panic => self.ends_uncounted(&call),
+            _ if !call.counts => {}
+            Outcome::Missing | Outcome::Panic | Outcome::Drop => {
+                self.open = self.open.and(Some(NOW.get()));
+            }
             _ if falls => self.fails(&call),
             _ => self.succeeds(&call),
         }
@@ -196,52 +189,41 @@ impl Model<'_> {
             self.emit("fell back", &call);
             self.seen.push(Seen::Asked(Side::Second));
             call.side = Side::Second;
-            call.probes = false;
             call.failure = Some(outcome);
             self.pending.insert(index, call);
-        } else {
+        } else if !matches!(outcome, Outcome::Drop) {
             self.seen.push(ended(Side::First, outcome));
         }
     }
 
     fn fails(&mut self, call: &Pending) {
-        if call.counts {
-            self.failures += 1;
-        }
-        let opens = call.counts && self.failures == self.case.breaker.0;
-        if opens || call.probes {
+        let probes = self.open.is_some();
+        self.failures += 1;
+        if probes || self.failures == self.case.breaker.0 {
             self.seen.push(Seen::ClockRead);
-            self.open = Some(self.cooldown_from_now());
+            self.stays_open();
         }
-        if opens {
-            self.pending.iter_mut().for_each(|call| call.counts = false);
+        if !probes && self.open.is_some() {
             self.emit("opened", call);
         }
     }
 
     fn succeeds(&mut self, call: &Pending) {
-        if call.counts || call.probes {
-            self.failures = 0;
-        }
-        if call.probes {
-            self.open = None;
+        self.failures = 0;
+        if self.open.take().is_some() {
             self.emit("closed", call);
         }
     }
 
-    fn ends_uncounted(&mut self, call: &Pending) {
-        if call.probes {
-            self.open = Some(self.now);
-        }
-    }
-
-    fn cooldown_from_now(&self) -> u64 {
-        self.now.saturating_add(self.case.breaker.1)
+    /// The breaker is open for a cooldown from now. Calls sent earlier no longer count.
+    fn stays_open(&mut self) {
+        self.open = Some(NOW.get().saturating_add(self.case.breaker.1));
+        self.pending.iter_mut().for_each(|call| call.counts = false);
     }
 
     fn emit(&mut self, kind: &'static str, call: &Pending) {
         if self.case.observed {
-            let event = Seen::Event(kind, call.number, self.now - call.began);
+            let event = Seen::Event(kind, call.number, NOW.get() - call.began);
             self.seen.extend([Seen::ClockRead, event]);
         }
     }
@@ -253,9 +235,9 @@ fn result(side: Side, outcome: Outcome) -> Result<(), Error> {
     let status = match outcome {
         Outcome::Answer => return Ok(()),
         Outcome::Missing => return Err(Error::not_implemented(&body)),
-        Outcome::Panic | Outcome::Drop => resume_unwind(Box::new("without a message")),
         Outcome::Transient => 503,
         Outcome::Permanent => 400,
+        Outcome::Panic | Outcome::Drop => resume_unwind(Box::new("without a message")),
     };
     Err(Error::Provider { status, body })
 }
@@ -264,7 +246,7 @@ fn result(side: Side, outcome: Outcome) -> Result<(), Error> {
 fn ended(side: Side, outcome: Outcome) -> Seen {
     match outcome {
         Outcome::Panic => Seen::Panicked,
-        _ => Seen::Ended(result(side, outcome).map_err(|error| error.to_string())),
+        _ => Seen::Ended(format!("{:?}", result(side, outcome))),
     }
 }
 
@@ -282,10 +264,6 @@ fn see(seen: Seen) {
     SEEN.with_borrow_mut(|all| all.push(seen));
 }
 
-/// A provider that answers when it is told.
-#[derive(Clone)]
-struct Told(Side);
-
 /// A call that is pending at a side.
 struct Asked(Side);
 
@@ -295,15 +273,16 @@ impl Drop for Asked {
     }
 }
 
-impl Provider for Told {
+/// A provider that answers when it is told.
+impl Provider for Side {
     async fn chat_completion(
         &self,
         _: &ChatCompletionRequest,
     ) -> Result<ChatCompletionResponse, Error> {
-        see(Seen::Asked(self.0));
-        let _asked = Asked(self.0);
+        see(Seen::Asked(*self));
+        let _asked = Asked(*self);
         let outcome = poll_fn(|_| NEXT.take().map_or(Poll::Pending, Poll::Ready)).await;
-        result(self.0, outcome).map(|()| ChatCompletionResponse::default())
+        result(*self, outcome).map(|()| ChatCompletionResponse::default())
     }
 
     async fn chat_completion_stream(
@@ -314,10 +293,9 @@ impl Provider for Told {
     }
 }
 
-/// Runs a case.
-fn run(case: &Case, epoch: Instant, request: &ChatCompletionRequest) -> Vec<Seen> {
-    NOW.set(0);
-    let mut fallback = Fallback::new(Told(Side::First), Told(Side::Second)).clock(move || {
+fn fallback(case: &Case) -> Fallback<Side, Side> {
+    let epoch = Instant::now();
+    let mut fallback = Fallback::new(Side::First, Side::Second).clock(move || {
         see(Seen::ClockRead);
         epoch + Duration::from_secs(NOW.get())
     });
@@ -340,71 +318,62 @@ fn run(case: &Case, epoch: Instant, request: &ChatCompletionRequest) -> Vec<Seen
             see(Seen::Event(kind, event.call(), event.elapsed().as_secs()));
         });
     }
+    fallback
+}
+
+fn goes_as_the_model_says(case: Case) -> Result<(), TestCaseError> {
+    NOW.set(0);
+    SEEN.take();
+    let request = json::from_str(r#"{"model": "m", "messages": []}"#).unwrap();
+    let original = fallback(&case);
     // Clones share everything.
-    let fallbacks = [fallback.clone(), fallback];
-    let context = &mut Context::from_waker(Waker::noop());
-    let mut pending = Vec::new();
-    for (action, fallback) in case.actions.iter().zip(fallbacks.iter().cycle()) {
+    let fallbacks = [original.clone(), original];
+    let mut model = Model {
+        case: case.clone(),
+        ..Model::default()
+    };
+    let mut calls = Vec::new();
+    for (action, fallback) in case.actions.into_iter().zip(fallbacks.iter().cycle()) {
         let index = match action {
-            Action::Call => {
-                pending.push(Box::pin(fallback.chat_completion(request)));
-                pending.len() - 1
-            }
             Action::Wait(seconds) => {
                 NOW.set(NOW.get() + seconds);
                 continue;
             }
-            Action::End(..) if pending.is_empty() => continue,
-            Action::End(call, Outcome::Drop) => {
-                drop(pending.remove(call.index(pending.len())));
-                continue;
+            Action::Call => {
+                model.arrives();
+                calls.push(Box::pin(fallback.chat_completion(&request)));
+                calls.len() - 1
             }
+            Action::End(..) if calls.is_empty() => continue,
             Action::End(call, outcome) => {
-                NEXT.set(Some(*outcome));
-                call.index(pending.len())
+                let index = call.index(calls.len());
+                model.ends(index, outcome);
+                NEXT.set(Some(outcome));
+                index
             }
         };
-        let call = pending[index].as_mut();
-        let polled = catch_unwind(AssertUnwindSafe(|| call.poll(context)));
-        if let Ok(Poll::Pending) = polled {
-            continue;
-        }
-        let mut call = pending.remove(index);
-        see(match polled {
-            Ok(Poll::Ready(result)) => {
-                assert!(
-                    call.as_mut().poll(context).is_pending(),
-                    "a call that is over"
-                );
-                Seen::Ended(result.map(drop).map_err(|error| error.to_string()))
+        let mut call = calls.remove(index);
+        let mut poll = || call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        match NEXT.get() {
+            Some(Outcome::Drop) => {
+                NEXT.take();
+                drop(call);
             }
-            _ => Seen::Panicked,
-        });
+            _ => match catch_unwind(AssertUnwindSafe(&mut poll)) {
+                Ok(Poll::Pending) => calls.insert(index, call),
+                Ok(Poll::Ready(result)) => {
+                    prop_assert!(poll().is_pending(), "a call that is over");
+                    see(Seen::Ended(format!("{:?}", result.map(drop))));
+                }
+                Err(_) => see(Seen::Panicked),
+            },
+        }
+        prop_assert_eq!(SEEN.take(), take(&mut model.seen), "{:?}", action);
     }
-    drop(pending);
-    SEEN.take()
+    Ok(())
 }
 
 #[test]
 fn random_calls_go_as_the_model_says() {
-    let epoch = Instant::now();
-    let request = json::from_str(r#"{"model": "m", "messages": []}"#).unwrap();
-    random::for_random_cases("FALLBACK", 2000, &cases(), |case| {
-        let mut model = Model {
-            case: &case,
-            now: 0,
-            calls: 0,
-            pending: Vec::new(),
-            failures: 0,
-            open: None,
-            seen: Vec::new(),
-        };
-        for &action in &case.actions {
-            model.act(action);
-        }
-        let left = model.pending.iter().map(|call| Seen::Left(call.side));
-        model.seen.extend(left);
-        prop_assert_eq!(run(&case, epoch, &request), model.seen);
-        Ok(())
-    });
+    random::for_random_cases("FALLBACK", 2000, &cases(), goes_as_the_model_says);
 }

@@ -228,16 +228,9 @@ fn the_events_of_a_fallback_name_no_attempt() {
         }
     })
     .concat();
-    let own = lines.iter().filter(|line| {
-        let common = [
-            "gen_ai",
-            "retry.method",
-            "retry.elapsed",
-            "retry.attempt = 0",
-        ];
-        !common.iter().any(|field| line.contains(field))
-    });
-    assert!(own.eq([
+    let common = ["gen_ai", "retry.method", "retry.elapsed", "attempt = 0"];
+    let is_own = |line: &&String| !common.iter().any(|field| line.contains(field));
+    assert!(lines.iter().filter(is_own).eq([
         "WARN crabllm_retry: breaker opened, calls skip the first provider",
         "crabllm_retry.call = 1",
         "WARN crabllm_retry: first provider failed, the call goes to the second",

@@ -219,10 +219,6 @@ fn a_closed_breaker_without_failures_takes_no_lock() {
     let _locked = breaker.state.lock();
     let clock = || panic!("the clock is read");
     drop(breaker.enter(clock).unwrap());
-    assert!(
-        !breaker
-            .enter(clock)
-            .unwrap()
-            .report(Outcome::Success, clock)
-    );
+    let permit = breaker.enter(clock).unwrap();
+    assert!(!permit.report(Outcome::Success, clock));
 }

@@ -2,7 +2,7 @@
 
 use super::{methods, model_in, releases, types};
 use crate::{
-    fallback::{Argument, Call, Fallback, Names},
+    fallback::{Call, Fallback},
     policy::Operation,
 };
 use bytes::Bytes;
@@ -15,7 +15,6 @@ macro_rules! release {
             use super::*;
 
             types! { $release $types }
-            arguments! { $methods }
             methods! { $methods provider }
         }
     };
@@ -47,8 +46,8 @@ macro_rules! method {
         fn $method(&self, $model: $name, $body: $stream) -> impl Future<Output = Result<ByteStream, Error>> + Send {
             let opening = async move {
                 if self.settings.passes_to_second() {
-                    let model = self.settings.names.get($model).unwrap_or($model);
-                    B::$method(&self.second, model, $body).await
+                    renamed!($model $model, self.settings.names);
+                    B::$method(&self.second, $model, $body).await
                 } else {
                     A::$method(&self.first, $model, $body).await
                 }
@@ -62,15 +61,12 @@ macro_rules! method {
                 let mut call = Call::begin(&self.settings, &Operation::$operation);
                 if call.goes_to_first() {
                     let result = A::$method(&self.first, $(Clone::clone(&$argument)),*).await;
-                    let model = || $model.map(str::to_owned)$(.or_else(|| $argument.model_in_body()))*;
+                    let model = || $model.map(str::to_owned)$(.or_else(|| model_within!($argument $argument)))*;
                     if let Some(result) = call.judge(result, model) {
                         return result;
                     }
                 }
-                $(
-                    let mut copy = None;
-                    let $argument = $argument.renamed(&self.settings.names, &mut copy);
-                )*
+                $(renamed!($argument $argument, self.settings.names);)*
                 // Not an argument of `finish`: the future would hold two copies of `call`.
                 let result = B::$method(&self.second, $($argument),*).await;
                 call.finish(result)
@@ -88,92 +84,73 @@ macro_rules! answer {
     (raw_open $item:ty) => { ByteStream };
 }
 
-/// A raw body.
-impl<'c> Argument<'c> for Bytes {
-    type Copy = ();
-
-    fn model_in_body(&self) -> Option<String> {
-        model_in(self)
-    }
-
-    fn renamed(self, names: &'c Names, _: &'c mut Option<()>) -> Self {
-        names.in_body(&self).map_or(self, Self::from)
-    }
+/// The model that an argument names in a raw body, by the argument's name in the table.
+macro_rules! model_within {
+    (raw_body $body:ident) => {
+        model_in(&$body)
+    };
+    ($name:ident $argument:ident) => {
+        None
+    };
 }
 
-/// The arguments of a shape of the trait, each shape with those of the one before.
-macro_rules! arguments {
-    (since_0_0_15) => {
-        arguments! { ChatCompletionRequest EmbeddingRequest ImageRequest AudioSpeechRequest }
-
-        impl<'c> Argument<'c> for &'c [MultipartField] {
-            type Copy = Vec<MultipartField>;
-
-            fn renamed(self, names: &'c Names, copy: &'c mut Option<Self::Copy>) -> Self {
-                for (index, field) in self.iter().enumerate() {
-                    let model = str::from_utf8(&field.bytes);
-                    let model = model.ok().filter(|_| field.name == "model");
-                    if let Some(name) = model.and_then(|model| names.get(model)) {
-                        let fields = copy.get_or_insert_with(|| self.to_vec());
-                        fields[index].bytes = name.to_owned().into();
-                    }
-                }
-                copy.as_deref().unwrap_or(self)
+/// Makes an argument the one for `second`, by its name in the table.
+macro_rules! renamed {
+    (model $model:ident, $names:expr) => {
+        let $model = $names.get($model).unwrap_or($model);
+    };
+    (request $request:ident, $names:expr) => {
+        let copy = $names.get(&$request.model).map(|name| {
+            let mut copy = Box::new(Clone::clone($request));
+            name.clone_into(&mut copy.model);
+            copy
+        });
+        let $request = copy.as_deref().unwrap_or($request);
+    };
+    (fields $fields:ident, $names:expr) => {
+        let mut copy = None;
+        for (index, field) in $fields
+            .iter()
+            .enumerate()
+            .filter(|(_, field)| field.name == "model")
+        {
+            let model = str::from_utf8(&field.bytes).ok();
+            if let Some(name) = model.and_then(|model| $names.get(model)) {
+                let fields = copy.get_or_insert_with(|| $fields.to_vec());
+                fields[index].bytes = name.to_owned().into();
             }
         }
+        let $fields = copy.as_deref().unwrap_or($fields);
     };
-    (since_0_0_16) => {
-        arguments! { since_0_0_15 }
+    (raw_body $body:ident, $names:expr) => {
+        let $body = $names.in_body(&$body).map_or($body, Bytes::from);
     };
-    (since_0_0_21) => {
-        arguments! { since_0_0_16 }
-        arguments! { anthropic::Request ir::Request }
-
-        impl<'c> Argument<'c> for &'c gemini::Request {
-            type Copy = ();
-        }
-    };
-    (since_0_0_23) => {
-        arguments! { since_0_0_21 }
-    };
-    ($($type:ty)*) => {
-        $(
-            impl<'c> Argument<'c> for &'c $type {
-                type Copy = Box<$type>;
-
-                fn renamed(self, names: &'c Names, copy: &'c mut Option<Self::Copy>) -> Self {
-                    let Some(name) = names.get(&self.model) else {
-                        return self;
-                    };
-                    let copy = copy.insert(Box::new(self.clone()));
-                    name.clone_into(&mut copy.model);
-                    copy
-                }
-            }
-        )*
-    };
+    // Gemini's requests name no model.
+    (contents $request:ident, $names:expr) => {};
 }
 
 releases! { release }
 
 #[cfg(all(test, feature = "crabllm-core-0_0_19"))]
 #[test]
-fn the_field_model_of_a_form_is_renamed() {
+fn only_the_field_model_of_a_form_is_renamed() {
     let form = |model: &'static [u8]| {
-        let fields = [("file", &b"m"[..]), ("model", model), ("Model", b"m")];
-        fields.map(|(name, bytes)| ::crabllm_core_0_0_19::MultipartField {
-            name: name.into(),
-            filename: None,
-            content_type: Some("text/plain".into()),
-            bytes: bytes.into(),
+        [("file", &b"m"[..]), ("model", model)].map(|(name, bytes)| {
+            ::crabllm_core_0_0_19::MultipartField {
+                name: name.into(),
+                filename: None,
+                content_type: None,
+                bytes: bytes.into(),
+            }
         })
     };
-    let mut names = Names::default();
+    let mut names = crate::fallback::Names::default();
     names.insert("m".into(), "n".into());
     for (model, expected) in [(&b"m"[..], &b"n"[..]), (b"M", b"M"), (b"\xff", b"\xff")] {
-        let (fields, mut copy) = (form(model), None);
-        let renamed = fields[..].renamed(&names, &mut copy);
-        assert_eq!(format!("{renamed:?}"), format!("{:?}", form(expected)));
-        assert_eq!(std::ptr::eq(renamed, &fields[..]), model == expected);
+        let original = form(model);
+        let fields = &original[..];
+        renamed!(fields fields, names);
+        assert_eq!(format!("{fields:?}"), format!("{:?}", form(expected)));
+        assert_eq!(std::ptr::eq(fields, &original[..]), model == expected);
     }
 }

@@ -50,8 +50,8 @@ macro_rules! methods {
             [is_gemini_compat $($($flag)*)?]
             call AnthropicMessages anthropic_messages(request: &anthropic::Request) -> anthropic::Response, Some(&*request.model);
             open AnthropicMessagesStream anthropic_messages_stream(request: &anthropic::Request) -> anthropic::StreamEvent, Some(&*request.model);
-            call GeminiGenerateContent gemini_generate_content(model: &str, request: &gemini::Request) -> gemini::Response, Some(model);
-            open GeminiGenerateContentStream gemini_generate_content_stream(model: &str, request: &gemini::Request) -> gemini::Response, Some(model);
+            call GeminiGenerateContent gemini_generate_content(model: &str, contents: &gemini::Request) -> gemini::Response, Some(model);
+            open GeminiGenerateContentStream gemini_generate_content_stream(model: &str, contents: &gemini::Request) -> gemini::Response, Some(model);
             call Complete complete(request: &ir::Request) -> ir::Response, Some(&*request.model);
             open CompleteStream complete_stream(request: &ir::Request) -> ir::StreamEvent, Some(&*request.model);
             passthrough ChatCompletionStreamPassthrough chat_completion_stream_passthrough(model: &str, body: ByteStream) -> Bytes, Some(model);

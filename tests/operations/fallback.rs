@@ -72,13 +72,14 @@ where
     R: Calls<Recorder> + Calls<Recorders>,
 {
     for &method in R::METHODS {
-        let error = |first, second| {
-            let error = block_on(R::call(&Fallback::new(first, second), method)).err();
-            error.unwrap().to_string()
-        };
-        let falling = error(Recorder::unimplemented(), Recorder::default());
-        assert_eq!(falling == "request timed out", falls(method), "{method}");
-        let stuck = error(Recorder::default(), Recorder::unimplemented());
-        assert_eq!(stuck, "request timed out", "{method}");
+        let lacking = Fallback::new(Recorder::unimplemented(), Recorder::default());
+        assert!(block_on(R::call(&lacking, method)).is_err());
+        // The arguments themselves, because no name is another one.
+        let asked = falls(method).then(|| alone::<R>(method));
+        assert!(lacking.second().asked().into_iter().eq(asked), "{method}");
+
+        let stuck = Fallback::new(Recorder::default(), Recorder::unimplemented());
+        let error = block_on(R::call(&stuck, method)).err().unwrap();
+        assert_eq!(error.to_string(), "request timed out", "{method}");
     }
 }

@@ -88,14 +88,10 @@ fn the_dialects_are_the_inner_providers_own<R: Speaks>() {
         let retrying = retrying(Recorder::speaking(spoken));
         for (dialect, speaks, both_speak) in R::DIALECTS {
             assert_eq!(speaks(&retrying), dialect == spoken, "{dialect}, {spoken}");
-            for (first, second) in [(*spoken, *spoken), (spoken, ""), ("", spoken)] {
-                let [a, b] = [first, second].map(Recorder::speaking);
-                let expected = dialect == spoken && first == second;
-                assert_eq!(
-                    both_speak(&Fallback::new(a, b)),
-                    expected,
-                    "{dialect}, {spoken}"
-                );
+            for sides in [[*spoken, *spoken], [spoken, ""], ["", spoken]] {
+                let [first, second] = sides.map(Recorder::speaking);
+                let both = dialect == spoken && sides[0] == sides[1];
+                assert_eq!(both_speak(&Fallback::new(first, second)), both, "{sides:?}");
             }
         }
     }
