@@ -112,9 +112,6 @@ impl<A, B> Fallback<A, B> {
 
     /// Adds an observer: `f` is called with each [`Event::FellBack`],
     /// [`Event::BreakerOpened`] and [`Event::BreakerClosed`], as it happens.
-    ///
-    /// The events of each side's own [`Retrying`](crate::Retrying::observe) show which side
-    /// answered.
     pub fn observe(mut self, f: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
         self.settings.observers.add(f);
         self

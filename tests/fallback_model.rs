@@ -9,7 +9,7 @@
 mod random;
 
 use crabllm_retry::{
-    Event, Fallback, Instant,
+    Fallback, Instant,
     crabllm_core_0_0_19::{
         BoxStream, ChatCompletionChunk, ChatCompletionRequest, ChatCompletionResponse, Error,
         Provider, json,
@@ -105,8 +105,7 @@ enum Seen {
     Asked(Side),
     Left(Side),
     ClockRead,
-    /// The kind of an event, its call, and the seconds since that began.
-    Event(&'static str, u64, u64),
+    Event(String),
     /// The result of a call.
     Ended(String),
     Panicked,
@@ -186,7 +185,8 @@ impl Model {
             _ => self.succeeds(&call),
         }
         if falls {
-            self.emit("fell back", &call);
+            let error = result(Side::First, outcome).unwrap_err();
+            self.emit("FellBack", &call, &format!(", error: {error:?}"));
             self.seen.push(Seen::Asked(Side::Second));
             call.side = Side::Second;
             call.failure = Some(outcome);
@@ -204,14 +204,14 @@ impl Model {
             self.stays_open();
         }
         if !probes && self.open.is_some() {
-            self.emit("opened", call);
+            self.emit("BreakerOpened", call, "");
         }
     }
 
     fn succeeds(&mut self, call: &Pending) {
         self.failures = 0;
         if self.open.take().is_some() {
-            self.emit("closed", call);
+            self.emit("BreakerClosed", call, "");
         }
     }
 
@@ -221,10 +221,13 @@ impl Model {
         self.pending.iter_mut().for_each(|call| call.counts = false);
     }
 
-    fn emit(&mut self, kind: &'static str, call: &Pending) {
+    fn emit(&mut self, kind: &str, call: &Pending, error: &str) {
         if self.case.observed {
-            let event = Seen::Event(kind, call.number, NOW.get() - call.began);
-            self.seen.extend([Seen::ClockRead, event]);
+            let about = "operation: ChatCompletion, model: Some(\"m\")";
+            let (number, elapsed) = (call.number, Duration::from_secs(NOW.get() - call.began));
+            let event =
+                format!("{kind} {{ call: {number}, {about}, elapsed: {elapsed:?}{error} }}");
+            self.seen.extend([Seen::ClockRead, Seen::Event(event)]);
         }
     }
 }
@@ -307,16 +310,7 @@ fn fallback(case: &Case) -> Fallback<Side, Side> {
         fallback = fallback.fall_if(move |_| falls);
     }
     if case.observed {
-        fallback = fallback.observe(|event| {
-            let kind = match event {
-                Event::FellBack { .. } => "fell back",
-                Event::BreakerOpened { .. } => "opened",
-                Event::BreakerClosed { .. } => "closed",
-                other => panic!("{other:?}"),
-            };
-            assert_eq!(event.model(), Some("m"));
-            see(Seen::Event(kind, event.call(), event.elapsed().as_secs()));
-        });
+        fallback = fallback.observe(|event| see(Seen::Event(format!("{event:?}"))));
     }
     fallback
 }
