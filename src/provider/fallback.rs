@@ -1,6 +1,6 @@
 //! `Provider` of each enabled release of crabllm-core, for [`Fallback`].
 
-use super::{methods, model_in, releases, types};
+use super::{methods, releases, types};
 use crate::{
     fallback::{Call, Fallback},
     policy::Operation,
@@ -87,7 +87,7 @@ macro_rules! answer {
 /// The model that an argument names in a raw body, by the argument's name in the table.
 macro_rules! model_within {
     (raw_body $body:ident) => {
-        model_in(&$body)
+        crate::provider::model_in(&$body)
     };
     ($name:ident $argument:ident) => {
         None
