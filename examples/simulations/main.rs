@@ -1,7 +1,7 @@
 //! Whole scenarios in virtual time, under this crate's policies and those of its peers.
 //!
 //! ```sh
-//! cargo run --release -p simulations -- outage|rate-limit|streams [--seed N] [--svg FILE]
+//! cargo run --release -p simulations -- outage|rate-limit|streams|failover [--seed N] [--svg FILE]
 //! ```
 //!
 //! This crate's engine plays all policies. Equal seeds give equal figures.
@@ -11,6 +11,7 @@
 mod aws;
 mod calls;
 mod chart;
+mod failover;
 mod outage;
 mod peers;
 mod rate_limit;
@@ -20,7 +21,7 @@ mod streams;
 
 use chart::{Chart, Line};
 use clap::Parser;
-use peers::{Peer, with_others};
+use peers::Peer;
 use report::Figure;
 use std::{
     fs,
@@ -32,10 +33,10 @@ use std::{
 #[derive(Parser)]
 struct Args {
     /// What to simulate
-    #[arg(value_parser = ["outage", "rate-limit", "streams"])]
+    #[arg(value_parser = ["outage", "rate-limit", "streams", "failover"])]
     scenario: String,
 
-    /// The seed of all randomness [default: 1; rate-limit: the worst of 1 to 20]
+    /// The seed of all randomness [default: 1; rate-limit and failover: the worst of 1 to 20]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 
@@ -48,8 +49,8 @@ struct Args {
 struct Simulation {
     title: &'static str,
 
-    /// The policy whose figures are the result.
-    ours: Peer,
+    /// The policies. The figures of the first one are the result.
+    peers: Vec<Peer>,
 
     /// Plays a policy with a seed.
     play: fn(&Peer, u64) -> Played,
@@ -66,10 +67,11 @@ fn main() -> Result<(), String> {
     let (mut simulation, last) = match args.scenario.as_str() {
         "outage" => (outage::simulation(), 1),
         "rate-limit" => (rate_limit::simulation(), 20),
-        _ => (streams::simulation(), 1),
+        "streams" => (streams::simulation(), 1),
+        _ => (failover::simulation(), 20),
     };
     let seeds = args.seed.map_or(1..=last, |seed| seed..=seed);
-    let peers = with_others(simulation.ours);
+    let peers = &simulation.peers;
     let played = peers.iter().enumerate().map(|(index, peer)| {
         let count = if index == 0 { usize::MAX } else { 1 };
         let played = seeds.clone().take(count);
@@ -77,7 +79,7 @@ fn main() -> Result<(), String> {
         played.reduce(report::worst).unwrap_or_default()
     });
     let played: Vec<_> = played.collect();
-    let text = report::text(simulation.title, &peers, &played);
+    let text = report::text(simulation.title, peers, &played);
     // A reader that has gone is no error.
     _ = io::stdout().write_all(text.as_bytes());
     let Some(path) = args.svg else {

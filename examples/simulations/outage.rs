@@ -4,7 +4,7 @@ use crate::{
     Played, Simulation,
     calls::{Record, Scenario, play},
     chart::{Chart, per_second},
-    peers::Peer,
+    peers::{Peer, with_others},
     report::Kind::{Detail, Most},
 };
 use crabllm_retry::RetryBudget;
@@ -40,11 +40,11 @@ pub fn simulation() -> Simulation {
         title: "10000 callers in 100 processes make one call a second each. The server serves \
                 12000 requests a second,\nand a rejected one costs a tenth of a served one. From \
                 second 10 to 40 it answers 503.",
-        ours: Peer {
+        peers: with_others(Peer {
             name: "with budget",
             budget: Some(RetryBudget::default),
             ..Peer::default()
-        },
+        }),
         play: figures,
         chart: Chart {
             x: ("seconds", &[0, 10, 20, 30, 40, 50, 60]),
@@ -82,7 +82,7 @@ fn attempts_per_call(record: &Record) -> f64 {
 
 #[test]
 fn a_budget_limits_an_outage_to_one_retry_in_ten_calls() {
-    let peers = crate::peers::with_others(simulation().ours);
+    let peers = simulation().peers;
     for (peer, expected) in peers.iter().zip([1.0..=1.1, 2.8..=3.0]) {
         let record = play(scenario(1), peer, 1);
         assert_eq!(record, play(scenario(1), peer, 1));

@@ -21,7 +21,7 @@ pub struct Peer {
 }
 
 /// `ours`, and the policies that it is compared with.
-pub fn with_others(ours: Peer) -> [Peer; 6] {
+pub fn with_others(ours: Peer) -> Vec<Peer> {
     let second = Duration::from_secs(1);
     let peer = |name, policy| Peer {
         name,
@@ -54,5 +54,5 @@ pub fn with_others(ours: Peer) -> [Peer; 6] {
         ..standard.clone()
     };
     let default = peer("default", Policy::default());
-    [ours, default, crabllm_core, openai, standard, adaptive]
+    vec![ours, default, crabllm_core, openai, standard, adaptive]
 }

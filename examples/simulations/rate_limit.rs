@@ -4,7 +4,7 @@ use crate::{
     Played, Simulation,
     calls::{Record, Scenario, play},
     chart::{Chart, per_second},
-    peers::Peer,
+    peers::{Peer, with_others},
     report::Kind::{Count, Least, Most},
 };
 use std::time::Duration;
@@ -39,11 +39,11 @@ pub fn simulation() -> Simulation {
     Simulation {
         title: "200 callers make 5000 calls, unless named otherwise, against a bucket of 100 tokens \
                 and 100/s.\nThe rate limiter: the worst of all seeds; the others: the first seed.",
-        ours: Peer {
+        peers: with_others(Peer {
             name: "rate limiter",
             has_limiter: true,
             ..Peer::default()
-        },
+        }),
         play: figures,
         chart: Chart {
             x: ("seconds", &[0, 10, 20, 30, 40, 50]),

@@ -58,10 +58,14 @@ impl Server {
         }
         *taken += 1.0;
         record.admitted.push(now);
-        let [least, mean, most] = self.scenario.service;
-        let share = self.rng.lock().unwrap().f64();
-        Ok((least + mean.mul_f64(-(1.0 - share).ln())).min(most))
+        let mut rng = self.rng.lock().unwrap();
+        Ok(service_time(self.scenario.service, &mut rng))
     }
+}
+
+/// The least time, an exponential part with this mean, and the most time of both.
+pub fn service_time([least, mean, most]: [Duration; 3], rng: &mut Rng) -> Duration {
+    (least + mean.mul_f64(-(1.0 - rng.f64()).ln())).min(most)
 }
 
 /// The client of a process.

@@ -1,6 +1,11 @@
 //! Streams that open and then fail before their first content.
 
-use crate::{Played, Simulation, chart::Chart, peers::Peer, report::Kind::Count};
+use crate::{
+    Played, Simulation,
+    chart::Chart,
+    peers::{Peer, with_others},
+    report::Kind::Count,
+};
 use crabllm_retry::{
     Operation, Operations, Policy, Retrying, crabllm_core_0_0_19::Error, test_util::VirtualTimer,
 };
@@ -12,11 +17,11 @@ pub fn simulation() -> Simulation {
     Simulation {
         title: "100000 calls with 4 retries. 10 % of attempts open a stream that fails before its \
                 first content.\nThe others retry no stream, or its opening.",
-        ours: Peer {
+        peers: with_others(Peer {
             name: "streams retried",
             policy: Policy::default().also_retry(Operations::STREAMS),
             ..Peer::default()
-        },
+        }),
         play: figures,
         chart: Chart {
             x: ("retries", &[0, 1, 2, 3, 4]),
