@@ -4,6 +4,7 @@
 //!
 //! ```sh
 //! cargo run --example smol_chat
+//! cargo run --example smol_chat -- --fallback
 //! OPENAI_BASE_URL=http://localhost:11434/v1 cargo run --example smol_chat -- "What is patience?"
 //! OPENAI_BASE_URL=https://api.openai.com/v1 cargo run --example smol_chat --features https
 //! ```
@@ -33,19 +34,22 @@ use args::{Args, variable};
 use clap::Parser;
 use client::Client;
 use console::{eprint, print};
-use crabllm_retry::{Config, Operations, RateLimiter, Retrying, crabllm_core_0_0_19::Error, hints};
-use flaky_server::{Fault, FlakyServer, Limit, Setup};
+use crabllm_retry::{
+    Config, Fallback, Operations, RateLimiter, Retrying, crabllm_core_0_0_19::Error, hints,
+};
+use flaky_server::{Fault, FlakyServer, Setup};
 use futures::{StreamExt, stream};
 use output::one_line;
 use std::{
     collections::BTreeMap,
     fmt::Display,
     fs, io,
+    ops::Range,
     path::Path,
     process::ExitCode,
     time::{Duration, Instant},
 };
-use timeline::{Call, Kind, Recorder, State};
+use timeline::{CLOSED, Call, Kind, OPENED, Recorder, SECOND, State, Step};
 
 /// How long the flaky server thinks before it answers.
 const THINKING: Duration = millis(150);
@@ -65,6 +69,9 @@ const SCRIPTS: [(bool, &[Fault]); 8] = [
     (true, &[Fault::StallOpened, Fault::Empty]),
     (true, &[Fault::Late(millis(1500)), Fault::Slow(millis(200))]),
 ];
+
+/// The calls to which the flaky server is silent if there is a fallback.
+const SILENT: Range<usize> = 4..12;
 
 fn main() -> ExitCode {
     let chat = match Chat::new(Args::parse()) {
@@ -86,7 +93,14 @@ struct Chat {
     calls: usize,
     provider: Retrying<Client>,
     server: Option<FlakyServer>,
+    fallback: Option<ToSecond>,
     model: String,
+}
+
+/// A second server, and the provider that falls back to it.
+struct ToSecond {
+    server: FlakyServer,
+    provider: Fallback<Retrying<Client>, Retrying<Client>>,
 }
 
 /// The history of a call, and its result.
@@ -95,18 +109,24 @@ type Record = (Call, Result<String, Error>);
 impl Chat {
     fn new(args: Args) -> Result<Self, Error> {
         let url = variable("OPENAI_BASE_URL");
-        let default_calls = if url.is_some() { 1 } else { SCRIPTS.len() };
+        let default_calls = match url {
+            Some(_) => 1,
+            None if args.fallback => 2 * SILENT.end,
+            None => SCRIPTS.len(),
+        };
         let calls = args.calls.unwrap_or(default_calls);
         let (url, key, server) = match url {
-            Some(_) if args.server_limit.is_some() => {
-                let why =
-                    "--server-limit is for the flaky server, not for the one at OPENAI_BASE_URL";
-                return Err(Error::Config(why.into()));
+            Some(_) if args.fallback || args.server_limit.is_some() => {
+                let option = match args.fallback {
+                    true => "--fallback",
+                    false => "--server-limit",
+                };
+                let why = "is for the flaky server, not for the one at OPENAI_BASE_URL";
+                return Err(Error::Config(format!("{option} {why}")));
             }
             Some(url) => (url, variable("OPENAI_API_KEY"), None),
             None => {
-                let server = flaky_server(args.server_limit)
-                    .map_err(|error| Error::Config(format!("cannot start a server: {error}")))?;
+                let server = flaky_server(&args).map_err(no_server)?;
                 (server.base_url(), None, Some(server))
             }
         };
@@ -115,37 +135,15 @@ impl Chat {
             return Err(Error::Config(why.into()));
         }
         let client = Client::new(&url, key.as_deref())?;
-        let mut provider = Retrying::new(client).retry_if(hints::is_transient);
-        if server.is_some() {
-            provider = provider.also_retry(Operations::STREAMS);
-        }
-        if server.is_some() && args.server_limit.is_none() {
-            provider = provider.timeout(TIMEOUT).stream_idle(TIMEOUT);
-        }
-        if let Some(file) = &args.config {
-            provider = provider.config(read_config(file)?);
-        }
-        if let Some(retries) = args.max_retries {
-            provider = provider.max_retries(retries);
-        }
-        if let Some(timeout) = args.timeout {
-            provider = provider.timeout(timeout);
-        }
-        if let Some(idle) = args.stream_idle {
-            provider = provider.stream_idle(idle);
-        }
-        if args.rate_limit {
-            provider = provider.rate_limiter(RateLimiter::adaptive());
-        }
-        if args.retry_streams {
-            provider = provider.also_retry(Operations::STREAMS);
-        }
+        let provider = wrapped(client, &args, server.is_some())?;
+        let fallback = args.fallback.then(|| ToSecond::new(&provider, &args));
         Ok(Self {
-            provider,
+            provider: provider.observe(Recorder::observe),
             model: args.model(),
             args,
             calls,
             server,
+            fallback: fallback.transpose()?,
         })
     }
 
@@ -167,8 +165,12 @@ impl Chat {
         let user = self.server.is_some().then(|| index.to_string());
         let request = wire::question(&self.model, &self.args.prompt, user);
         let recorder = Recorder::new(epoch);
-        let reply = recorder.call(&self.provider, &request, streams, |_| {});
-        let reply = reply.await;
+        let reply = match &self.fallback {
+            Some(ToSecond { provider, .. }) => {
+                (recorder.call(provider, &request, streams, |_| {})).await
+            }
+            None => (recorder.call(&self.provider, &request, streams, |_| {})).await,
+        };
         let state = match reply {
             Ok(_) => State::Succeeded,
             Err(_) => State::Failed,
@@ -208,11 +210,21 @@ impl Chat {
             true => format!(" refused_after_1s={:.3}", refused_share(&calls)),
             false => String::new(),
         };
+        let mut attempts = self.provider.get_ref().sent();
+        let mut switches = String::new();
+        if let Some(ToSecond { provider, .. }) = &self.fallback {
+            attempts += provider.second().get_ref().sent();
+            let steps: Vec<_> = calls.iter().flat_map(|call| &call.steps).collect();
+            let is = |step: &&&Step, mark| step.kind == Kind::Switch(mark);
+            let count = |mark| steps.iter().filter(|step| is(step, mark)).count();
+            let [second, opened, closed] = [SECOND, OPENED, CLOSED].map(count);
+            switches = format!(" second={second} opened={opened} closed={closed}");
+        }
         print(&format!(
-            "calls={} ok={} failed={failed} attempts={} retries={retries}{refused} elapsed_ms={}\n",
+            "calls={} ok={} failed={failed} attempts={attempts} retries={retries}{switches}{refused} \
+             elapsed_ms={}\n",
             self.calls,
             self.calls - failed,
-            self.provider.get_ref().sent(),
             elapsed.as_millis(),
         ));
         failed
@@ -223,12 +235,71 @@ impl Chat {
             Some(server) => format!("a flaky server, which got {} requests", server.requests()),
             None => one_line(self.provider.get_ref().authority()),
         };
+        let second = match &self.fallback {
+            Some(it) => format!(", and a second one, which got {}", it.server.requests()),
+            None => String::new(),
+        };
         let plural = if self.calls == 1 { "" } else { "s" };
         let picture = picture::draw(calls, output::columns());
         print(&format!(
-            "{} call{plural} to {server}\n\n{picture}\n",
+            "{} call{plural} to {server}{second}\n\n{picture}\n",
             self.calls
         ));
+    }
+}
+
+/// The client with retries, as the arguments say.
+fn wrapped(client: Client, args: &Args, is_flaky: bool) -> Result<Retrying<Client>, Error> {
+    let mut provider = Retrying::new(client).retry_if(hints::is_transient);
+    if is_flaky {
+        provider = provider.also_retry(Operations::STREAMS);
+    }
+    if is_flaky && args.server_limit.is_none() {
+        provider = provider.timeout(TIMEOUT).stream_idle(TIMEOUT);
+    }
+    if args.fallback {
+        provider = provider.max_retries(0);
+    }
+    if let Some(file) = &args.config {
+        provider = provider.config(read_config(file)?);
+    }
+    if let Some(retries) = args.max_retries {
+        provider = provider.max_retries(retries);
+    }
+    if let Some(timeout) = args.timeout {
+        provider = provider.timeout(timeout);
+    }
+    if let Some(idle) = args.stream_idle {
+        provider = provider.stream_idle(idle);
+    }
+    if args.rate_limit {
+        provider = provider.rate_limiter(RateLimiter::adaptive());
+    }
+    if args.retry_streams {
+        provider = provider.also_retry(Operations::STREAMS);
+    }
+    Ok(provider)
+}
+
+fn no_server(error: io::Error) -> Error {
+    Error::Config(format!("cannot start a server: {error}"))
+}
+
+impl ToSecond {
+    /// Starts a second server.
+    fn new(first: &Retrying<Client>, args: &Args) -> Result<Self, Error> {
+        let server = FlakyServer::start_with(Setup {
+            thinking: THINKING,
+            ..Setup::new(|_| Vec::new())
+        });
+        let server = server.map_err(no_server)?;
+        let second = wrapped(Client::new(&server.base_url(), None)?, args, true)?;
+        let first = first.clone().observe(Recorder::observe);
+        // Less than the defaults, so that the picture is short.
+        let provider = Fallback::new(first, second.observe(Recorder::observe_second))
+            .breaker(3, millis(250))
+            .observe(Recorder::observe);
+        Ok(Self { server, provider })
     }
 }
 
@@ -243,10 +314,16 @@ fn read_config(file: &Path) -> Result<Config, Error> {
 }
 
 /// Starts a server that knows each call by its index.
-fn flaky_server(limit: Option<Limit>) -> io::Result<FlakyServer> {
-    let faults = move |call: &str| match limit {
-        Some(_) => Vec::new(),
-        None => script(call.parse().unwrap_or_default()).1.to_vec(),
+fn flaky_server(args: &Args) -> io::Result<FlakyServer> {
+    let (limit, fallback) = (args.server_limit, args.fallback);
+    let faults = move |call: &str| {
+        let index = call.parse().unwrap_or_default();
+        match limit {
+            Some(_) => Vec::new(),
+            None if !fallback => script(index).1.to_vec(),
+            None if SILENT.contains(&index) => vec![Fault::Stall; 100],
+            None => Vec::new(),
+        }
     };
     FlakyServer::start_with(Setup {
         thinking: THINKING,

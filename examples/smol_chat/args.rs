@@ -28,7 +28,7 @@ pub struct Args {
     /// Settings in TOML, such as examples/smol_chat/config.toml; other options go before them
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// How many times to retry a call [default: 2]
+    /// How many times to retry a call [default: 2, or 0 with --fallback]
     #[arg(long, value_name = "N")]
     pub max_retries: Option<u32>,
     /// The limit for an attempt, 0 for none [default: 30, or 1 with the faults of the flaky server]
@@ -48,6 +48,9 @@ pub struct Args {
     /// Find the rate that the server allows, and let calls wait for their turn
     #[arg(long)]
     pub rate_limit: bool,
+    /// Fall back to a second server while the flaky one is silent, from its 5th call to its 12th
+    #[arg(long)]
+    pub fallback: bool,
     /// Print nothing but the last line and errors
     #[arg(long)]
     pub quiet: bool,

@@ -1,6 +1,6 @@
 //! The picture of what happened to the calls, in text: a row for each, on one time axis.
 
-use crate::timeline::{Call, FIRST_CONTENT, Kind, ticks};
+use crate::timeline::{CLOSED, Call, FIRST_CONTENT, Kind, OPENED, SECOND, ticks};
 use std::time::Duration;
 
 /// The most calls that are drawn.
@@ -34,9 +34,17 @@ pub fn draw(calls: &[Call], width: usize) -> String {
     if hidden > 0 {
         lines.push(format!("and {hidden} more calls"));
     }
-    let mut steps = calls.iter().flat_map(|call| &call.steps);
-    let waits = steps.any(|step| step.kind == Kind::Waiting);
-    lines.extend([String::new(), legend(waits)]);
+    let occurs = |kind| (calls.iter().flat_map(|call| &call.steps)).any(|step| step.kind == kind);
+    lines.extend([String::new(), legend(occurs(Kind::Waiting))]);
+    let switches = [
+        (SECOND, "to the second server"),
+        (OPENED, "breaker opened"),
+        (CLOSED, "breaker closed"),
+    ];
+    let switches = switches.iter();
+    let switches = switches.filter(|(mark, _)| occurs(Kind::Switch(*mark)));
+    let switches: Vec<_> = switches.map(|(mark, it)| format!("{mark} {it}")).collect();
+    lines.extend((!switches.is_empty()).then(|| switches.join("  ")));
     lines
         .iter()
         .map(|line| format!("{}\n", line.trim_end()))
@@ -120,6 +128,7 @@ fn mark(kind: &Kind) -> char {
         Kind::RetryAfter => '╌',
         Kind::Waiting => '░',
         Kind::Chunk => '▄',
+        Kind::Switch(mark) => *mark,
     }
 }
 
@@ -173,6 +182,7 @@ mod tests {
             call("3 stream", 0, &chunks, 2000, Succeeded),
             call("4 stream", 0, &[(FirstContent, 500), (stalled, 1500)], 1500, State::Failed),
             call("5 chat", 0, &many, 2000, Succeeded),
+            call("6 chat", 0, &[(failed("429"), 600), (Switch(OPENED), 600), (Switch(SECOND), 600), (Answered, 1500)], 1500, Succeeded),
         ];
         assert_eq!(
             draw(&calls, 60),
@@ -182,8 +192,10 @@ mod tests {
 3 stream  ██►▁▄▁▁▁▄▁▁▁▁▁▁▁▁▄  ► 0.3 s → ok
 4 stream  ████►▁▁▁▁▁▁▁▁▒      ► 0.5 s → stalled → failed
 5 chat    ▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒  … → 502 → 503 → 504 → 505 → ok
+6 chat    ▒▒▒▒▒○»███████      429 → ○ → » → ok
 
 █ answered  ▒ failed  · backoff  ╌ Retry-After  ░ its turn  ► first content  ▄ chunk  ▁ open
+» to the second server  ○ breaker opened
 ",
         );
     }

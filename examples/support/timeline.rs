@@ -5,18 +5,26 @@
 
 use crate::wire::UNREACHABLE;
 use crabllm_retry::{
-    DelaySource, Event, Failure, Instant, Operation, Retrying,
+    DelaySource, Event, Failure, Instant, Operation,
     crabllm_core_0_0_19::{ChatCompletionRequest, Error, Provider},
 };
 use futures::StreamExt;
 use std::{
+    cell::RefCell,
+    future::poll_fn,
     iter,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 /// The mark of a stream's first content.
 pub const FIRST_CONTENT: char = '►';
+
+/// The marks of a fallback: a call goes to its second provider, and its breaker opens or closes.
+pub const SECOND: char = '»';
+pub const OPENED: char = '○';
+pub const CLOSED: char = '●';
 
 /// A call as a sequence of steps, each of which begins at the end of the one before. All times
 /// count from the epoch.
@@ -56,6 +64,8 @@ pub enum Kind {
     Chunk,
     /// The silence before the error of an open stream.
     Broken(String),
+    /// An event of a fallback, which takes no time, by its mark.
+    Switch(char),
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -82,6 +92,7 @@ impl Call {
                     let time = step.until.saturating_sub(self.start);
                     format!("{FIRST_CONTENT} {:.1} s", time.as_secs_f64())
                 }
+                Kind::Switch(mark) => mark.to_string(),
                 _ => continue,
             };
             match outcomes.last_mut() {
@@ -109,7 +120,7 @@ impl Kind {
     }
 
     pub fn is_attempt(&self) -> bool {
-        !self.is_delay() && !self.is_streamed()
+        !self.is_delay() && !self.is_streamed() && !matches!(self, Self::Switch(_))
     }
 
     /// Whether the step is part of an open stream.
@@ -131,6 +142,11 @@ pub fn ticks(end: Duration, distance: f64) -> impl Iterator<Item = (Duration, St
     iter::successors(Some(0.0), move |time| Some(time + step))
         .take_while(move |time| *time < end)
         .map(move |time| (Duration::from_secs_f64(time), label(time)))
+}
+
+thread_local! {
+    /// The recorder of the call that is polled: events happen in the polls of their call.
+    static POLLED: RefCell<Option<Recorder>> = const { RefCell::new(None) };
 }
 
 /// Records one call; the clones write to the same log.
@@ -162,36 +178,59 @@ impl Recorder {
         }
     }
 
-    /// Makes the call, and shows the reply as far as it has come.
-    pub async fn call<P: Provider + Clone>(
+    /// Makes the call, and shows the reply as far as it has come. The provider's observer is
+    /// [`Recorder::observe`].
+    pub async fn call(
         &self,
-        provider: &Retrying<P>,
+        provider: &impl Provider,
         request: &ChatCompletionRequest,
         streams: bool,
         show: impl Fn(&str),
     ) -> Result<String, Error> {
-        let observer = self.clone();
-        // The clone has an observer of its own, and shares everything else with the other calls.
-        let provider = provider.clone().observe(move |event| observer.event(event));
-        let mut reply = String::new();
-        if streams {
-            let mut chunks = provider.chat_completion_stream(request).await?;
-            while let Some(chunk) = chunks.next().await {
-                self.item(&chunk);
-                reply += chunk?.content().unwrap_or_default();
+        let mut call = pin!(async {
+            let mut reply = String::new();
+            if streams {
+                let mut chunks = provider.chat_completion_stream(request).await?;
+                while let Some(chunk) = chunks.next().await {
+                    self.item(&chunk);
+                    reply += chunk?.content().unwrap_or_default();
+                    show(&reply);
+                }
+            } else {
+                let response = provider.chat_completion(request).await?;
+                reply += response.content().unwrap_or_default();
                 show(&reply);
             }
-        } else {
-            let response = provider.chat_completion(request).await?;
-            reply += response.content().unwrap_or_default();
-            show(&reply);
-        }
-        Ok(reply)
+            Ok(reply)
+        });
+        poll_fn(|context| {
+            POLLED.set(Some(self.clone()));
+            call.as_mut().poll(context)
+        })
+        .await
+    }
+
+    /// Records an event of the call that is polled.
+    pub fn observe(event: &Event<'_>) {
+        POLLED.with_borrow(|recorder| recorder.iter().for_each(|it| it.event(event)));
+    }
+
+    /// The same for the second provider of a fallback, to which calls may go straight.
+    pub fn observe_second(event: &Event<'_>) {
+        let is_new = |recorder: &&Self| {
+            let steps = recorder.steps();
+            steps.iter().all(|step| step.kind != Kind::Switch(SECOND))
+        };
+        POLLED.with_borrow(|recorder| {
+            let recorder = recorder.iter().filter(is_new);
+            recorder.for_each(|it| it.record(Kind::Switch(SECOND), it.epoch.elapsed()));
+        });
+        Self::observe(event);
     }
 
     /// Records an event of the library.
     fn event(&self, event: &Event<'_>) {
-        let until = self.start + event.elapsed();
+        let until = self.epoch.elapsed();
         match *event {
             Event::Retry {
                 delay,
@@ -215,6 +254,9 @@ impl Recorder {
             }
             Event::Waiting { .. } => self.record(Kind::Waiting, until),
             Event::GaveUp { error, .. } => self.record(Kind::Failed(label(error)), until),
+            Event::FellBack { .. } => self.record(Kind::Switch(SECOND), until),
+            Event::BreakerOpened { .. } => self.record(Kind::Switch(OPENED), until),
+            Event::BreakerClosed { .. } => self.record(Kind::Switch(CLOSED), until),
             // The reader of the stream sees the rest.
             _ => {}
         }

@@ -49,7 +49,8 @@ pub fn start() {
         conversation: js_sys::Date::now() as u64,
         provider: Retrying::new(Fetch::new("/v1"))
             .policy(policy)
-            .retry_if(hints::is_transient),
+            .retry_if(hints::is_transient)
+            .observe(Recorder::observe),
         messages: RefCell::default(),
         calls: RefCell::default(),
         stopper: RefCell::default(),

@@ -84,7 +84,7 @@ fn class(kind: &Kind) -> &'static str {
         },
         Kind::Answered => "attempt answered",
         Kind::FirstContent => "attempt answered content",
-        Kind::Backoff | Kind::Waiting => "wait",
+        Kind::Backoff | Kind::Waiting | Kind::Switch(_) => "wait",
         Kind::RetryAfter => "wait asked",
         Kind::Chunk => "chunk",
         Kind::Broken(_) => "broken",
