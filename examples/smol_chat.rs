@@ -37,13 +37,13 @@ use console::{eprint, print};
 use crabllm_retry::{
     Config, Fallback, Operations, RateLimiter, Retrying, crabllm_core_0_0_19::Error, hints,
 };
-use flaky_server::{Fault, FlakyServer, Setup};
+use flaky_server::{Fault, FlakyServer, Limit, Setup};
 use futures::{StreamExt, stream};
 use output::one_line;
 use std::{
     collections::BTreeMap,
     fmt::Display,
-    fs, io,
+    fs,
     ops::Range,
     path::Path,
     process::ExitCode,
@@ -82,8 +82,8 @@ fn main() -> ExitCode {
         }
     };
     let start = Instant::now();
-    let records = smol::block_on(chat.run(start));
-    let failed = chat.report(records, start.elapsed());
+    let (calls, replies) = smol::block_on(chat.run(start));
+    let failed = chat.report(&calls, &replies, start.elapsed());
     ExitCode::from(u8::from(failed > 0))
 }
 
@@ -93,41 +93,40 @@ struct Chat {
     calls: usize,
     provider: Retrying<Client>,
     server: Option<FlakyServer>,
-    fallback: Option<ToSecond>,
+    fallback: Option<WithSecond>,
     model: String,
 }
 
 /// A second server, and the provider that falls back to it.
-struct ToSecond {
-    server: FlakyServer,
-    provider: Fallback<Retrying<Client>, Retrying<Client>>,
-}
+type WithSecond = (FlakyServer, Fallback<Retrying<Client>, Retrying<Client>>);
 
-/// The history of a call, and its result.
-type Record = (Call, Result<String, Error>);
+/// The reply of a call.
+type Reply = Result<String, Error>;
 
 impl Chat {
     fn new(args: Args) -> Result<Self, Error> {
         let url = variable("OPENAI_BASE_URL");
-        let default_calls = match url {
-            Some(_) => 1,
-            None if args.fallback => 2 * SILENT.end,
-            None => SCRIPTS.len(),
-        };
-        let calls = args.calls.unwrap_or(default_calls);
-        let (url, key, server) = match url {
-            Some(_) if args.fallback || args.server_limit.is_some() => {
-                let option = match args.fallback {
-                    true => "--fallback",
-                    false => "--server-limit",
-                };
-                let why = "is for the flaky server, not for the one at OPENAI_BASE_URL";
-                return Err(Error::Config(format!("{option} {why}")));
-            }
-            Some(url) => (url, variable("OPENAI_API_KEY"), None),
+        let limit = args.server_limit;
+        let options = [
+            ("--fallback", args.fallback),
+            ("--server-limit", limit.is_some()),
+        ];
+        if url.is_some()
+            && let Some((option, _)) = options.into_iter().find(|(_, is_set)| *is_set)
+        {
+            let why = "is for the flaky server, not for the one at OPENAI_BASE_URL";
+            return Err(Error::Config(format!("{option} {why}")));
+        }
+        let (calls, url, key, server) = match url {
+            Some(url) => (1, url, variable("OPENAI_API_KEY"), None),
             None => {
-                let server = flaky_server(&args).map_err(no_server)?;
-                (server.base_url(), None, Some(server))
+                let (calls, faults): (_, fn(usize) -> Vec<Fault>) = match limit {
+                    None if args.fallback => (2 * SILENT.end, silence),
+                    None => (SCRIPTS.len(), |index| script(index).1.to_vec()),
+                    Some(_) => (SCRIPTS.len(), |_| Vec::new()),
+                };
+                let server = serve(limit, faults)?;
+                (calls, server.base_url(), None, Some(server))
             }
         };
         if url.starts_with("https:") && !cfg!(feature = "https") {
@@ -135,40 +134,42 @@ impl Chat {
             return Err(Error::Config(why.into()));
         }
         let client = Client::new(&url, key.as_deref())?;
-        let provider = wrapped(client, &args, server.is_some())?;
-        let fallback = args.fallback.then(|| ToSecond::new(&provider, &args));
+        let provider = wrapped(client, &args, server.is_some())?.observe(Recorder::observe);
+        let fallback = match args.fallback {
+            true => Some(with_second(provider.clone(), &args)?),
+            false => None,
+        };
         Ok(Self {
-            provider: provider.observe(Recorder::observe),
+            provider,
             model: args.model(),
+            calls: args.calls.unwrap_or(calls),
             args,
-            calls,
             server,
-            fallback: fallback.transpose()?,
+            fallback,
         })
     }
 
     /// Makes all calls.
-    async fn run(&self, epoch: Instant) -> Vec<Record> {
+    async fn run(&self, epoch: Instant) -> (Vec<Call>, Vec<Reply>) {
         let mut records: Vec<_> = stream::iter(0..self.calls)
             .map(|index| self.call(index, epoch))
             .buffer_unordered(self.args.concurrency)
             .collect()
             .await;
         records.sort_by_key(|(call, _)| call.start);
-        records
+        records.into_iter().unzip()
     }
 
-    async fn call(&self, index: usize, epoch: Instant) -> Record {
-        let streams = self.args.stream || (self.is_scripted() && script(index).0);
+    async fn call(&self, index: usize, epoch: Instant) -> (Call, Reply) {
+        let is_scripted = self.server.is_some() && self.args.server_limit.is_none();
+        let streams = self.args.stream || (is_scripted && script(index).0);
         let kind = if streams { "stream" } else { "chat" };
         // The name of the call's script at the flaky server.
         let user = self.server.is_some().then(|| index.to_string());
         let request = wire::question(&self.model, &self.args.prompt, user);
         let recorder = Recorder::new(epoch);
         let reply = match &self.fallback {
-            Some(ToSecond { provider, .. }) => {
-                (recorder.call(provider, &request, streams, |_| {})).await
-            }
+            Some((_, provider)) => recorder.call(provider, &request, streams, |_| {}).await,
             None => (recorder.call(&self.provider, &request, streams, |_| {})).await,
         };
         let state = match reply {
@@ -179,17 +180,12 @@ impl Chat {
         (call, reply)
     }
 
-    /// Whether the calls meet the faults of [`SCRIPTS`].
-    fn is_scripted(&self) -> bool {
-        self.server.is_some() && self.args.server_limit.is_none()
-    }
-
     /// Prints what became of the calls, and returns how many failed.
-    fn report(&self, records: Vec<Record>, elapsed: Duration) -> usize {
-        let (calls, replies): (Vec<_>, Vec<_>) = records.into_iter().unzip();
+    fn report(&self, calls: &[Call], replies: &[Reply], elapsed: Duration) -> usize {
         if !self.args.quiet {
-            self.print_timeline(&calls);
-            let mut good = (1..).zip(&replies).filter(|(_, reply)| reply.is_ok());
+            let picture = picture::draw(calls, output::columns());
+            print(&format!("{}\n\n{picture}\n", self.title()));
+            let mut good = (1..).zip(replies).filter(|(_, reply)| reply.is_ok());
             if let Some((number, Ok(reply))) = good.next() {
                 print(&format!("reply {number}: {}\n\n", one_line(reply)));
             }
@@ -205,55 +201,47 @@ impl Chat {
             }
         }
         let failed: usize = errors.values().sum();
-        let retries: usize = calls.iter().map(Call::retries).sum();
-        let refused = match self.args.rate_limit || self.args.server_limit.is_some() {
-            true => format!(" refused_after_1s={:.3}", refused_share(&calls)),
-            false => String::new(),
-        };
+        let ok = self.calls - failed;
         let mut attempts = self.provider.get_ref().sent();
-        let mut switches = String::new();
-        if let Some(ToSecond { provider, .. }) = &self.fallback {
+        let steps: Vec<_> = calls.iter().flat_map(|call| &call.steps).collect();
+        let count = |kind| steps.iter().filter(|step| step.kind == kind).count();
+        let retries = count(Kind::Backoff) + count(Kind::RetryAfter);
+        let mut more = String::new();
+        if let Some((_, provider)) = &self.fallback {
             attempts += provider.second().get_ref().sent();
-            let steps: Vec<_> = calls.iter().flat_map(|call| &call.steps).collect();
-            let is = |step: &&&Step, mark| step.kind == Kind::Switch(mark);
-            let count = |mark| steps.iter().filter(|step| is(step, mark)).count();
-            let [second, opened, closed] = [SECOND, OPENED, CLOSED].map(count);
-            switches = format!(" second={second} opened={opened} closed={closed}");
+            let marks = [SECOND, OPENED, CLOSED];
+            let [second, opened, closed] = marks.map(|mark| count(Kind::Switch(mark)));
+            more = format!(" second={second} opened={opened} closed={closed}");
+        }
+        if self.args.rate_limit || self.args.server_limit.is_some() {
+            more += &format!(" refused_after_1s={:.3}", refused_share(&steps));
         }
         print(&format!(
-            "calls={} ok={} failed={failed} attempts={attempts} retries={retries}{switches}{refused} \
+            "calls={} ok={ok} failed={failed} attempts={attempts} retries={retries}{more} \
              elapsed_ms={}\n",
             self.calls,
-            self.calls - failed,
             elapsed.as_millis(),
         ));
         failed
     }
 
-    fn print_timeline(&self, calls: &[Call]) {
+    fn title(&self) -> String {
+        let plural = if self.calls == 1 { "" } else { "s" };
         let server = match &self.server {
             Some(server) => format!("a flaky server, which got {} requests", server.requests()),
             None => one_line(self.provider.get_ref().authority()),
         };
         let second = match &self.fallback {
-            Some(it) => format!(", and a second one, which got {}", it.server.requests()),
+            Some((it, _)) => format!(", and a second one, which got {}", it.requests()),
             None => String::new(),
         };
-        let plural = if self.calls == 1 { "" } else { "s" };
-        let picture = picture::draw(calls, output::columns());
-        print(&format!(
-            "{} call{plural} to {server}{second}\n\n{picture}\n",
-            self.calls
-        ));
+        format!("{} call{plural} to {server}{second}", self.calls)
     }
 }
 
 /// The client with retries, as the arguments say.
 fn wrapped(client: Client, args: &Args, is_flaky: bool) -> Result<Retrying<Client>, Error> {
     let mut provider = Retrying::new(client).retry_if(hints::is_transient);
-    if is_flaky {
-        provider = provider.also_retry(Operations::STREAMS);
-    }
     if is_flaky && args.server_limit.is_none() {
         provider = provider.timeout(TIMEOUT).stream_idle(TIMEOUT);
     }
@@ -275,32 +263,20 @@ fn wrapped(client: Client, args: &Args, is_flaky: bool) -> Result<Retrying<Clien
     if args.rate_limit {
         provider = provider.rate_limiter(RateLimiter::adaptive());
     }
-    if args.retry_streams {
+    if is_flaky || args.retry_streams {
         provider = provider.also_retry(Operations::STREAMS);
     }
     Ok(provider)
 }
 
-fn no_server(error: io::Error) -> Error {
-    Error::Config(format!("cannot start a server: {error}"))
-}
-
-impl ToSecond {
-    /// Starts a second server.
-    fn new(first: &Retrying<Client>, args: &Args) -> Result<Self, Error> {
-        let server = FlakyServer::start_with(Setup {
-            thinking: THINKING,
-            ..Setup::new(|_| Vec::new())
-        });
-        let server = server.map_err(no_server)?;
-        let second = wrapped(Client::new(&server.base_url(), None)?, args, true)?;
-        let first = first.clone().observe(Recorder::observe);
-        // Less than the defaults, so that the picture is short.
-        let provider = Fallback::new(first, second.observe(Recorder::observe_second))
-            .breaker(3, millis(250))
-            .observe(Recorder::observe);
-        Ok(Self { server, provider })
-    }
+/// Starts a second server.
+fn with_second(first: Retrying<Client>, args: &Args) -> Result<WithSecond, Error> {
+    let server = serve(None, |_| Vec::new())?;
+    let second = wrapped(Client::new(&server.base_url(), None)?, args, true)?;
+    let second = second.observe(Recorder::observe_second);
+    // Less than the defaults, so that the picture is short.
+    let provider = Fallback::new(first, second).breaker(3, millis(250));
+    Ok((server, provider.observe(Recorder::observe)))
 }
 
 const fn millis(millis: u64) -> Duration {
@@ -314,33 +290,31 @@ fn read_config(file: &Path) -> Result<Config, Error> {
 }
 
 /// Starts a server that knows each call by its index.
-fn flaky_server(args: &Args) -> io::Result<FlakyServer> {
-    let (limit, fallback) = (args.server_limit, args.fallback);
-    let faults = move |call: &str| {
-        let index = call.parse().unwrap_or_default();
-        match limit {
-            Some(_) => Vec::new(),
-            None if !fallback => script(index).1.to_vec(),
-            None if SILENT.contains(&index) => vec![Fault::Stall; 100],
-            None => Vec::new(),
-        }
-    };
-    FlakyServer::start_with(Setup {
+fn serve(limit: Option<Limit>, faults: fn(usize) -> Vec<Fault>) -> Result<FlakyServer, Error> {
+    let server = FlakyServer::start_with(Setup {
         thinking: THINKING,
         limit,
-        ..Setup::new(faults)
-    })
-}
-
-/// The share of 429 in the answers after the first second.
-fn refused_share(calls: &[Call]) -> f64 {
-    let steps = calls.iter().flat_map(|call| &call.steps);
-    let late = steps.filter(|step| step.kind.is_attempt() && step.until > millis(1000));
-    let (refused, others): (Vec<_>, Vec<_>) =
-        late.partition(|step| step.kind == Kind::Failed("429".into()));
-    refused.len() as f64 / (refused.len() + others.len()).max(1) as f64
+        ..Setup::new(move |call| faults(call.parse().unwrap_or_default()))
+    });
+    server.map_err(|error| Error::Config(format!("cannot start a server: {error}")))
 }
 
 fn script(index: usize) -> (bool, &'static [Fault]) {
     SCRIPTS[index % SCRIPTS.len()]
+}
+
+fn silence(index: usize) -> Vec<Fault> {
+    match SILENT.contains(&index) {
+        true => vec![Fault::Stall; 100],
+        false => Vec::new(),
+    }
+}
+
+/// The share of 429 in the answers after the first second.
+fn refused_share(steps: &[&Step]) -> f64 {
+    let is_late = |step: &&&Step| step.kind.is_attempt() && step.until > millis(1000);
+    let late = steps.iter().filter(is_late);
+    let refused = Kind::Failed("429".into());
+    let refused = late.clone().filter(|step| step.kind == refused).count();
+    refused as f64 / late.count().max(1) as f64
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     Played, Simulation,
-    chart::Chart,
+    chart::{Chart, per_second},
     peers::Peer,
     report::Kind::{Detail, Least, Most},
     server::service_time,
@@ -20,7 +20,7 @@ use futures::{
     executor::block_on,
     future::{join_all, pending},
 };
-use std::{ops::Range, sync::Mutex, time::Duration};
+use std::{cell::RefCell, ops::Range, sync::Mutex, time::Duration};
 
 const SECOND: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,7 +34,7 @@ pub fn simulation() -> Simulation {
         policy: Policy::default().timeout(TIMEOUT).max_retries(0),
         ..Peer::default()
     });
-    let silence = [(60.0, 0.0), (60.0, 100.0), (120.0, 100.0), (120.0, 0.0)];
+    let silence = [(60.0, 0.0), (60.0, 200.0), (120.0, 200.0), (120.0, 0.0)];
     Simulation {
         title: "200 callers, each of which calls again a second after its answer. From second 60 \
                 to 120 of 180\nthe first provider is silent. With breaker: the worst of all \
@@ -43,8 +43,8 @@ pub fn simulation() -> Simulation {
         play: figures,
         chart: Chart {
             x: ("seconds", &[0, 30, 60, 90, 120, 150, 180]),
-            y: ("seconds to an answer (log scale)", &[0, 1, 3, 10, 30, 100]),
-            scale: f64::ln_1p,
+            y: ("answers/s", &[0, 50, 100, 150, 200]),
+            scale: |value| value,
             lines: vec![("first one silent", silence.to_vec())],
         },
     }
@@ -88,12 +88,17 @@ impl Provider for Side {
 /// A call, and the model that answered.
 struct Call {
     began: Duration,
-    took: Duration,
+    ended: Duration,
     model: Option<String>,
 }
 
-/// The calls of each caller.
-fn play(peer: &Peer, seed: u64) -> Vec<Vec<Call>> {
+impl Call {
+    fn is_slow(&self) -> bool {
+        self.ended - self.began >= TIMEOUT
+    }
+}
+
+fn play(peer: &Peer, seed: u64) -> Vec<Call> {
     let mut rng = Rng::with_seed(seed);
     let clock = VirtualTimer::new();
     let [first, second] = [OUTAGE, END..END].map(|silence| {
@@ -112,67 +117,45 @@ fn play(peer: &Peer, seed: u64) -> Vec<Vec<Call>> {
         _ => fallback.clock(move || now.now()),
     };
     let request = json::from_str(r#"{"model": "first", "messages": []}"#).unwrap();
+    let calls = RefCell::new(Vec::new());
     let caller = async |phase| {
         clock.sleep(phase).await;
-        let mut calls = Vec::new();
         while clock.elapsed() < END {
             let began = clock.elapsed();
             let answer = fallback.chat_completion(&request).await;
-            calls.push(Call {
+            calls.borrow_mut().push(Call {
                 began,
-                took: clock.elapsed() - began,
+                ended: clock.elapsed(),
                 model: answer.ok().map(|answer| answer.model),
             });
             clock.sleep(SECOND).await;
         }
-        calls
     };
     let phases = (0..200).map(|_| SECOND.mul_f64(rng.f64()));
-    block_on(clock.task(join_all(phases.map(caller))))
+    block_on(clock.task(join_all(phases.map(caller))));
+    calls.into_inner()
 }
 
 fn figures(peer: &Peer, seed: u64) -> Played {
-    let callers = play(peer, seed);
-    let calls = callers.iter().flatten();
-    let ok = calls.clone().filter(|call| call.model.is_some()).count() as f64;
-    let is_slow = |call: &&Call| call.took >= TIMEOUT;
-    let is_in = |call: &&Call| call.began < OUTAGE.end && call.began + call.took > OUTAGE.start;
-    let outage = calls.clone().filter(is_in);
-    let slow = outage.clone().filter(is_slow).count() as f64;
+    let calls = play(peer, seed);
+    let answered = calls.iter().filter(|call| call.model.is_some());
+    let is_in = |call: &&Call| call.began < OUTAGE.end && call.ended > OUTAGE.start;
+    let outage = calls.iter().filter(is_in);
+    let slow = outage.clone().filter(|call| call.is_slow()).count() as f64;
     let outage = outage.count() as f64;
     // The last call that goes straight to the second provider.
-    let skips = |call: &&Call| call.model.as_deref() == Some("second") && !is_slow(call);
-    let last = calls.clone().filter(skips).map(|call| call.began).max();
+    let skips = |call: &&Call| call.model.as_deref() == Some("second") && !call.is_slow();
+    let last = calls.iter().filter(skips).map(|call| call.began).max();
     let back = last.unwrap_or_default().saturating_sub(OUTAGE.end);
+    let ok = answered.clone().count() as f64 / calls.len() as f64;
     let figures = vec![
-        ("failover_ok_share", Least, ok / calls.count() as f64),
+        ("failover_ok_share", Least, ok),
         ("failover_slow_share", Most, slow / outage),
         ("failover_back_s", Most, back.as_secs_f64()),
         ("calls of the outage", Detail, outage),
     ];
-    (figures, vec![(peer.name, waits(&callers))])
-}
-
-/// The average time to an answer, for the callers that call in each second. While none calls,
-/// all wait.
-fn waits(callers: &[Vec<Call>]) -> Vec<(f64, f64)> {
-    let mut waits = vec![Vec::new(); END.as_secs() as usize];
-    for calls in callers {
-        for (index, call) in calls.iter().enumerate() {
-            if let Some(answer) = calls[index..].iter().find(|call| call.model.is_some()) {
-                let wait = answer.began + answer.took - call.began;
-                waits[call.began.as_secs() as usize].push(wait.as_secs_f64());
-            }
-        }
-    }
-    let mut last = 0.0;
-    let points = (0..).zip(waits).map(|(second, waits)| {
-        if !waits.is_empty() {
-            last = waits.iter().sum::<f64>() / waits.len() as f64;
-        }
-        (f64::from(second) + 0.5, last)
-    });
-    points.collect()
+    let answers = per_second(answered.map(|call| call.ended), END.as_secs());
+    (figures, vec![(peer.name, answers)])
 }
 
 #[test]

@@ -34,21 +34,10 @@ pub fn draw(calls: &[Call], width: usize) -> String {
     if hidden > 0 {
         lines.push(format!("and {hidden} more calls"));
     }
-    let occurs = |kind| (calls.iter().flat_map(|call| &call.steps)).any(|step| step.kind == kind);
-    lines.extend([String::new(), legend(occurs(Kind::Waiting))]);
-    let switches = [
-        (SECOND, "to the second server"),
-        (OPENED, "breaker opened"),
-        (CLOSED, "breaker closed"),
-    ];
-    let switches = switches.iter();
-    let switches = switches.filter(|(mark, _)| occurs(Kind::Switch(*mark)));
-    let switches: Vec<_> = switches.map(|(mark, it)| format!("{mark} {it}")).collect();
-    lines.extend((!switches.is_empty()).then(|| switches.join("  ")));
-    lines
-        .iter()
-        .map(|line| format!("{}\n", line.trim_end()))
-        .collect()
+    lines.extend([String::new(), legend(calls)]);
+    let text = lines.join("\n");
+    let lines = text.lines().map(str::trim_end);
+    lines.flat_map(|line| [line, "\n"]).collect()
 }
 
 /// Points in time as columns, from zero to the end of the last call.
@@ -132,23 +121,22 @@ fn mark(kind: &Kind) -> char {
     }
 }
 
-fn legend(waits: bool) -> String {
-    let mut marks = vec![
-        (Kind::Answered, "answered"),
-        (Kind::Failed(String::new()), "failed"),
-        (Kind::Backoff, "backoff"),
-        (Kind::RetryAfter, "Retry-After"),
-        (Kind::FirstContent, "first content"),
-        (Kind::Chunk, "chunk"),
-    ];
-    if waits {
-        marks.insert(4, (Kind::Waiting, "its turn"));
-    }
-    let marks = marks.iter();
-    let marks: Vec<_> = marks
-        .map(|(kind, meaning)| format!("{} {meaning}", mark(kind)))
-        .collect();
-    format!("{}  {SILENCE} open", marks.join("  "))
+/// The meaning of the marks. Those of a limiter or a fallback are explained if they occur.
+fn legend(calls: &[Call]) -> String {
+    let explain = |kind, meaning: &'static str| {
+        let mut steps = calls.iter().flat_map(|call| &call.steps);
+        let occurs = steps.any(|step| step.kind == kind);
+        if occurs { meaning } else { "" }
+    };
+    [
+        "█ answered  ▒ failed  · backoff  ╌ Retry-After  ",
+        explain(Kind::Waiting, "░ its turn  "),
+        "► first content  ▄ chunk  ▁ open\n",
+        explain(Kind::Switch(SECOND), "» to the second server  "),
+        explain(Kind::Switch(OPENED), "○ breaker opened  "),
+        explain(Kind::Switch(CLOSED), "● breaker closed"),
+    ]
+    .concat()
 }
 
 /// The outcomes of a call's attempts in words, as many of the last as there is room for.

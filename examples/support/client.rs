@@ -17,7 +17,7 @@ use futures::{Stream, stream};
 use isahc::{
     AsyncBody, HttpClient,
     error::ErrorKind,
-    http::{HeaderValue, Request, Uri, header, uri::Scheme},
+    http::{HeaderValue, Request, Uri, header},
 };
 use smol::io::{AsyncReadExt, Cursor};
 use std::{
@@ -45,15 +45,13 @@ impl Client {
     /// Talks to the server whose paths start at `base_url`, such as `https://api.openai.com/v1`.
     pub fn new(base_url: &str, api_key: Option<&str>) -> Result<Self, Error> {
         let endpoint = format!("{}/chat/completions", base_url.trim_end_matches('/'));
-        let endpoint: Option<Uri> = endpoint.parse().ok();
-        let is_http = |uri: &Uri| {
-            let scheme = uri.scheme();
-            scheme == Some(&Scheme::HTTP) || scheme == Some(&Scheme::HTTPS)
-        };
-        let endpoint = endpoint.filter(is_http).ok_or_else(|| {
-            let example = "https://api.openai.com/v1";
-            Error::Config(format!("`{base_url}` is not a base URL such as {example}"))
-        })?;
+        let endpoint = endpoint.parse().ok();
+        let endpoint = endpoint
+            .filter(|uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https")))
+            .ok_or_else(|| {
+                let example = "https://api.openai.com/v1";
+                Error::Config(format!("`{base_url}` is not a base URL such as {example}"))
+            })?;
         let authorization = api_key
             .map(|key| HeaderValue::try_from(format!("Bearer {key}")))
             .transpose()

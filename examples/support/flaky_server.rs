@@ -30,12 +30,13 @@ pub use limit::Limit;
 use request::Request;
 use smol::{Async, LocalExecutor, Timer, channel, future};
 use std::{
+    cell::RefCell,
     collections::{HashMap, VecDeque},
     convert::Infallible,
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -49,7 +50,7 @@ pub const REPLY: &str = "Patience is a virtue, as long as it has a timeout.";
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The script of each caller, by its name.
-type Scripts = Box<dyn Fn(&str) -> Vec<Fault> + Send + Sync>;
+type Scripts = Box<dyn Fn(&str) -> Vec<Fault> + Send>;
 
 /// The settings of a server.
 pub struct Setup {
@@ -58,15 +59,15 @@ pub struct Setup {
     pub scripts: Scripts,
     /// The limit on the rate of all requests.
     pub limit: Option<Limit>,
-    /// The files that it serves, by path.
-    pub files: HashMap<String, File>,
+    /// The files of a page by path, each with its content type.
+    pub files: HashMap<&'static str, (&'static str, Vec<u8>)>,
     /// Where it listens; zero is any free port.
     pub port: u16,
 }
 
 impl Setup {
     /// The settings of a server that answers at once, on a free port.
-    pub fn new(scripts: impl Fn(&str) -> Vec<Fault> + Send + Sync + 'static) -> Self {
+    pub fn new(scripts: impl Fn(&str) -> Vec<Fault> + Send + 'static) -> Self {
         Self {
             thinking: Duration::ZERO,
             scripts: Box::new(scripts),
@@ -77,30 +78,20 @@ impl Setup {
     }
 }
 
-/// A file of a page.
-pub struct File {
-    pub content_type: &'static str,
-    pub content: Vec<u8>,
-}
-
 /// A running server; dropping it stops it and closes its connections.
 pub struct FlakyServer {
     address: SocketAddr,
-    state: Arc<State>,
+    requests: Arc<AtomicUsize>,
     stop: channel::Sender<Infallible>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl FlakyServer {
     /// Starts a server on a free port.
-    pub fn start<C, S>(
+    pub fn start(
         thinking: Duration,
-        scripts: impl IntoIterator<Item = (C, S)>,
-    ) -> io::Result<Self>
-    where
-        C: Into<String>,
-        S: IntoIterator<Item = Fault>,
-    {
+        scripts: impl IntoIterator<Item = (impl Into<String>, impl IntoIterator<Item = Fault>)>,
+    ) -> io::Result<Self> {
         let scripts: HashMap<String, Vec<_>> = (scripts.into_iter())
             .map(|(caller, script)| (caller.into(), script.into_iter().collect()))
             .collect();
@@ -115,28 +106,25 @@ impl FlakyServer {
     pub fn start_with(setup: Setup) -> io::Result<Self> {
         let listener = Async::<TcpListener>::bind((Ipv4Addr::LOCALHOST, setup.port))?;
         let address = listener.get_ref().local_addr()?;
-        let bucket = setup.limit.map(|limit| Bucket::new(limit, Instant::now()));
-        let state = Arc::new(State {
-            bucket: bucket.map(Mutex::new),
-            setup,
-            scripts: Mutex::default(),
-            requests: AtomicUsize::new(0),
-        });
+        let requests = Arc::<AtomicUsize>::default();
+        let counter = requests.clone();
         let (stop, stopped) = channel::bounded(1);
-        let shared = Arc::clone(&state);
-        let thread = thread::Builder::new()
-            .name("flaky-server".into())
-            .spawn(move || {
-                let executor = LocalExecutor::new();
-                let stopped = async {
-                    _ = stopped.recv().await;
-                };
-                let serving = future::or(stopped, serve(&listener, &executor, &shared));
-                smol::block_on(executor.run(serving));
-            })?;
+        let thread = thread::Builder::new().name("flaky-server".into());
+        let thread = thread.spawn(move || {
+            let state = State {
+                bucket: (setup.limit).map(|it| RefCell::new(Bucket::new(it, Instant::now()))),
+                setup,
+                scripts: RefCell::default(),
+                requests: counter,
+            };
+            let executor = LocalExecutor::new();
+            let stopped = async { _ = stopped.recv().await };
+            let serving = future::or(stopped, serve(&listener, &executor, &state));
+            smol::block_on(executor.run(serving));
+        })?;
         Ok(Self {
             address,
-            state,
+            requests,
             stop,
             thread: Some(thread),
         })
@@ -154,7 +142,7 @@ impl FlakyServer {
 
     /// How many requests have arrived in full, not counting those for files.
     pub fn requests(&self) -> usize {
-        self.state.requests.load(Ordering::Relaxed)
+        self.requests.load(Ordering::Relaxed)
     }
 }
 
@@ -167,17 +155,11 @@ impl Drop for FlakyServer {
     }
 }
 
-async fn serve(listener: &Async<TcpListener>, executor: &LocalExecutor<'_>, state: &Arc<State>) {
+async fn serve<'s>(listener: &Async<TcpListener>, executor: &LocalExecutor<'s>, state: &'s State) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
-                let state = Arc::clone(state);
-                let connection = async move {
-                    // An error here is a client that hung up: nobody is left to tell.
-                    _ = Connection::new(stream).run(&state).await;
-                };
-                executor.spawn(connection).detach();
-            }
+            // An error of a connection is a client that hung up: nobody is left to tell.
+            Ok((stream, _)) => executor.spawn(Connection::new(stream).run(state)).detach(),
             // Probably out of file descriptors: accept again once some are free.
             Err(_) => _ = Timer::after(ACCEPT_PAUSE).await,
         }
@@ -187,9 +169,9 @@ async fn serve(listener: &Async<TcpListener>, executor: &LocalExecutor<'_>, stat
 /// The part of a server that all its connections share.
 struct State {
     setup: Setup,
-    scripts: Mutex<HashMap<String, Script>>,
-    bucket: Option<Mutex<Bucket>>,
-    requests: AtomicUsize,
+    scripts: RefCell<HashMap<String, Script>>,
+    bucket: Option<RefCell<Bucket>>,
+    requests: Arc<AtomicUsize>,
 }
 
 impl State {
@@ -203,43 +185,30 @@ impl State {
         };
         // A gateway in front of the model refuses without thinking.
         if let Some(bucket) = &self.bucket
-            && !lock(bucket).take(Instant::now())
+            && !bucket.borrow_mut().take(Instant::now())
         {
             return Answer::new(request, dialect, Some(Fault::Throttle));
         }
         Timer::after(self.setup.thinking).await;
-        Answer::new(request, dialect, self.next_fault(request.caller()))
+        let mut scripts = self.scripts.borrow_mut();
+        let script = (scripts.entry(request.caller().into())).or_insert_with_key(|caller| Script {
+            faults: (self.setup.scripts)(caller).into(),
+            limited_until: None,
+        });
+        Answer::new(request, dialect, script.next_fault(Instant::now()))
     }
 
     /// A file of the page, or at `/requests` the number of requests so far.
     fn file(&self, request: &Request) -> Answer {
         let requests = self.requests.load(Ordering::Relaxed).to_string();
-        let (content_type, content) = match self.setup.files.get(&request.path) {
-            Some(file) => (file.content_type, &file.content[..]),
+        let (content_type, content) = match self.setup.files.get(&*request.path) {
+            Some((content_type, content)) => (*content_type, &content[..]),
             None if request.path == "/requests" => ("text/plain", requests.as_bytes()),
             None => return not_found(request),
         };
-        Answer::whole(
-            request,
-            200,
-            content_type,
-            "cache-control: no-store\r\n",
-            content,
-        )
+        let header = "cache-control: no-store\r\n";
+        Answer::whole(request, 200, content_type, header, content)
     }
-
-    fn next_fault(&self, caller: &str) -> Option<Fault> {
-        let mut scripts = lock(&self.scripts);
-        let script = scripts.entry(caller.into()).or_insert_with(|| Script {
-            faults: (self.setup.scripts)(caller).into(),
-            limit: None,
-        });
-        script.next_fault(Instant::now())
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn not_found(request: &Request) -> Answer {
@@ -250,25 +219,24 @@ fn not_found(request: &Request) -> Answer {
 struct Script {
     faults: VecDeque<Fault>,
 
-    /// The last rate limit, and its end.
-    limit: Option<(Fault, Instant)>,
+    /// The end of the rate limit that comes first, once it has been met.
+    limited_until: Option<Instant>,
 }
 
 impl Script {
     fn next_fault(&mut self, now: Instant) -> Option<Fault> {
-        if let Some((fault, end)) = self.limit
-            && now < end
-        {
-            let left = (end - now).as_secs_f64().ceil() as u32;
-            return Some(match fault {
-                Fault::RateLimitInBody(_) => Fault::RateLimitInBody(left),
-                _ => Fault::RateLimit(left),
-            });
+        let mut fault = *self.faults.front()?;
+        if let Fault::RateLimit(seconds) | Fault::RateLimitInBody(seconds) = &mut fault {
+            let wait = Duration::from_secs((*seconds).into());
+            let end = *self.limited_until.get_or_insert(now + wait);
+            if now < end {
+                *seconds = (end - now).as_secs_f64().ceil() as u32;
+                return Some(fault);
+            }
+            self.limited_until = None;
+            self.faults.pop_front();
+            return self.next_fault(now);
         }
-        let fault = self.faults.pop_front();
-        if let Some(fault @ (Fault::RateLimit(seconds) | Fault::RateLimitInBody(seconds))) = fault {
-            self.limit = Some((fault, now + Duration::from_secs(seconds.into())));
-        }
-        fault
+        self.faults.pop_front()
     }
 }

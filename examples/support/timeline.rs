@@ -9,14 +9,7 @@ use crabllm_retry::{
     crabllm_core_0_0_19::{ChatCompletionRequest, Error, Provider},
 };
 use futures::StreamExt;
-use std::{
-    cell::RefCell,
-    future::poll_fn,
-    iter,
-    pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{cell::RefCell, future::poll_fn, iter, pin::pin, rc::Rc, time::Duration};
 
 /// The mark of a stream's first content.
 pub const FIRST_CONTENT: char = '►';
@@ -77,11 +70,6 @@ pub enum State {
 }
 
 impl Call {
-    pub fn retries(&self) -> usize {
-        let retries = |step: &&Step| matches!(step.kind, Kind::Backoff | Kind::RetryAfter);
-        self.steps.iter().filter(retries).count()
-    }
-
     /// The failures, the time to the first content and the state in words, in order.
     pub fn outcomes(&self) -> Vec<String> {
         let mut outcomes: Vec<(String, usize)> = Vec::new();
@@ -154,7 +142,7 @@ thread_local! {
 pub struct Recorder {
     epoch: Instant,
     start: Duration,
-    steps: Arc<Mutex<Vec<Step>>>,
+    steps: Rc<RefCell<Vec<Step>>>,
 }
 
 impl Recorder {
@@ -163,7 +151,7 @@ impl Recorder {
         Self {
             epoch,
             start: epoch.elapsed(),
-            steps: Arc::default(),
+            steps: Rc::default(),
         }
     }
 
@@ -172,7 +160,7 @@ impl Recorder {
         Call {
             name,
             start: self.start,
-            steps: self.steps().clone(),
+            steps: self.steps.borrow().clone(),
             end: self.epoch.elapsed(),
             state,
         }
@@ -215,22 +203,17 @@ impl Recorder {
         POLLED.with_borrow(|recorder| recorder.iter().for_each(|it| it.event(event)));
     }
 
-    /// The same for the second provider of a fallback, to which calls may go straight.
+    /// The same for the second provider of a fallback.
     pub fn observe_second(event: &Event<'_>) {
-        let is_new = |recorder: &&Self| {
-            let steps = recorder.steps();
-            steps.iter().all(|step| step.kind != Kind::Switch(SECOND))
-        };
-        POLLED.with_borrow(|recorder| {
-            let recorder = recorder.iter().filter(is_new);
-            recorder.for_each(|it| it.record(Kind::Switch(SECOND), it.epoch.elapsed()));
-        });
+        if let Event::Attempt { attempt: 1, .. } = event {
+            let second = |it: &Self| it.record(Kind::Switch(SECOND), it.epoch.elapsed());
+            POLLED.with_borrow(|recorder| recorder.iter().for_each(second));
+        }
         Self::observe(event);
     }
 
-    /// Records an event of the library.
     fn event(&self, event: &Event<'_>) {
-        let until = self.epoch.elapsed();
+        let now = self.epoch.elapsed();
         match *event {
             Event::Retry {
                 delay,
@@ -238,25 +221,24 @@ impl Recorder {
                 source,
                 ..
             } => {
-                self.record(Kind::Failed(label(error)), until);
+                self.record(Kind::Failed(label(error)), now);
                 let kind = match source {
                     DelaySource::RetryAfter => Kind::RetryAfter,
                     _ => Kind::Backoff,
                 };
-                self.record(kind, until + delay);
+                self.record(kind, now + delay);
             }
             Event::Success { operation, .. } => {
                 let kind = match operation {
                     Operation::ChatCompletionStream => Kind::FirstContent,
                     _ => Kind::Answered,
                 };
-                self.record(kind, until);
+                self.record(kind, now);
             }
-            Event::Waiting { .. } => self.record(Kind::Waiting, until),
-            Event::GaveUp { error, .. } => self.record(Kind::Failed(label(error)), until),
-            Event::FellBack { .. } => self.record(Kind::Switch(SECOND), until),
-            Event::BreakerOpened { .. } => self.record(Kind::Switch(OPENED), until),
-            Event::BreakerClosed { .. } => self.record(Kind::Switch(CLOSED), until),
+            Event::Waiting { .. } => self.record(Kind::Waiting, now),
+            Event::GaveUp { error, .. } => self.record(Kind::Failed(label(error)), now),
+            Event::BreakerOpened { .. } => self.record(Kind::Switch(OPENED), now),
+            Event::BreakerClosed { .. } => self.record(Kind::Switch(CLOSED), now),
             // The reader of the stream sees the rest.
             _ => {}
         }
@@ -273,11 +255,7 @@ impl Recorder {
     }
 
     fn record(&self, kind: Kind, until: Duration) {
-        self.steps().push(Step { kind, until });
-    }
-
-    fn steps(&self) -> MutexGuard<'_, Vec<Step>> {
-        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
+        self.steps.borrow_mut().push(Step { kind, until });
     }
 }
 

@@ -1,6 +1,6 @@
 //! Serves the page, and fails on purpose.
 
-use crate::flaky_server::{Fault, File, FlakyServer, Setup};
+use crate::flaky_server::{Fault, FlakyServer, Setup};
 use clap::Parser;
 use std::{
     collections::HashMap,
@@ -72,16 +72,12 @@ fn script(caller: &str) -> Vec<Fault> {
     })
 }
 
-fn files() -> io::Result<HashMap<String, File>> {
-    let read = |(path, content_type, file): (&str, _, _)| {
+fn files() -> io::Result<HashMap<&'static str, (&'static str, Vec<u8>)>> {
+    let read = |(path, content_type, file)| {
         let content = fs::read(file).map_err(|error| {
             io::Error::other(format!("{file}: {error}; `examples/web/build` makes it"))
         })?;
-        let file = File {
-            content_type,
-            content,
-        };
-        Ok((path.to_owned(), file))
+        Ok((path, (content_type, content)))
     };
     FILES.into_iter().map(read).collect()
 }
