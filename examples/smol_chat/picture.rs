@@ -12,8 +12,6 @@ const TICK_DISTANCE: f64 = 9.0;
 
 /// A tick of the axis behind everything else.
 const GRID: char = '┊';
-/// An open stream between two chunks.
-const SILENCE: char = '▁';
 
 /// Draws the calls in at most `width` columns, and explains the marks.
 pub fn draw(calls: &[Call], width: usize) -> String {
@@ -90,12 +88,7 @@ impl Scale {
             let is_streamed = step.kind.is_streamed();
             let least = if is_streamed { opened } else { start } + 1;
             let end = self.column(step.until).max(least).min(self.width);
-            let mark = mark(&step.kind);
-            let body = match step.kind {
-                Kind::FirstContent => '█',
-                Kind::Chunk | Kind::Broken(_) => SILENCE,
-                _ => mark,
-            };
+            let (body, mark) = marks(&step.kind);
             cells[start.min(end - 1)..end].fill(body);
             cells[end - 1] = mark;
             start = end;
@@ -107,17 +100,18 @@ impl Scale {
     }
 }
 
-/// The mark of a step, or of its end.
-fn mark(kind: &Kind) -> char {
+/// The marks of a step and of its end.
+fn marks(kind: &Kind) -> (char, char) {
     match kind {
-        Kind::Failed(_) | Kind::Broken(_) => '▒',
-        Kind::Answered => '█',
-        Kind::FirstContent => FIRST_CONTENT,
-        Kind::Backoff => '·',
-        Kind::RetryAfter => '╌',
-        Kind::Waiting => '░',
-        Kind::Chunk => '▄',
-        Kind::Switch(mark) => *mark,
+        Kind::Failed(_) => ('▒', '▒'),
+        Kind::Answered => ('█', '█'),
+        Kind::FirstContent => ('█', FIRST_CONTENT),
+        Kind::Backoff => ('·', '·'),
+        Kind::RetryAfter => ('╌', '╌'),
+        Kind::Waiting => ('░', '░'),
+        Kind::Chunk => ('▁', '▄'),
+        Kind::Broken(_) => ('▁', '▒'),
+        Kind::Switch(mark) => (*mark, *mark),
     }
 }
 

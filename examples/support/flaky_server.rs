@@ -10,8 +10,6 @@
 
 #![allow(dead_code, reason = "each program has its own faults")]
 
-#[path = "flaky_server/connection.rs"]
-mod connection;
 #[path = "flaky_server/dialect.rs"]
 mod dialect;
 #[path = "flaky_server/fault.rs"]
@@ -21,20 +19,21 @@ mod limit;
 #[path = "flaky_server/request.rs"]
 mod request;
 
-use connection::Connection;
 use dialect::Dialect;
-use fault::Answer;
 pub use fault::Fault;
+use fault::{Answer, Ending};
 use limit::Bucket;
 pub use limit::Limit;
 use request::Request;
-use smol::{Async, LocalExecutor, Timer, channel, future};
+use smol::{
+    Async, LocalExecutor, Timer, channel, future,
+    io::{self, AsyncWriteExt, BufReader},
+};
 use std::{
     cell::RefCell,
     collections::{HashMap, VecDeque},
     convert::Infallible,
-    io,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -159,7 +158,7 @@ async fn serve<'s>(listener: &Async<TcpListener>, executor: &LocalExecutor<'s>, 
     loop {
         match listener.accept().await {
             // An error of a connection is a client that hung up: nobody is left to tell.
-            Ok((stream, _)) => executor.spawn(Connection::new(stream).run(state)).detach(),
+            Ok((stream, _)) => executor.spawn(state.converse(stream)).detach(),
             // Probably out of file descriptors: accept again once some are free.
             Err(_) => _ = Timer::after(ACCEPT_PAUSE).await,
         }
@@ -175,6 +174,26 @@ struct State {
 }
 
 impl State {
+    /// Answers requests until the client or an answer ends the connection.
+    async fn converse(&self, stream: Async<TcpStream>) -> io::Result<()> {
+        // Without it, the small writes of a stream would reach the client in lumps.
+        stream.get_ref().set_nodelay(true)?;
+        let mut stream = BufReader::new(stream);
+        while let Some(request) = Request::read(&mut stream).await? {
+            let Answer { parts, ending } = self.answer(&request).await;
+            for (pause, part) in parts {
+                Timer::after(pause).await;
+                stream.get_mut().write_all(&part).await?;
+            }
+            match ending {
+                Ending::Keep => {}
+                Ending::Close => break,
+                Ending::Stall => _ = io::copy(&mut stream, io::sink()).await?,
+            }
+        }
+        Ok(())
+    }
+
     async fn answer(&self, request: &Request) -> Answer {
         if request.is_get {
             return self.file(request);

@@ -20,25 +20,18 @@ use wasm_bindgen::JsCast;
 use wasm_streams::ReadableStream;
 use web_sys::AbortController;
 
-/// A client of one server.
+/// A client of one server: the page's own, or another one that lets this page in.
 #[derive(Clone)]
 pub struct Fetch {
-    endpoint: String,
+    pub endpoint: &'static str,
 }
 
 impl Fetch {
-    /// Talks to the server whose paths start at `base_url`: `/v1` of the page's own server, or that
-    /// of another one that lets this page in.
-    pub fn new(base_url: &str) -> Self {
-        Self {
-            endpoint: format!("{base_url}/chat/completions"),
-        }
-    }
-
     /// Sends a request and returns its answer, if that is a success.
     async fn send(&self, body: Vec<u8>) -> Result<Answer, Error> {
-        let abort = Abort::new()?;
-        let request = Request::post(&self.endpoint)
+        let abort = AbortController::new();
+        let abort = Abort(abort.map_err(|error| Error::Config(format!("{error:?}")))?);
+        let request = Request::post(self.endpoint)
             .header("content-type", "application/json")
             .abort_signal(Some(&abort.0.signal()))
             .body(Uint8Array::from(&body[..]))
@@ -121,14 +114,6 @@ impl Answer {
 
 /// Aborts a request when it is dropped; a finished one stays as it is.
 struct Abort(AbortController);
-
-impl Abort {
-    fn new() -> Result<Self, Error> {
-        AbortController::new()
-            .map(Self)
-            .map_err(|error| Error::Config(format!("{error:?}")))
-    }
-}
 
 impl Drop for Abort {
     fn drop(&mut self) {

@@ -7,9 +7,7 @@ use crate::{
     wire,
 };
 use crabllm_retry::{
-    FuturesTimer, Instant, Operations, Policy, Retrying, Timer,
-    crabllm_core_0_0_19::{Error, Message},
-    hints,
+    FuturesTimer, Instant, Operations, Retrying, Timer, crabllm_core_0_0_19::Message, hints,
 };
 use futures::future::{AbortHandle, AbortRegistration, Abortable, Either, select};
 use std::{cell::RefCell, pin::pin, rc::Rc, time::Duration};
@@ -40,17 +38,19 @@ struct Page {
 
 /// Brings the page to life.
 pub fn start() {
-    let policy = Policy::default()
+    let provider = Retrying::new(Fetch {
+        endpoint: "/v1/chat/completions",
+    });
+    let provider = provider
         .max_retries(3)
         .timeout(TIMEOUT)
         .stream_idle(TIMEOUT)
-        .also_retry(Operations::STREAMS);
+        .also_retry(Operations::STREAMS)
+        .retry_if(hints::is_transient)
+        .observe(Recorder::observe);
     let page = Rc::new(Page {
         conversation: js_sys::Date::now() as u64,
-        provider: Retrying::new(Fetch::new("/v1"))
-            .policy(policy)
-            .retry_if(hints::is_transient)
-            .observe(Recorder::observe),
+        provider,
         messages: RefCell::default(),
         calls: RefCell::default(),
         stopper: RefCell::default(),
@@ -112,8 +112,14 @@ impl Page {
         let recorder = Recorder::new(Instant::now());
         let number = self.calls.borrow().len() + 1;
         let update = |state| self.update(number, recorder.recorded(number.to_string(), state));
+        let user = format!("{number} of {}", self.conversation);
+        let mut request = wire::question("flaky", "", Some(user));
+        request.messages.clone_from(&self.messages.borrow());
+        let show = |reply: &_| bubble.set_text_content(Some(reply));
+        let streams = element::<HtmlInputElement>("streaming").checked();
+        let call = recorder.call(&self.provider, &request, streams, show);
         // Stopping drops the call, and with it its request.
-        let call = Abortable::new(self.call(number, &recorder, &bubble), stopped);
+        let call = Abortable::new(call, stopped);
         let watch = async {
             loop {
                 update(State::Running);
@@ -138,21 +144,6 @@ impl Page {
             self.messages.borrow_mut().pop();
             append(&bubble, "em", "why").set_text_content(Some(&why));
         }
-    }
-
-    /// Makes a call, and shows its answer in an element.
-    async fn call(
-        &self,
-        number: usize,
-        recorder: &Recorder,
-        bubble: &Element,
-    ) -> Result<String, Error> {
-        let user = format!("{number} of {}", self.conversation);
-        let mut request = wire::question("flaky", "", Some(user));
-        request.messages.clone_from(&self.messages.borrow());
-        let show = |reply: &_| bubble.set_text_content(Some(reply));
-        let streams = element::<HtmlInputElement>("streaming").checked();
-        (recorder.call(&self.provider, &request, streams, show)).await
     }
 
     /// Adds a call or brings the last one up to date, and draws all of them.

@@ -1,6 +1,6 @@
 //! The picture of what happens to the calls, in HTML: a row for each, on one time axis.
 
-use crate::timeline::{Call, Kind, State, Step, ticks};
+use crate::timeline::{Call, Kind, State, ticks};
 use std::{mem, time::Duration};
 
 /// The least distance between two ticks, as a fraction of the width.
@@ -56,9 +56,10 @@ fn drawn_until(call: &Call) -> Duration {
 fn bars(call: &Call) -> Vec<(&'static str, Duration, Duration)> {
     let end = drawn_until(call);
     let last = call.steps.last();
+    let is_attempting = last.is_none_or(|step| step.kind.is_delay() && step.until < end);
     let unfinished = match call.state {
-        State::Stopped if is_attempting(last, end) => Some("attempt stopped"),
-        State::Running if is_attempting(last, end) => Some("attempt running"),
+        State::Stopped if is_attempting => Some("attempt stopped"),
+        State::Running if is_attempting => Some("attempt running"),
         State::Running if last.is_some_and(|step| !step.kind.is_delay()) => Some("stream"),
         _ => None,
     };
@@ -67,11 +68,6 @@ fn bars(call: &Call) -> Vec<(&'static str, Duration, Duration)> {
     (steps.chain(unfinished.map(|class| (class, end))))
         .map(|(class, until)| (class, mem::replace(&mut begin, until), until))
         .collect()
-}
-
-/// Whether a call that has not finished is in an attempt.
-fn is_attempting(last: Option<&Step>, now: Duration) -> bool {
-    last.is_none_or(|step| step.kind.is_delay() && step.until < now)
 }
 
 fn class(kind: &Kind) -> &'static str {

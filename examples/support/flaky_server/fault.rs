@@ -2,7 +2,7 @@
 
 use super::{dialect::Dialect, request::Request};
 use serde_json::json;
-use std::{iter, time::Duration};
+use std::time::Duration;
 
 /// The pause before each event of a stream.
 const PACE: Duration = Duration::from_millis(20);
@@ -64,7 +64,7 @@ pub struct Answer {
 
 /// The end of an answer, after its last part.
 pub enum Ending {
-    /// The connection is ready for the next request, unless a page has sent this one.
+    /// The connection is ready for the next request.
     Keep,
     Close,
     /// The server is silent until the client closes the connection.
@@ -143,29 +143,34 @@ impl Answer {
         body: &[u8],
     ) -> Self {
         let length = format!("content-length: {}\r\n{header}", body.len());
-        let head = head_of(request, status, content_type, &length);
-        let bytes = [head.as_bytes(), body].concat();
-        let (first, second) = bytes.split_at(bytes.len() / 2);
-        let now = Duration::ZERO;
-        Self {
-            parts: vec![(now, first.into()), (now, second.into())],
-            ending: Ending::Keep,
-        }
+        let mut answer = Self::head(request, status, content_type, &length);
+        let bytes = [&answer.parts[0].1, body].concat();
+        let halves = bytes.chunks(bytes.len().div_ceil(2));
+        answer.parts = halves.map(|half| (Duration::ZERO, half.into())).collect();
+        answer
     }
 
     /// A stream of events, each of which is one chunk of the body.
     fn stream(request: &Request, events: Vec<String>, pace: Duration) -> Self {
         let chunked = "transfer-encoding: chunked\r\n";
-        let head = head_of(request, 200, "text/event-stream", chunked);
-        let chunk = |event: String| format!("{:x}\r\n{event}\r\n", event.len());
+        let mut answer = Self::head(request, 200, "text/event-stream", chunked);
+        let chunk = |event: String| format!("{:x}\r\n{event}\r\n", event.len()).into();
         let chunks = events.into_iter().map(|event| (pace, chunk(event)));
-        let parts = (iter::once((Duration::ZERO, head)).chain(chunks))
-            .chain([(Duration::ZERO, "0\r\n\r\n".into())])
-            .map(|(pause, part)| (pause, part.into_bytes()));
-        Self {
-            parts: parts.collect(),
-            ending: Ending::Keep,
-        }
+        let end = (Duration::ZERO, "0\r\n\r\n".into());
+        answer.parts.extend(chunks.chain([end]));
+        answer
+    }
+
+    /// The head of an answer, with more header lines.
+    fn head(request: &Request, status: u16, content_type: &str, more: &str) -> Self {
+        let (close, ending) = match request.from_page {
+            true => ("connection: close\r\n", Ending::Close),
+            false => ("", Ending::Keep),
+        };
+        let head =
+            format!("HTTP/1.1 {status} \r\ncontent-type: {content_type}\r\n{close}{more}\r\n");
+        let parts = vec![(Duration::ZERO, head.into())];
+        Self { parts, ending }
     }
 
     /// The first half of an answer.
@@ -179,14 +184,4 @@ impl Answer {
         self.parts.truncate(parts);
         Self { ending, ..self }
     }
-}
-
-/// The head of an answer, with more header lines.
-fn head_of(request: &Request, status: u16, content_type: &str, more: &str) -> String {
-    let close = if request.from_page {
-        "connection: close\r\n"
-    } else {
-        ""
-    };
-    format!("HTTP/1.1 {status} \r\ncontent-type: {content_type}\r\n{close}{more}\r\n")
 }

@@ -16,17 +16,14 @@ impl FromStr for Limit {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (requests, period) = text.split_once('/').unwrap_or_default();
-        let seconds = match period {
-            "s" => 1,
-            "min" => 60,
-            _ => 0,
+        let (requests, seconds) = match text.split_once('/') {
+            Some((requests, "s")) => (requests, 1),
+            Some((requests, "min")) => (requests, 60),
+            _ => ("", 0),
         };
+        let period = Duration::from_secs(seconds);
         match requests.parse() {
-            Ok(requests @ 1..) if seconds > 0 => Ok(Self {
-                requests,
-                period: Duration::from_secs(seconds),
-            }),
+            Ok(requests @ 1..) => Ok(Self { requests, period }),
             _ => Err("a limit is a positive number and a period, such as 20/s or 20/min"),
         }
     }
@@ -52,9 +49,8 @@ impl Bucket {
     /// Takes a token, if there is one.
     pub fn take(&mut self, now: Instant) -> bool {
         let size = f64::from(self.limit.requests);
-        let periods = now
-            .duration_since(self.filled)
-            .div_duration_f64(self.limit.period);
+        let passed = now.duration_since(self.filled);
+        let periods = passed.div_duration_f64(self.limit.period);
         self.tokens = (self.tokens + periods * size).min(size);
         self.filled = now;
         let admitted = self.tokens >= 1.0;
