@@ -139,9 +139,10 @@ fn calls_that_are_dropped_between_cost_the_others_nothing() {
         let mut last = answered(&scene.retrying);
         assert!(poll_once(&mut first).is_pending());
         assert!(dropped.iter_mut().all(|call| poll_once(call).is_pending()));
-        let (waker, _) = new_count_waker();
+        let (waker, woken) = new_count_waker();
         assert!(is_pending(&mut last, &waker));
         drop(dropped);
+        assert_eq!(woken.get(), usize::from(!shareable), "it has moved up");
         // The first one is never polled again.
         assert!(run(&scene.clock, &mut last) <= 600, "{shareable}");
     }
