@@ -464,9 +464,13 @@ impl<'a> Model<'a> {
         late: &mut Option<Duration>,
         start: impl FnOnce(&mut Self) -> Option<Duration>,
     ) -> Result<bool, Gone> {
+        let armed = late.filter(|&late| late > self.time.now);
         let Some(mut awaited) = Awaited::pending(behavior, &mut self.time) else {
             return Ok(true);
         };
+        // A limit that an earlier item started, and that ends while this poll blocks,
+        // wakes the task: it is polled again even if this poll already saw the end.
+        self.time.awake |= armed.is_some_and(|end| end <= self.time.now);
         self.ask(idle.unwrap_or_default());
         let silent = idle.map(|idle| self.time.now + idle);
         *late = late.or_else(|| start(self));
