@@ -21,6 +21,8 @@ pub enum Fault {
     RateLimitInBody(u32),
     /// The answer is a 429 that says nothing about a wait.
     Throttle,
+    /// The answer is a 429 because the account has no credit left, as OpenAI's.
+    QuotaUsedUp,
     /// The connection is closed in place of an answer.
     Drop,
     /// No answer ever comes.
@@ -105,6 +107,10 @@ impl Answer {
                 refusal(429, "", &format!("please retry in {seconds}s"))
             }
             Fault::Throttle => refusal(429, "", "rate limit reached"),
+            Fault::QuotaUsedUp => {
+                let error = json!({"error": {"code": "insufficient_quota"}}).to_string();
+                Self::whole(request, 429, JSON, "", error.as_bytes())
+            }
             Fault::Drop => good(PACE).first(0, Ending::Close),
             Fault::Stall => good(PACE).first(0, Ending::Stall),
             Fault::Late(delay) => {

@@ -146,14 +146,12 @@ impl Law {
 
     /// Raises the rate after a turn of `turn` seconds, of which somebody waited `waited`.
     fn grow(&mut self, turn: f64, waited: f64) {
-        let rate = match self.ceiling.is_finite() {
+        let rate = if self.ceiling.is_infinite() {
             // A search that doubles, and then grows e-fold each 250 ms.
-            false if turn > 0.0 => self.rate + self.rate.min(FIRST_RATE) * (waited / turn).min(1.0),
-            false => self.rate,
-            true => {
-                self.x += GROWTH * waited.sqrt();
-                self.ceiling * (1.0 + self.x.powi(3))
-            }
+            self.rate + self.rate.min(FIRST_RATE) * (waited / turn).min(1.0)
+        } else {
+            self.x += GROWTH * waited.sqrt();
+            self.ceiling * (1.0 + self.x.powi(3))
         };
         self.rate = rate.clamp(self.rate, HIGHEST_RATE);
     }

@@ -27,6 +27,7 @@ fn the_second_server_answers_what_the_first_one_may_not() {
     for (fault, requests) in [
         (Fault::Stall, [4, 2]),
         (Fault::Status(503), [4, 2]),
+        (Fault::QuotaUsedUp, [2, 2]),
         (Fault::Status(400), [2, 0]),
     ] {
         let server = |fault: Fault| FlakyServer::start(NOW, [(MODEL, [fault; 4])]).unwrap();
