@@ -149,6 +149,19 @@ fn calls_that_are_dropped_between_cost_the_others_nothing() {
 }
 
 #[test]
+fn a_call_that_sleeps_for_its_turn_looks_again_when_the_rate_has_risen() {
+    let (scene, _) = awake(false, []);
+    let mut first = answered(&scene.retrying);
+    let mut second = answered(&scene.retrying);
+    let (waker, woken) = new_count_waker();
+    assert!(poll_once(&mut first).is_pending() && is_pending(&mut second, &waker));
+    advance(&scene.clock, 250);
+    assert!(poll_once(&mut first).is_ready());
+    assert_eq!(woken.get(), 1);
+    assert_eq!(run(&scene.clock, &mut second), 125);
+}
+
+#[test]
 fn a_turn_that_is_due_belongs_to_the_call_that_waits() {
     let (scene, _) = awake(false, []);
     let mut first = answered(&scene.retrying);
