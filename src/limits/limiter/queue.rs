@@ -227,6 +227,14 @@ mod tests {
         assert_eq!(woken, [0, 1, 0, 1]);
     }
 
+    #[test]
+    fn retries_are_ahead_of_the_other_calls() {
+        let mut queue = Queue::<()>::new();
+        let keys = [false, true, false, true].map(|it| queue.join(it, waiter(None)));
+        let ahead = keys.map(|key| queue.waiter(key).map(|(ahead, _)| ahead));
+        assert_eq!(ahead, [2, 0, 3, 1].map(Some));
+    }
+
     /// Against lines that are searched from the front.
     #[test]
     fn calls_join_leave_and_are_served_in_order() {
