@@ -123,6 +123,18 @@ fn two_calls_join_at_once_while_the_timer_fires() {
 }
 
 #[test]
+fn three_calls_join_at_once() {
+    check(2, |clock, limiter, timer| {
+        let others = [(); 2].map(|()| joined(&limiter, &timer));
+        let first = Caller::join(&limiter, &timer);
+        let [second, third] = others.map(|other| other.join().unwrap());
+        pass(&clock, 4);
+        let [first, second, third] = [first, second, third].map(Caller::take);
+        assert!(first != second && second != third && third != first);
+    });
+}
+
+#[test]
 fn a_waiting_or_granted_call_is_dropped_while_the_timer_fires() {
     check(3, |clock, limiter, timer| {
         let [dropped, other] = [(); 2].map(|()| Caller::join(&limiter, &timer));
