@@ -231,7 +231,8 @@ impl<P, T> Retrying<P, T> {
         self.change(|policy| policy.stream_idle(d))
     }
 
-    /// Sets [`Policy::deadline`], the limit of the whole call, attempts and delays together.
+    /// Sets [`Policy::deadline`], the limit of the whole call, with attempts, delays and waits
+    /// for a turn.
     pub fn deadline(self, d: Duration) -> Self {
         self.change(|policy| policy.deadline(d))
     }

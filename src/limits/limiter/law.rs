@@ -66,8 +66,8 @@ pub struct Law {
     waiting_since: Option<Instant>,
 }
 
-/// What the law knew when it granted the turn of an attempt. The default is the ticket of
-/// an attempt that needed no turn.
+/// A snapshot of the law at the turn of an attempt. The default is the ticket of an attempt
+/// that needed no turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Ticket {
     epoch: u32,
