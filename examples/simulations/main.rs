@@ -32,7 +32,7 @@ use std::{
 /// Simulate a provider in trouble, under several policies of its callers.
 #[derive(Parser)]
 struct Args {
-    /// What to simulate
+    /// The scenario to simulate
     #[arg(value_parser = ["outage", "rate-limit", "streams", "failover"])]
     scenario: String,
 

@@ -32,7 +32,7 @@ pub struct Progress<'e, 'm, T> {
     /// The start of the call, if an observer or a deadline needs it.
     pub began: Option<Instant>,
 
-    /// The attempts that have started.
+    /// The attempts that have started: the number of the current one; 0 before the first.
     pub attempts: u32,
 
     /// The payment of the latest attempt, if it had one: whether it was the one for a
@@ -328,11 +328,6 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
             error,
             reason,
         });
-    }
-
-    /// The number of the current attempt; 0 before the first.
-    pub fn attempt(&self) -> u32 {
-        self.attempts
     }
 
     /// The free retries so far.

@@ -119,7 +119,7 @@ impl<I, S, T: Timer> OpenStream<I, S, T> {
                 call: progress.call,
                 operation: *progress.operation,
                 model: progress.model.name().map(str::to_owned),
-                attempt: progress.attempt(),
+                attempt: progress.attempts,
                 began: progress.began,
                 hooks: hooks.clone(),
                 is_finish: rules.is_finish.filter(|_| progress.commit.is_some()),

@@ -3,17 +3,11 @@
 //! [`State`] decides, by pure functions. [`Breaker`] keeps it under a lock, with a
 //! summary beside it, so that a closed breaker without failures needs no lock.
 
-use crate::timer::Instant;
+use crate::timer::{
+    Instant,
+    sync::{AtomicU64, Mutex, Ordering},
+};
 use std::{sync::PoisonError, time::Duration};
-use sync::{AtomicU64, Mutex, Ordering};
-
-/// Replaced by loom's under the model checker.
-mod sync {
-    #[cfg(all(test, crabllm_retry_model))]
-    pub use loom::sync::{Mutex, atomic::*};
-    #[cfg(not(all(test, crabllm_retry_model)))]
-    pub use std::sync::{Mutex, atomic::*};
-}
 
 /// A result of `first` that counts.
 #[derive(Clone, Copy, Debug, PartialEq)]

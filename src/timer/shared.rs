@@ -63,16 +63,10 @@ use sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
 /// Replaced by loom's under the model checker.
 pub mod sync {
     #[cfg(not(all(test, crabllm_retry_model)))]
-    pub use std::sync::{
-        Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    };
+    pub use std::sync::{Mutex, MutexGuard, atomic::*};
 
     #[cfg(all(test, crabllm_retry_model))]
-    pub use loom::sync::{
-        Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    };
+    pub use loom::sync::{Mutex, MutexGuard, atomic::*};
 }
 
 /// The timer of a wrapper, with the deadlines of its calls and open streams.
