@@ -174,6 +174,8 @@ mod limits;
 mod policy;
 #[cfg(feature = "_provider")]
 mod provider;
+#[cfg(feature = "_provider")]
+mod raw_body;
 mod retrying;
 #[cfg(feature = "test-util")]
 pub mod test_util;

@@ -14,11 +14,11 @@ use crate::{
     failure::Failure,
     limits::RateLimiter,
     policy::{Operation, Policy},
+    raw_body::model_in,
     retrying::Retrying,
     timer::Timer,
 };
 use bytes::Bytes;
-use serde::Deserialize;
 use std::{io, time::Duration};
 
 /// Implements the trait of a release.
@@ -262,17 +262,6 @@ impl<P, T: Timer> Retrying<P, T> {
             || engine.limiter.as_ref().is_some_and(RateLimiter::is_awake);
         needed.then(|| model_in(raw_body)).flatten()
     }
-}
-
-/// The model that a raw body names.
-#[allow(dead_code, reason = "0.0.15 has no raw bodies")]
-fn model_in(raw_body: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Named {
-        model: String,
-    }
-    let named: Named = serde_json::from_slice(raw_body).ok()?;
-    Some(named.model)
 }
 
 #[allow(dead_code, reason = "0.0.15 has no raw bodies")]

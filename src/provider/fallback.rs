@@ -87,7 +87,7 @@ macro_rules! answer {
 /// The model that an argument names in a raw body, by the argument's name in the table.
 macro_rules! model_within {
     (raw_body $body:ident) => {
-        crate::provider::model_in(&$body)
+        crate::raw_body::model_in(&$body)
     };
     ($name:ident $argument:ident) => {
         None
