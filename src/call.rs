@@ -11,7 +11,9 @@ mod turn;
 
 pub use entropy::Entropy;
 pub use hooks::Hooks;
-pub use model::{CallModel, RawBody};
+pub use model::CallModel;
+#[cfg(feature = "_provider")]
+pub use model::RawBody;
 pub use stream::Items;
 
 use crate::{
@@ -223,15 +225,14 @@ impl<'e, T: Timer, F: Future, E: Failure> Step<'e, T, F, E> {
         Ok(())
     }
 
-    /// Starts an attempt, in its turn if it waited for one. Fails if the deadline has
-    /// passed.
+    /// Starts an attempt, in its turn if it needs one. Fails if the deadline has passed.
     #[cold]
     fn start(
         mut self: Pin<&mut Self>,
         progress: &mut Progress<'e, '_, T>,
         mut start: impl FnMut() -> F,
         Next { error, payment }: Next<'e, E>,
-        turn: Option<(Box<dyn Place>, Instant)>,
+        turn: Option<(Box<dyn Place>, Option<Instant>)>,
     ) -> Result<(), E> {
         if progress.is_late() {
             drop((turn, payment));
@@ -325,7 +326,7 @@ where
                 }
                 StepProjection::Turn { waiting } => {
                     let waiting = waiting.as_mut().project();
-                    let since = waiting.turn.since;
+                    let since = waiting.turn.waits_since;
                     let place = ready!(waiting.turn.poll(cx));
                     let next = waiting.next.take();
                     this.step.set(Step::Done);

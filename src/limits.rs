@@ -4,4 +4,4 @@ mod budget;
 mod limiter;
 
 pub use budget::{Payment, RetryBudget};
-pub use limiter::{Asked, Look, Place, RateLimiter, Ticket, Waiter};
+pub use limiter::{Look, Place, RateLimiter, Ticket, Waiter};

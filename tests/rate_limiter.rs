@@ -11,7 +11,7 @@ mod common;
 
 use common::{SECOND, Scene, Sleeps, block_on, exactly, poll_once, request};
 use crabllm_retry::{
-    Config, FuturesTimer, Instant, Operation, RateLimiter, Retrying, Timer,
+    Config, Event, FuturesTimer, Instant, Operation, RateLimiter, Retrying, Timer,
     crabllm_core_0_0_19::{Error, Provider},
     test_util::{Scripted, Step, VirtualTimer},
 };
@@ -19,8 +19,12 @@ use futures::FutureExt;
 use futures_test::task::new_count_waker;
 use std::{
     future::{Pending, pending, ready},
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
@@ -306,6 +310,99 @@ fn a_requested_delay_holds_back_calls_that_wait_and_ends_those_with_an_earlier_d
         advance(&scene.clock, 3);
         assert!(poll_once(&mut patient).is_ready(), "shareable: {shareable}");
     }
+}
+
+#[test]
+fn a_requested_delay_holds_back_calls_that_have_not_used_their_turn() {
+    for is_dropped in [false, true] {
+        let (scene, _) = awake(true, []);
+        let mut first = refused(&scene.retrying, MODEL, "try again in 20s");
+        let mut granted = answered(&scene.retrying);
+        let mut waiting = answered(&scene.retrying);
+        let calls = [&mut first, &mut granted, &mut waiting];
+        assert!(calls.into_iter().all(|call| poll_once(call).is_pending()));
+        advance(&scene.clock, 376);
+        assert!(poll_once(&mut first).is_pending());
+        drop(first);
+        match is_dropped {
+            true => (granted, waiting) = (waiting, answered(&scene.retrying)),
+            false => assert!(poll_once(&mut granted).is_pending()),
+        }
+        scene.clock.advance(20 * SECOND - SECOND / 1000);
+        assert!(poll_once(&mut granted).is_pending());
+        assert_eq!(run(&scene.clock, &mut granted), 1);
+        assert!(run(&scene.clock, &mut waiting) > 100);
+    }
+}
+
+#[test]
+fn a_call_whose_deadline_has_passed_uses_up_no_turn_even_if_it_is_not_polled() {
+    let (scene, _) = awake(true, []);
+    let hasty = scene.retrying.clone().deadline(SECOND / 10);
+    let mut late = [(); 3].map(|()| answered(&hasty));
+    assert!(late.iter_mut().all(|call| poll_once(call).is_pending()));
+    assert_eq!(run(&scene.clock, &mut answered(&scene.retrying)), 250);
+    let result = late.into_iter().next().and_then(FutureExt::now_or_never);
+    assert!(matches!(result, Some(Err(Error::Timeout))));
+}
+
+#[test]
+fn a_turn_whose_attempt_does_not_start_goes_to_the_next_call() {
+    let (scene, _) = awake(true, []);
+    let observed = scene.retrying.clone().observe(|event| {
+        assert!(!matches!(event, Event::Attempt { .. }), "as it should");
+    });
+    scene.clock.advance(SECOND);
+    let mut call = AssertUnwindSafe(answered(&observed));
+    assert!(catch_unwind(move || poll_once(&mut call)).is_err());
+    assert!(poll_once(&mut answered(&scene.retrying)).is_ready());
+    assert!(poll_once(&mut answered(&scene.retrying)).is_pending());
+}
+
+/// A timer that may be shared, and that panics from some moment on.
+struct Failing {
+    clock: VirtualTimer,
+    fails: Arc<AtomicBool>,
+}
+
+impl Timer for Failing {
+    type Sleep = Pending<()>;
+
+    fn sleep(&self, _: Duration) -> Pending<()> {
+        assert!(!self.fails.load(Relaxed), "as it should");
+        pending()
+    }
+
+    fn now(&self) -> Instant {
+        assert!(!self.fails.load(Relaxed), "as it should");
+        self.clock.now()
+    }
+
+    fn is_shareable(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_timer_that_panics_affects_no_call_of_another_wrapper() {
+    let (scene, limiter) = awake(true, []);
+    let (clock, fails) = (scene.clock.clone(), Arc::default());
+    let timer = Failing {
+        clock,
+        fails: Arc::clone(&fails),
+    };
+    let failing = Retrying::with_timer(scene.scripted.clone(), timer).rate_limiter(limiter);
+    let mut first = answered(&scene.retrying);
+    let mut second = AssertUnwindSafe(answered(&failing));
+    let mut third = answered(&scene.retrying);
+    let calls = [&mut first, &mut second, &mut third];
+    assert!(calls.into_iter().all(|call| poll_once(call).is_pending()));
+    fails.store(true, Relaxed);
+    // The alarm moves to the timer that panics.
+    drop(first);
+    // The panic drops the call, which asks for the time again.
+    assert!(catch_unwind(move || poll_once(&mut second)).is_err());
+    assert_eq!(run(&scene.clock, &mut third), 250);
 }
 
 #[test]

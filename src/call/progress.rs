@@ -97,9 +97,9 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
     pub fn resume(
         &mut self,
         payment: Option<Payment<'e>>,
-        turn: Option<(Box<dyn Place>, Instant)>,
+        turn: Option<(Box<dyn Place>, Option<Instant>)>,
     ) {
-        if let Some((_, since)) = turn {
+        if let Some((_, Some(since))) = turn {
             self.engine.hooks.emit(|| Event::Waiting {
                 call: self.call,
                 operation: *self.operation,
@@ -111,8 +111,7 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         }
         let attempt = self.attempts.saturating_add(1);
         self.attempt_starts(attempt, self.elapsed());
-        // Until here a panic of an observer refunds the payment and gives back a turn that
-        // was waited for.
+        // Until here a panic of an observer refunds the payment and hands the turn on.
         self.attempts = attempt;
         self.paid = payment.map(Payment::spend);
         if let Some(pending_since) = &mut self.commit {

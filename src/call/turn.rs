@@ -3,7 +3,7 @@
 use super::progress::Progress;
 use crate::{
     failure::Failure,
-    limits::{Asked, Look, Place, RateLimiter, Ticket, Waiter},
+    limits::{Look, Place, RateLimiter, Ticket, Waiter},
     timer::{Instant, SharedTimer, Timer, Wait},
 };
 use futures::ready;
@@ -36,7 +36,7 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         limiter.is_some_and(RateLimiter::is_awake)
     }
 
-    /// Asks for the turn of the next attempt. `None` if it need not wait.
+    /// Asks for the turn of the next attempt. `None` if it needs none.
     pub fn ask_for_turn(&mut self, waker: &Waker) -> Option<Turn<'e, T>> {
         let engine = self.engine;
         // A call that is late makes no attempt, and must not use up a turn.
@@ -50,15 +50,9 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
             sleeps_until: None,
             deadline,
         };
-        let limited = self.limited();
-        match limiter.turns().ask(&limited.model, is_retry, waiter) {
-            Asked::Waiting(place) => Some(Turn::new(&engine.timer, place, deadline)),
-            Asked::Granted(ticket) => {
-                limited.ticket = ticket;
-                None
-            }
-            Asked::Dormant => None,
-        }
+        let model = &self.limited().model;
+        let place = limiter.turns().ask(model, is_retry, waiter)?;
+        Some(Turn::new(&engine.timer, place, deadline))
     }
 
     pub fn limited(&mut self) -> &mut Limited<'m> {
@@ -93,7 +87,9 @@ pin_project! {
 
         // `None` after the end.
         place: Option<Box<dyn Place>>,
-        pub since: Instant,
+
+        // The first look that did not find the turn granted.
+        pub waits_since: Option<Instant>,
         deadline: Option<Instant>,
 
         // The time that `wait` is for.
@@ -112,7 +108,7 @@ impl<'e, T: Timer> Turn<'e, T> {
         Self {
             timer,
             place: Some(place),
-            since: timer.timer().now(),
+            waits_since: None,
             deadline,
             until: None,
             wait: Wait::Never,
@@ -133,15 +129,19 @@ impl<T: Timer> Future for Turn<'_, T> {
             let Some(place) = this.place else {
                 return Poll::Pending;
             };
-            let look = place.look(cx.waker(), over);
-            let Look::Waiting {
-                now,
-                due,
-                held_until,
-            } = look
-            else {
-                return Poll::Ready(this.place.take());
+            let (now, due, held_until) = match place.look(cx.waker(), over) {
+                Look::Waiting {
+                    now,
+                    due,
+                    held_until,
+                } => (now, due, held_until),
+                Look::Granted => return Poll::Ready(this.place.take()),
+                Look::Expired => {
+                    *this.place = None;
+                    return Poll::Ready(None);
+                }
             };
+            this.waits_since.get_or_insert(now);
             let deadline = *this.deadline;
             if deadline.is_some_and(|deadline| deadline <= now.max(held_until)) {
                 *this.place = None;

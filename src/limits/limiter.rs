@@ -86,8 +86,9 @@ pub struct RateLimiter {
 /// The turns of all models. Behind a trait, so that a program without a limiter does not
 /// contain its code, which would be a fifth of a small one for browsers.
 pub trait Turns: Send + Sync {
-    /// Asks for the turn of an attempt, and joins the queue if it has to wait.
-    fn ask(self: Arc<Self>, model: &str, is_retry: bool, waiter: Waiter) -> Asked;
+    /// Asks for the turn of an attempt, and joins the queue if it has to wait. `None` if the
+    /// model is dormant, so that the attempt needs no turn.
+    fn ask(self: Arc<Self>, model: &str, is_retry: bool, waiter: Waiter) -> Option<Box<dyn Place>>;
 
     /// Learns that an attempt was throttled, and for how long the server asked to hold
     /// back all calls. Returns whether the model is awake now. An error that says that
@@ -104,28 +105,23 @@ pub trait Turns: Send + Sync {
     fn rate(&self, model: &str) -> Option<f64>;
 }
 
-/// The result of asking for a turn.
-pub enum Asked {
-    Granted(Ticket),
-    Waiting(Box<dyn Place>),
-
-    /// The model is dormant, so the attempt needs no turn.
-    Dormant,
-}
-
-/// The place of a call in the queue of its model. Dropping it leaves the queue.
+/// The place of a call in the queue of its model, or its turn. Dropping it leaves the queue,
+/// and hands the turn on.
 pub trait Place: Send {
     /// Grants the turns that are due and tells whether this one is among them. If not,
     /// `waker` is woken at the turn. A sleep until `over` has ended.
     fn look(&self, waker: &Waker, over: Option<Instant>) -> Look;
 
-    /// Leaves the queue with the turn, which the attempt uses.
+    /// Leaves the queue with the turn, which the attempt that starts now uses.
     fn take(self: Box<Self>) -> Ticket;
 }
 
 /// The result of a look at a place.
 pub enum Look {
     Granted,
+
+    /// The deadline of the call has passed.
+    Expired,
 
     Waiting {
         now: Instant,

@@ -312,7 +312,7 @@ impl<'a> Model<'a> {
             self.unused[index] = None;
             return Ok(true);
         }
-        if hold <= joined && self.unused[index].is_some() {
+        if self.unused[index].is_some() {
             self.ticket = self.unused[index].take();
             return Ok(true);
         }
@@ -326,10 +326,10 @@ impl<'a> Model<'a> {
         self.ask(next - joined);
         let polled = self.time.wake(next - earlier);
         let now = self.now();
-        // A shared timer grants it when it is due, whatever becomes of the call.
+        // A shared timer grants it when it is due, unless the deadline has passed by then.
         let in_time = self.shareable && due == now - self.time.world.lag;
         let looked = if in_time { due } else { now };
-        let is_granted = due <= looked && (self.shareable || polled.is_ok());
+        let is_granted = due <= looked && !is_late(looked) && (self.shareable || polled.is_ok());
         if let Some(law) = &mut self.laws[index] {
             law.quiet_since = looked;
             self.ticket = is_granted.then(|| law.grant(looked, Some(joined)));
@@ -376,6 +376,9 @@ impl<'a> Model<'a> {
         }
         if let Some(wait) = requested.filter(|&wait| wait <= self.policy.max_retry_after) {
             law.hold = law.hold.max(now + wait.min(CENTURY));
+            if law.hold > now {
+                self.unused[usize::from(names_model(self.operation))] = None;
+            }
         }
         *self.law() = Some(law);
         true

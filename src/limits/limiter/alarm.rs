@@ -1,8 +1,8 @@
 //! The alarm of a model: an entry in a timer's list that looks at the next turn.
 
-use super::turns::{Model, Models, Shared};
+use super::turns::{Model, Models, Shared, now_since};
 use crate::timer::{
-    AnyEntry, AnyTimer, Instant,
+    AnyEntry, AnyTimer, Instant, contain_panics,
     sync::{AtomicBool, Ordering},
 };
 use std::{
@@ -43,8 +43,12 @@ impl Shared {
                 at,
                 rang: AtomicBool::new(false),
             });
-            // If the time has come, the bell rings at once and looks.
-            let Some(_entry) = timer.wake_at(at, &Waker::from(bell.clone())) else {
+            let waker = Waker::from(bell.clone());
+            let mut entry = None;
+            // If the time has come, the bell rings at once and looks. The timer may be another
+            // wrapper's, whose panic is not for this call.
+            contain_panics(|| entry = timer.wake_at(at, &waker));
+            let Some(_entry) = entry else {
                 return;
             };
             let alarm = Alarm { bell, _entry };
@@ -76,7 +80,7 @@ impl Wake for Bell {
         self.rang.store(true, Ordering::Release);
         if let Some(shared) = self.shared.upgrade() {
             // The clock may be behind the timer.
-            let now = self.timer.now().max(self.at);
+            let now = now_since(&*self.timer, self.at);
             shared.look(&self.model, now, |_, _| Some(()));
         }
     }

@@ -3,6 +3,7 @@
 use crate::timer::{AnyTimer, Instant};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    mem,
     sync::Arc,
     task::Waker,
 };
@@ -23,10 +24,11 @@ pub struct Queue<T> {
     /// The retries and the other calls that have joined.
     joined: [u64; 2],
 
-    granted: HashMap<Key, Turn<T>>,
+    /// The calls that have their turn and have not taken it yet.
+    granted: HashMap<Key, (Turn<T>, Waiter)>,
 
     /// The last turn, if a call left with it and no other waited.
-    unused: Option<T>,
+    unused: Option<Turn<T>>,
 
     /// The turns so far.
     turns: u64,
@@ -60,14 +62,18 @@ pub struct Waiter {
 /// A turn that was granted.
 pub struct Turn<T> {
     pub turn: T,
+
+    /// Counts the turns.
     number: u64,
 }
 
 /// The result of leaving a queue.
 pub enum Left<T> {
     Waiting(Waiter),
-    Granted(Turn<T>),
-    Unknown,
+    Granted(Turn<T>, Waiter),
+
+    /// Its deadline has passed.
+    Expired,
 }
 
 impl<T> Queue<T> {
@@ -97,12 +103,16 @@ impl<T> Queue<T> {
             is_first_attempt: !is_retry,
             number: *joined,
         };
-        self.retries += usize::from(is_retry);
+        self.insert(key, waiter);
+        key
+    }
+
+    fn insert(&mut self, key: Key, waiter: Waiter) {
+        self.retries += usize::from(!key.is_first_attempt);
         self.sharing.extend(waiter.is_shareable.then_some(key));
         let deadline = waiter.deadline.map(|deadline| (deadline, key));
         self.deadlines.extend(deadline);
         self.waiting.insert(key, waiter);
-        key
     }
 
     /// The call that gets the next turn.
@@ -121,39 +131,68 @@ impl<T> Queue<T> {
     }
 
     /// The last turn, if it is unused.
-    pub fn unused(&mut self) -> Option<T> {
+    pub fn unused(&mut self) -> Option<Turn<T>> {
         self.unused.take()
     }
 
-    /// Counts a turn.
-    pub fn pass(&mut self) {
+    /// Numbers a turn, after which earlier ones are not handed on.
+    pub fn number(&mut self, turn: T) -> Turn<T> {
         self.turns += 1;
         self.unused = None;
-    }
-
-    /// Grants the next turn to the first call, which is to be woken.
-    pub fn grant(&mut self, turn: T) -> Option<Waiter> {
-        self.pass();
         let number = self.turns;
-        self.hand_on(Turn { turn, number })
+        Turn { turn, number }
     }
 
-    /// Grants the turn of a call that left to the first one, or keeps it for the next one
-    /// that comes, unless a later turn has been granted meanwhile.
-    pub fn hand_on(&mut self, turn: Turn<T>) -> Option<Waiter> {
+    /// Grants the next turn to the first call, and returns its waker.
+    pub fn grant(&mut self, turn: T) -> Option<Waker> {
+        let turn = self.number(turn);
+        self.hand_on(turn)
+    }
+
+    /// Grants the turn of a call that left to the first one, whose waker it returns, or keeps
+    /// it for the next one that comes, unless a later turn has been granted meanwhile.
+    pub fn hand_on(&mut self, turn: Turn<T>) -> Option<Waker> {
         if turn.number < self.turns {
             return None;
         }
         let Some(&key) = self.waiting.keys().next() else {
-            self.unused = Some(turn.turn);
+            self.unused = Some(turn);
             return None;
         };
-        self.granted.insert(key, turn);
-        self.remove(key)
+        let mut waiter = self.remove(key)?;
+        let waker = waiter.waker.take();
+        self.granted.insert(key, (turn, waiter));
+        waker
+    }
+
+    /// Takes all turns back that no call has taken yet. Those calls wait again, each in its
+    /// old place.
+    pub fn take_back(&mut self) {
+        self.turns += 1;
+        self.unused = None;
+        for (key, (_, waiter)) in mem::take(&mut self.granted) {
+            self.insert(key, waiter);
+        }
+    }
+
+    /// Removes the calls whose deadline has passed, which are to be woken.
+    pub fn expire(&mut self, now: Instant) -> Vec<Waiter> {
+        let mut expired = Vec::new();
+        while let Some(&(deadline, key)) = self.deadlines.first()
+            && deadline <= now
+        {
+            expired.extend(self.remove(key));
+        }
+        expired
+    }
+
+    /// Whether a call has a turn that it has not taken yet.
+    pub fn has_turn(&self, key: Key) -> bool {
+        self.granted.contains_key(&key)
     }
 
     /// A waiting call, and the number of calls before it, or somewhat more if some of
-    /// them have left. `None` if it has its turn.
+    /// them have left.
     pub fn waiter(&mut self, key: Key) -> Option<(usize, &mut Waiter)> {
         let of_its_kind = match key.is_first_attempt {
             true => self.waiting.len() - self.retries,
@@ -173,10 +212,10 @@ impl<T> Queue<T> {
 
     /// Removes a call that gives up or uses its turn.
     pub fn leave(&mut self, key: Key) -> Left<T> {
-        if let Some(turn) = self.granted.remove(&key) {
-            return Left::Granted(turn);
+        if let Some((turn, waiter)) = self.granted.remove(&key) {
+            return Left::Granted(turn, waiter);
         }
-        self.remove(key).map_or(Left::Unknown, Left::Waiting)
+        self.remove(key).map_or(Left::Expired, Left::Waiting)
     }
 
     fn remove(&mut self, key: Key) -> Option<Waiter> {
@@ -242,7 +281,7 @@ mod tests {
         let mut queue = Queue::new();
         let mut lines = [const { Vec::new() }; 2];
         for number in 0..20_000 {
-            match random.u8(0..5) {
+            match random.u8(0..6) {
                 0 | 1 => {
                     let is_retry = random.u8(0..4) == 0;
                     let key = queue.join(is_retry, waiter(None));
@@ -255,14 +294,18 @@ mod tests {
                         assert!(matches!(queue.leave(key), Left::Waiting(_)));
                     }
                 }
+                4 => {
+                    queue.grant(number);
+                    queue.take_back();
+                }
                 _ => {
                     let line = lines.iter_mut().find(|line| !line.is_empty());
-                    assert_eq!(queue.grant(number).is_some(), line.is_some());
+                    queue.grant(number);
                     if let Some(line) = line {
                         let key = line.remove(0);
-                        assert!(queue.waiter(key).is_none());
+                        assert!(queue.has_turn(key) && queue.waiter(key).is_none());
                         let left = queue.leave(key);
-                        assert!(matches!(left, Left::Granted(turn) if turn.turn == number));
+                        assert!(matches!(left, Left::Granted(turn, _) if turn.turn == number));
                     }
                 }
             }

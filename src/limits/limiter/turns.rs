@@ -1,10 +1,10 @@
 //! The turns of all models.
 
 use super::{
-    Asked, Look, Place, Ticket, Turns, Waiter,
+    Look, Place, Ticket, Turns, Waiter,
     alarm::Alarm,
     law::Law,
-    queue::{Key, Left, Queue},
+    queue::{Key, Left, Queue, Turn},
 };
 use crate::{
     failure::Failure,
@@ -73,9 +73,18 @@ struct PlaceInQueue {
     model: Arc<str>,
     id: u32,
     timer: Arc<dyn AnyTimer>,
+    asked_at: Instant,
 
     /// `None` once the call has left.
-    key: Option<Key>,
+    held: Option<Held>,
+}
+
+enum Held {
+    /// A place in the queue, in which it is granted its turn.
+    Place(Key),
+
+    /// A turn for which the call had not to wait.
+    Turn(Turn<Ticket>),
 }
 
 /// User code to run after the lock.
@@ -89,35 +98,37 @@ pub struct Outbox {
     alarms: Vec<Alarm>,
 }
 
+/// The time by a clock, but not before `time`. Contains a panic of the clock, which concerns
+/// other calls, or is the second one of this call.
+pub fn now_since(timer: &dyn AnyTimer, time: Instant) -> Instant {
+    let mut now = time;
+    contain_panics(|| now = now.max(timer.now()));
+    now
+}
+
 impl Turns for Shared {
-    fn ask(self: Arc<Self>, name: &str, is_retry: bool, waiter: Waiter) -> Asked {
+    fn ask(self: Arc<Self>, name: &str, is_retry: bool, waiter: Waiter) -> Option<Box<dyn Place>> {
         let timer = waiter.timer.clone();
         let now = timer.now();
         let mut waiter = Some(waiter);
-        let asked = self.look(name, now, |models, outbox| {
+        self.look(name, now, |models, outbox| {
             let model = models.by_name.get_mut(name)?;
             // Turns that were due before belong to earlier calls.
             model.grant_due(now, outbox);
-            if model.queue.is_empty() {
-                if model.law.due() <= now {
-                    model.queue.pass();
-                    return Some(Asked::Granted(model.law.grant(now)));
-                }
-                let unused = || model.queue.unused().map(Asked::Granted);
-                if let Some(granted) = (model.law.held_until() <= now).then(unused).flatten() {
-                    return Some(granted);
-                }
-            }
-            let key = model.queue.join(is_retry, waiter.take()?);
-            Some(Asked::Waiting(Box::new(PlaceInQueue {
+            let held = match model.turn_at_once(now) {
+                Some(turn) => Held::Turn(turn),
+                None => Held::Place(model.queue.join(is_retry, waiter.take()?)),
+            };
+            let place: Box<dyn Place> = Box::new(PlaceInQueue {
                 shared: self.clone(),
                 model: model.name.clone(),
                 id: model.id,
                 timer,
-                key: Some(key),
-            })))
-        });
-        asked.unwrap_or(Asked::Dormant)
+                asked_at: now,
+                held: Some(held),
+            });
+            Some(place)
+        })
     }
 
     fn refused(
@@ -139,6 +150,9 @@ impl Turns for Shared {
             model.law.refused(ticket, epoch);
             if let Some(hold) = hold {
                 model.law.hold(now, hold);
+                if model.law.held_until() > now {
+                    model.queue.take_back();
+                }
                 let overdue = model.queue.wakers_of_overdue(model.law.held_until());
                 outbox.wakers.extend(overdue);
             }
@@ -154,12 +168,20 @@ impl Turns for Shared {
 
 impl Place for PlaceInQueue {
     fn look(&self, waker: &Waker, over: Option<Instant>) -> Look {
+        let Some(Held::Place(key)) = self.held else {
+            return Look::Granted;
+        };
         let mut waker = Some(waker.clone());
         let now = over.into_iter().fold(self.timer.now(), Instant::max);
-        let waiting = self.shared.look(&self.model, now, |models, outbox| {
+        let seen = self.shared.look(&self.model, now, |models, outbox| {
             let model = models.model_of(self)?;
             model.grant_due(now, outbox);
-            let (ahead, waiter) = model.queue.waiter(self.key?)?;
+            if model.queue.has_turn(key) {
+                return Some(Look::Granted);
+            }
+            let Some((ahead, waiter)) = model.queue.waiter(key) else {
+                return Some(Look::Expired);
+            };
             mem::swap(&mut waiter.waker, &mut waker);
             let due = model.law.due_after(ahead);
             waiter.sleeps_until = Some(due);
@@ -170,17 +192,22 @@ impl Place for PlaceInQueue {
                 held_until,
             })
         });
-        waiting.unwrap_or(Look::Granted)
+        // A model that has been dormant since has granted all its turns.
+        seen.unwrap_or(Look::Granted)
     }
 
     fn take(mut self: Box<Self>) -> Ticket {
-        let left = self.key.take().and_then(|key| {
-            let mut models = self.shared.lock();
-            Some(models.model_of(&self)?.queue.leave(key))
-        });
+        let left = match self.held.take() {
+            Some(Held::Turn(turn)) => return turn.turn,
+            Some(Held::Place(key)) => {
+                let mut models = self.shared.lock();
+                models.model_of(&self).map(|model| model.queue.leave(key))
+            }
+            None => None,
+        };
         match left {
-            Some(Left::Granted(turn)) => turn.turn,
-            // The model has been dormant since the turn was granted.
+            Some(Left::Granted(turn, _)) => turn.turn,
+            // The model has been dormant since, or has just taken the turn back.
             _ => Ticket::default(),
         }
     }
@@ -188,23 +215,17 @@ impl Place for PlaceInQueue {
 
 impl Drop for PlaceInQueue {
     fn drop(&mut self) {
-        let Some(key) = self.key.take() else {
+        let Some(held) = self.held.take() else {
             return;
         };
-        let now = self.timer.now();
+        let now = now_since(&*self.timer, self.asked_at);
         self.shared.look(&self.model, now, |models, outbox| {
             let model = models.model_of(self)?;
-            match model.queue.leave(key) {
-                Left::Waiting(waiter) => {
-                    model.quiet_since = now;
-                    outbox.waiters.push(waiter);
-                    // It may have moved up, and sleep for too long.
-                    let behind = model.queue.behind(key).filter(|it| !it.is_shareable);
-                    outbox.wakers.extend(behind.and_then(|it| it.waker.take()));
-                }
-                Left::Granted(turn) => outbox.granted(model.queue.hand_on(turn)),
-                Left::Unknown => {}
-            }
+            let turn = match held {
+                Held::Turn(turn) => Some(turn),
+                Held::Place(key) => model.leave(key, now, outbox),
+            };
+            outbox.wakers.extend(model.queue.hand_on(turn?));
             Some(())
         });
     }
@@ -308,13 +329,48 @@ impl Models {
 }
 
 impl Model {
-    /// Grants the turns that are due, in order.
+    /// The turn of a call that comes now, if it need not wait.
+    fn turn_at_once(&mut self, now: Instant) -> Option<Turn<Ticket>> {
+        if !self.queue.is_empty() {
+            return None;
+        }
+        if self.law.due() > now {
+            return self.queue.unused();
+        }
+        let ticket = self.law.grant(now);
+        Some(self.queue.number(ticket))
+    }
+
+    /// Removes a call that is dropped. Returns the turn that it had.
+    fn leave(&mut self, key: Key, now: Instant, outbox: &mut Outbox) -> Option<Turn<Ticket>> {
+        match self.queue.leave(key) {
+            Left::Waiting(waiter) => {
+                self.quiet_since = now;
+                outbox.waiters.push(waiter);
+                // The next one may have moved up, and sleep for too long.
+                let behind = self.queue.behind(key).filter(|it| !it.is_shareable);
+                outbox.wakers.extend(behind.and_then(|it| it.waker.take()));
+                None
+            }
+            Left::Granted(turn, waiter) => {
+                outbox.waiters.push(waiter);
+                Some(turn)
+            }
+            Left::Expired => None,
+        }
+    }
+
+    /// Grants the turns that are due, in order, to calls whose deadline has not passed.
     fn grant_due(&mut self, now: Instant, outbox: &mut Outbox) {
         if !self.queue.is_empty() {
             self.quiet_since = now;
         }
+        for mut waiter in self.queue.expire(now) {
+            outbox.wakers.extend(waiter.waker.take());
+            outbox.waiters.push(waiter);
+        }
         while !self.queue.is_empty() && self.law.due() <= now {
-            outbox.granted(self.queue.grant(self.law.grant(now)));
+            outbox.wakers.extend(self.queue.grant(self.law.grant(now)));
         }
         self.law.set_waiting(!self.queue.is_empty(), now);
         // The first may have moved up, or the rate has risen.
@@ -331,13 +387,6 @@ impl Model {
 }
 
 impl Outbox {
-    fn granted(&mut self, waiter: Option<Waiter>) {
-        self.waiters.extend(waiter.map(|mut waiter| {
-            self.wakers.extend(waiter.waker.take());
-            waiter
-        }));
-    }
-
     /// Wakes the calls. A waker that panics, also when it is dropped, affects no other.
     fn deliver(self) {
         for waker in self.wakers {
