@@ -54,11 +54,16 @@ use std::{collections::BTreeMap, sync::Arc};
 /// # }
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(transparent)]
 #[must_use = "a configuration does nothing until a `Retrying` uses it"]
-pub struct Config {
+pub struct Config(Table<Tables>);
+
+/// The tables of a file.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+struct Tables {
     policy: Table<PolicyKeys>,
-    models: BTreeMap<String, Table<PolicyKeys>>,
+    models: Table<BTreeMap<String, Table<PolicyKeys>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     budget: Option<Table<BudgetKeys>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,24 +89,25 @@ struct BudgetKeys {
 
 impl<P, T> Retrying<P, T> {
     /// Applies the settings of a file over those of the wrapper; keys that it does not name
-    /// keep their values. A model without a policy of its own starts from the general one.
-    /// `capacity` makes a new budget; costs alone change this wrapper's costs, and its
-    /// tokens stay shared.
+    /// keep their values. A model without a policy of its own starts from the general one as
+    /// it is then: later changes of the general one do not reach the model. `capacity` makes
+    /// a new budget; costs alone change this wrapper's costs, and its tokens stay shared.
     ///
     /// See [`Config`] for the file.
-    pub fn config(mut self, config: Config) -> Self {
+    pub fn config(mut self, Config(Table(tables)): Config) -> Self {
         let policies = &mut self.engine.policies;
-        config.policy.0.lay_over(&mut policies.general);
-        for (model, Table(keys)) in config.models {
+        let general = &mut policies.general;
+        tables.policy.0.lay_over(general, None);
+        for (model, Table(keys)) in tables.models.0 {
             let by_model = Arc::make_mut(&mut policies.by_model);
-            let general = || policies.general.clone();
-            keys.lay_over(by_model.entry(model).or_insert_with(general));
+            let policy = by_model.entry(model).or_insert_with(|| general.clone());
+            keys.lay_over(policy, general.throttle_backoff);
         }
-        if let Some(Table(keys)) = config.budget {
+        if let Some(Table(keys)) = tables.budget {
             let budget = self.engine.budget.get_or_insert_default();
             *budget = budget.changed(keys.capacity, keys.cost, keys.throttle_cost);
         }
-        if config.rate_limiter.is_some() {
+        if tables.rate_limiter.is_some() {
             let limiter = &mut self.engine.limiter;
             limiter.get_or_insert_with(RateLimiter::adaptive);
         }

@@ -91,6 +91,7 @@ fn keys_that_a_policy_does_not_name_have_their_defaults() {
 fn a_wrong_value_is_refused_with_its_place_and_the_accepted_values() {
     let duration = "a duration such as \"30s\"";
     let names = "`chat`, `streams`, `all`, `none`";
+    let jitter = "`equal`, `full` or `none`";
     for (written, right) in [
         ("policy.max_retries = -1", "u32"),
         ("policy.max_retries = 4294967296", "u32"),
@@ -110,7 +111,9 @@ fn a_wrong_value_is_refused_with_its_place_and_the_accepted_values() {
             "policy.retry = ['chat_completion_stream_passthrough']",
             "consumed",
         ),
-        ("policy.backoff.jitter = 'some'", "`equal`, `full`, `none`"),
+        ("policy.backoff.jitter = 'some'", jitter),
+        ("policy.backoff.jitter = 3", jitter),
+        ("policy.backoff.jitter = { equal = {} }", jitter),
         ("policy.backoff = 5", "a table"),
         ("policy.backoff = ['1s', '2s', 'full']", "a table"),
         ("policy = [4]", "a table"),
@@ -119,7 +122,7 @@ fn a_wrong_value_is_refused_with_its_place_and_the_accepted_values() {
         ("policy.backoff.initail = 1", "`initial`, `max`, `jitter`"),
         ("policy.retries = 3", "`max_retries`, `timeout`"),
         ("models.m.throttle_backoff.max = -3", duration),
-        ("models = 3", "map"),
+        ("models = [3]", "a table"),
         ("budget.capacity = 1.5", "u32"),
         ("budget = 3", "a table"),
         ("polciy.max_retries = 3", "`policy`, `models`, `budget`"),
@@ -134,6 +137,8 @@ fn a_wrong_value_is_refused_with_its_place_and_the_accepted_values() {
         assert!(message.contains(&place), "{written}: {message}");
         assert!(message.contains(right), "{written}: {message}");
     }
+    let list = serde_json::from_str::<Config>("[{}]").unwrap_err();
+    assert!(list.to_string().contains("a table"), "{list}");
 }
 
 type Wrapper = Retrying<(), VirtualTimer>;
@@ -163,6 +168,9 @@ fn keys_that_the_file_does_not_name_stay() {
 
         [models.m]
         throttle_backoff.max = 7
+
+        [models.n]
+        throttle_backoff.max = 7
     "#;
     let policy = Policy::recommended()
         .max_retries(7)
@@ -171,6 +179,7 @@ fn keys_that_the_file_does_not_name_stay() {
     let own = Backoff::exponential(secs(1), secs(7));
     let model = policy.clone().throttle_backoff(own);
     let by_hand = recommended().policy(policy).policy_for("m", model);
+    let by_hand = by_hand.policy_for("n", Policy::default().throttle_backoff(own));
     assert_same(recommended(), file, by_hand);
 }
 

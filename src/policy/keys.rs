@@ -76,8 +76,9 @@ fn set<T, U: Clone + Into<T>>(value: &mut T, named: &Option<U>) {
 }
 
 impl PolicyKeys {
-    /// Changes the values that the file names.
-    pub fn lay_over(&self, policy: &mut Policy) {
+    /// Changes the values that the file names. If the policy has no `throttle_backoff`, a
+    /// change of it starts from the given one, or else from the `backoff`.
+    pub fn lay_over(&self, policy: &mut Policy, throttle_backoff: Option<Backoff>) {
         set(&mut policy.max_retries, &self.max_retries);
         set(&mut policy.timeout, &self.timeout);
         set(&mut policy.deadline, &self.deadline);
@@ -89,7 +90,8 @@ impl PolicyKeys {
             keys.lay_over(&mut policy.backoff);
         }
         if let Some(Table(keys)) = &self.throttle_backoff {
-            keys.lay_over(policy.throttle_backoff.get_or_insert(policy.backoff));
+            let start = throttle_backoff.unwrap_or(policy.backoff);
+            keys.lay_over(policy.throttle_backoff.get_or_insert(start));
         }
     }
 }
@@ -106,7 +108,7 @@ impl BackoffKeys {
 impl From<Table<PolicyKeys>> for Policy {
     fn from(Table(keys): Table<PolicyKeys>) -> Self {
         let mut policy = Self::default();
-        keys.lay_over(&mut policy);
+        keys.lay_over(&mut policy, None);
         policy
     }
 }
@@ -149,6 +151,31 @@ impl From<Backoff> for BackoffKeys {
 impl From<Written> for Duration {
     fn from(Written(duration): Written) -> Self {
         duration
+    }
+}
+
+impl<'de> Deserialize<'de> for Jitter {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(JitterVisitor)
+    }
+}
+
+struct JitterVisitor;
+
+impl Visitor<'_> for JitterVisitor {
+    type Value = Jitter;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("`equal`, `full` or `none`")
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<Jitter, E> {
+        match name {
+            "equal" => Ok(Jitter::Equal),
+            "full" => Ok(Jitter::Full),
+            "none" => Ok(Jitter::None),
+            _ => Err(E::invalid_value(Unexpected::Str(name), &self)),
+        }
     }
 }
 
