@@ -125,6 +125,7 @@ fn a_wrong_value_is_refused_with_its_place_and_the_accepted_values() {
         ("models = [3]", "a table"),
         ("budget.capacity = 1.5", "u32"),
         ("budget = 3", "a table"),
+        ("rate_limiter.rate = 4", "there are no fields"),
         ("polciy.max_retries = 3", "`policy`, `models`, `budget`"),
         ("policy.timeout = 1\npolicy.timeout = 2", "duplicate key"),
         ("policy.retry = [\n'bogus']", names),

@@ -9,9 +9,9 @@
 
 mod common;
 
-use common::{SECOND, Scene, Sleeps, block_on, exactly, poll_once, request};
+use common::{SECOND, Scene, Sleeps, exactly, poll_once, request};
 use crabllm_retry::{
-    Config, Event, FuturesTimer, Instant, Operation, RateLimiter, Retrying, Timer,
+    Config, Event, Instant, Operation, RateLimiter, Retrying, Timer,
     crabllm_core_0_0_19::{Error, Provider},
     test_util::{Scripted, Step, VirtualTimer},
 };
@@ -37,6 +37,13 @@ type Call<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
 fn answered<T: Timer>(retrying: &Retrying<Scripted<VirtualTimer>, T>) -> Call<'_> {
     let call = retrying.call(Operation::Other("x"), MODEL, |_| async { Ok(()) });
     Box::pin(call)
+}
+
+/// Calls that wait for their turn.
+fn waiting<const N: usize>(scene: &Scene) -> [Call<'_>; N] {
+    let mut calls = [(); N].map(|()| answered(&scene.retrying));
+    assert!(calls.iter_mut().all(|call| poll_once(call).is_pending()));
+    calls
 }
 
 /// A call whose attempts are all refused at once.
@@ -112,9 +119,8 @@ fn a_call_that_has_its_turn_and_is_never_polled_again_delays_nobody() {
     // it looks at 750 ms, when it is due at the first rate, and the turns have to catch up.
     for (shareable, millis) in [(false, 900), (true, 459)] {
         let (scene, _) = awake(shareable, []);
-        let mut calls = [(); 3].map(|()| answered(&scene.retrying));
-        assert!(calls.iter_mut().all(|call| poll_once(call).is_pending()));
-        assert_eq!(run(&scene.clock, &mut calls[2]), millis);
+        let [_first, _second, mut third] = waiting(&scene);
+        assert_eq!(run(&scene.clock, &mut third), millis);
     }
 }
 
@@ -123,31 +129,22 @@ fn a_call_that_sleeps_for_itself_and_is_never_polled_delays_nobody_with_a_shared
     let (scene, limiter) = awake(true, []);
     let own_sleeps = Retrying::with_timer(scene.scripted.clone(), Sleeps::by(&scene.clock))
         .rate_limiter(limiter);
-    let (waker, woken) = new_count_waker();
     let mut first = answered(&own_sleeps);
-    let mut second = answered(&scene.retrying);
-    assert!(poll_once(&mut first).is_pending() && is_pending(&mut second, &waker));
-    advance(&scene.clock, 374);
-    assert_eq!(woken.get(), 0);
-    advance(&scene.clock, 2);
-    assert_eq!(woken.get(), 1);
-    assert!(poll_once(&mut second).is_ready());
+    assert!(poll_once(&mut first).is_pending());
+    assert_eq!(run(&scene.clock, &mut answered(&scene.retrying)), 375);
 }
 
 #[test]
 fn calls_that_are_dropped_between_cost_the_others_nothing() {
     for shareable in [false, true] {
         let (scene, _) = awake(shareable, []);
-        let mut first = answered(&scene.retrying);
-        let mut dropped: Vec<_> = (0..40).map(|_| answered(&scene.retrying)).collect();
+        let [_first] = waiting(&scene);
+        let dropped = waiting::<40>(&scene);
         let mut last = answered(&scene.retrying);
-        assert!(poll_once(&mut first).is_pending());
-        assert!(dropped.iter_mut().all(|call| poll_once(call).is_pending()));
         let (waker, woken) = new_count_waker();
         assert!(is_pending(&mut last, &waker));
         drop(dropped);
         assert_eq!(woken.get(), usize::from(!shareable), "it has moved up");
-        // The first one is never polled again.
         assert!(run(&scene.clock, &mut last) <= 600, "{shareable}");
     }
 }
@@ -155,10 +152,9 @@ fn calls_that_are_dropped_between_cost_the_others_nothing() {
 #[test]
 fn a_call_that_sleeps_for_its_turn_looks_again_when_the_rate_has_risen() {
     let (scene, _) = awake(false, []);
-    let mut first = answered(&scene.retrying);
-    let mut second = answered(&scene.retrying);
+    let [mut first, mut second] = waiting(&scene);
     let (waker, woken) = new_count_waker();
-    assert!(poll_once(&mut first).is_pending() && is_pending(&mut second, &waker));
+    assert!(is_pending(&mut second, &waker));
     advance(&scene.clock, 250);
     assert!(poll_once(&mut first).is_ready());
     assert_eq!(woken.get(), 1);
@@ -168,69 +164,71 @@ fn a_call_that_sleeps_for_its_turn_looks_again_when_the_rate_has_risen() {
 #[test]
 fn a_turn_that_is_due_belongs_to_the_call_that_waits() {
     let (scene, _) = awake(false, []);
-    let mut first = answered(&scene.retrying);
-    assert!(poll_once(&mut first).is_pending());
+    let [mut first] = waiting(&scene);
     scene.clock.advance(SECOND / 4);
-    let mut second = answered(&scene.retrying);
-    assert!(poll_once(&mut second).is_pending());
+    let [_second] = waiting(&scene);
     assert!(poll_once(&mut first).is_ready());
 }
 
 #[test]
 fn a_sleep_that_ends_early_ends_the_wait() {
-    let limiter = RateLimiter::adaptive();
-    let scripted = Scripted::new(VirtualTimer::manual(), []);
-    let retrying = Retrying::with_timer(scripted, |_| ready(())).rate_limiter(limiter.clone());
-    let once = retrying.clone().max_retries(0);
-    assert!(poll_once(&mut refused(&once, MODEL, "")).is_ready());
-    assert!(poll_once(&mut answered(&retrying)).is_ready());
+    let (scene, limiter) = awake(false, []);
+    let early = scene.retrying.clone().timer(|_| ready(()));
+    assert!(poll_once(&mut answered(&early)).is_ready());
     assert!(limiter.rate(MODEL) > Some(4.0));
 }
 
 #[test]
 fn a_call_whose_deadline_passes_before_its_turn_has_ended() {
-    let limiter = RateLimiter::adaptive();
-    let scripted = Scripted::new(FuturesTimer, [Step::status(429)]);
-    let retrying = Retrying::with_timer(scripted, FuturesTimer).rate_limiter(limiter);
-    assert!(block_on(retrying.chat_completion(&request())).is_ok());
-    let hasty = retrying.deadline(Duration::from_nanos(1));
-    let request = request();
-    let mut call = Box::pin(hasty.chat_completion(&request));
-    assert!(matches!(
-        poll_once(&mut call),
-        Poll::Ready(Err(Error::Timeout))
-    ));
+    let (scene, _) = awake(false, []);
+    let system_clock = scene.retrying.clone().timer(|_| ready(()));
+    let hasty = system_clock.deadline(Duration::from_nanos(1));
+    let mut call = answered(&hasty);
+    let result = poll_once(&mut call);
+    assert!(matches!(result, Poll::Ready(Err(Error::Timeout))));
     assert!(poll_once(&mut call).is_pending());
 }
 
 #[test]
 fn a_call_that_is_dropped_at_its_turn_passes_it_on_unless_a_later_one_was_granted() {
     let (scene, _) = awake(true, []);
-    let mut calls = Vec::from([(); 5].map(|()| answered(&scene.retrying)));
-    assert!(calls.iter_mut().all(|call| poll_once(call).is_pending()));
+    let [first, mut second, third, mut fourth, mut fifth] = waiting(&scene);
     advance(&scene.clock, 251);
-    drop(calls.remove(0));
-    assert!(poll_once(&mut calls[0]).is_ready());
+    drop(first);
+    assert!(poll_once(&mut second).is_ready());
     // Both of the next two have their turns.
     advance(&scene.clock, 210);
-    drop(calls.remove(1));
-    assert!(poll_once(&mut calls[1]).is_ready());
-    assert!(poll_once(&mut calls[2]).is_pending());
+    drop(third);
+    assert!(poll_once(&mut fourth).is_ready());
+    assert!(poll_once(&mut fifth).is_pending());
 }
 
-/// A timer that may be shared, and that wakes nobody.
-#[derive(Clone)]
-struct Stopped(VirtualTimer);
+/// A timer that may be shared, wakes nobody, and panics from some moment on.
+struct Broken {
+    clock: VirtualTimer,
+    panics: AtomicBool,
+}
 
-impl Timer for Stopped {
+impl Broken {
+    fn by(clock: &VirtualTimer) -> Arc<Self> {
+        Arc::new(Self {
+            clock: clock.clone(),
+            panics: AtomicBool::new(false),
+        })
+    }
+}
+
+impl Timer for Broken {
     type Sleep = Pending<()>;
 
     fn sleep(&self, _: Duration) -> Pending<()> {
+        assert!(!self.panics.load(Relaxed), "as it should");
         pending()
     }
 
     fn now(&self) -> Instant {
-        self.0.now()
+        assert!(!self.panics.load(Relaxed), "as it should");
+        self.clock.now()
     }
 
     fn is_shareable(&self) -> bool {
@@ -259,7 +257,7 @@ impl Drop for Panicking {
 fn the_next_call_takes_over_when_the_first_call_and_its_wrapper_go_even_if_a_waker_panics() {
     for shareable in [false, true] {
         let (scene, limiter) = awake(shareable, []);
-        let timer = Arc::new(Stopped(scene.clock.clone()));
+        let timer = Broken::by(&scene.clock);
         let stopped = Retrying::with_timer(scene.scripted.clone(), timer.clone());
         let stopped = stopped.rate_limiter(limiter);
         let mut first = answered(&stopped);
@@ -280,13 +278,10 @@ fn the_next_call_takes_over_when_the_first_call_and_its_wrapper_go_even_if_a_wak
 #[test]
 fn a_waker_that_panics_keeps_no_other_call_waiting() {
     let (scene, _) = awake(true, []);
-    let mut first = answered(&scene.retrying);
-    let mut second = answered(&scene.retrying);
-    let (waker, woken) = new_count_waker();
-    let panicking = Arc::new(Panicking { in_drop: false }).into();
-    assert!(is_pending(&mut first, &panicking) && is_pending(&mut second, &waker));
-    advance(&scene.clock, 376);
-    assert_eq!(woken.get(), 1);
+    let [mut first, mut second] = waiting(&scene);
+    let panicking = Arc::new(Panicking { in_drop: false });
+    assert!(is_pending(&mut first, &panicking.into()));
+    assert_eq!(run(&scene.clock, &mut second), 375);
 }
 
 #[test]
@@ -295,10 +290,10 @@ fn a_requested_delay_holds_back_calls_that_wait_and_ends_those_with_an_earlier_d
         let (scene, _) = awake(shareable, []);
         let hasty = scene.retrying.clone().deadline(10 * SECOND);
         let mut first = refused(&scene.retrying, MODEL, "try again in 20s");
-        let mut patient = answered(&scene.retrying);
+        assert!(poll_once(&mut first).is_pending());
+        let [mut patient] = waiting(&scene);
         let mut hasty = answered(&hasty);
         let (waker, woken) = new_count_waker();
-        assert!(poll_once(&mut first).is_pending() && poll_once(&mut patient).is_pending());
         assert!(is_pending(&mut hasty, &waker));
         advance(&scene.clock, 251);
         let earlier = woken.get();
@@ -317,21 +312,19 @@ fn a_requested_delay_holds_back_calls_that_have_not_used_their_turn() {
     for is_dropped in [false, true] {
         let (scene, _) = awake(true, []);
         let mut first = refused(&scene.retrying, MODEL, "try again in 20s");
-        let mut granted = answered(&scene.retrying);
-        let mut waiting = answered(&scene.retrying);
-        let calls = [&mut first, &mut granted, &mut waiting];
-        assert!(calls.into_iter().all(|call| poll_once(call).is_pending()));
+        assert!(poll_once(&mut first).is_pending());
+        let [mut granted, mut last] = waiting(&scene);
         advance(&scene.clock, 376);
         assert!(poll_once(&mut first).is_pending());
         drop(first);
         match is_dropped {
-            true => (granted, waiting) = (waiting, answered(&scene.retrying)),
+            true => (granted, last) = (last, answered(&scene.retrying)),
             false => assert!(poll_once(&mut granted).is_pending()),
         }
         scene.clock.advance(20 * SECOND - SECOND / 1000);
         assert!(poll_once(&mut granted).is_pending());
         assert_eq!(run(&scene.clock, &mut granted), 1);
-        assert!(run(&scene.clock, &mut waiting) > 100);
+        assert!(run(&scene.clock, &mut last) > 100);
     }
 }
 
@@ -356,48 +349,20 @@ fn a_turn_whose_attempt_does_not_start_goes_to_the_next_call() {
     let mut call = AssertUnwindSafe(answered(&observed));
     assert!(catch_unwind(move || poll_once(&mut call)).is_err());
     assert!(poll_once(&mut answered(&scene.retrying)).is_ready());
-    assert!(poll_once(&mut answered(&scene.retrying)).is_pending());
-}
-
-/// A timer that may be shared, and that panics from some moment on.
-struct Failing {
-    clock: VirtualTimer,
-    fails: Arc<AtomicBool>,
-}
-
-impl Timer for Failing {
-    type Sleep = Pending<()>;
-
-    fn sleep(&self, _: Duration) -> Pending<()> {
-        assert!(!self.fails.load(Relaxed), "as it should");
-        pending()
-    }
-
-    fn now(&self) -> Instant {
-        assert!(!self.fails.load(Relaxed), "as it should");
-        self.clock.now()
-    }
-
-    fn is_shareable(&self) -> bool {
-        true
-    }
+    let [_next] = waiting(&scene);
 }
 
 #[test]
 fn a_timer_that_panics_affects_no_call_of_another_wrapper() {
     let (scene, limiter) = awake(true, []);
-    let (clock, fails) = (scene.clock.clone(), Arc::default());
-    let timer = Failing {
-        clock,
-        fails: Arc::clone(&fails),
-    };
-    let failing = Retrying::with_timer(scene.scripted.clone(), timer).rate_limiter(limiter);
-    let mut first = answered(&scene.retrying);
+    let timer = Broken::by(&scene.clock);
+    let failing = Retrying::with_timer(scene.scripted.clone(), timer.clone());
+    let failing = failing.rate_limiter(limiter);
+    let [first] = waiting(&scene);
     let mut second = AssertUnwindSafe(answered(&failing));
-    let mut third = answered(&scene.retrying);
-    let calls = [&mut first, &mut second, &mut third];
-    assert!(calls.into_iter().all(|call| poll_once(call).is_pending()));
-    fails.store(true, Relaxed);
+    assert!(poll_once(&mut second).is_pending());
+    let [mut third] = waiting(&scene);
+    timer.panics.store(true, Relaxed);
     // The alarm moves to the timer that panics.
     drop(first);
     // The panic drops the call, which asks for the time again.
@@ -415,12 +380,8 @@ fn a_model_is_dormant_after_a_minute_without_waiting_calls_and_the_next_call_not
         let mut held = refused(&patient, MODEL, "try again in 90s");
         assert!(poll_once(&mut held).is_pending());
         drop(held);
-        let mut waiting = Some(answered(&scene.retrying));
-        assert!(
-            waiting
-                .as_mut()
-                .is_some_and(|call| poll_once(call).is_pending())
-        );
+        let [waiting] = waiting(&scene);
+        let mut waiting = Some(waiting);
         scene.clock.advance(70 * SECOND);
         // The call still waits.
         other_models_call();
@@ -446,8 +407,7 @@ fn a_model_is_dormant_after_a_minute_without_waiting_calls_and_the_next_call_not
 #[test]
 fn at_most_1024_models_are_awake_and_none_with_waiting_calls_is_forgotten() {
     let (scene, limiter) = awake(true, []);
-    let mut waiting = answered(&scene.retrying);
-    assert!(poll_once(&mut waiting).is_pending());
+    let [_waiting] = waiting(&scene);
     let names: Vec<_> = (0..1100).map(|n| n.to_string()).collect();
     let once = scene.retrying.clone().max_retries(0);
     for name in &names {
@@ -462,25 +422,10 @@ fn at_most_1024_models_are_awake_and_none_with_waiting_calls_is_forgotten() {
 #[test]
 fn a_file_sets_a_limiter_unless_there_is_one() {
     let config: Config = toml::from_str("[rate_limiter]").unwrap();
-    assert_eq!(
-        toml::from_str(&toml::to_string(&config).unwrap()),
-        Ok(config.clone())
-    );
-    assert!(toml::from_str::<Config>("[rate_limiter]\nrate = 4").is_err());
-
-    let refusals = || (0..4).map(|_| Step::status(429));
-    let scene = Scene::new(refusals()).set(|r| r.config(config.clone()));
-    assert!(block_on(scene.retrying.chat_completion(&request())).is_ok());
-
-    let limiter = RateLimiter::adaptive();
-    let scene = Scene::new(refusals()).set(|r| r.rate_limiter(limiter.clone()).config(config));
-    assert!(block_on(scene.retrying.chat_completion(&request())).is_ok());
-    assert!(limiter.rate(MODEL).is_some());
-}
-
-#[test]
-fn the_recommended_settings_have_a_limiter() {
-    let scene = Scene::new((0..8).map(|_| Step::status(429))).set(Retrying::recommended);
-    assert!(block_on(scene.retrying.chat_completion(&request())).is_ok());
-    assert_eq!(scene.attempts(), 9);
+    let (scene, _) = awake(true, []);
+    for (retrying, awake) in [(Scene::new([]).retrying, 0), (scene.retrying, 1)] {
+        let shown = format!("{:?}", retrying.config(config.clone()));
+        let limiter = format!("rate_limiter: Some(RateLimiter {{ awake: {awake}, .. }})");
+        assert!(shown.contains(&limiter), "{shown}");
+    }
 }
