@@ -9,7 +9,9 @@
 mod common;
 
 use common::{SECOND, Scene, Wrapper, block_on, request};
-use crabllm_retry::{Fallback, crabllm_core_0_0_19::Provider, test_util::Step, trace};
+use crabllm_retry::{
+    Failure, Fallback, Instant, crabllm_core_0_0_19::Provider, test_util::Step, trace,
+};
 use futures::StreamExt;
 use std::{
     fmt,
@@ -49,50 +51,36 @@ impl Visit for Fields {
     }
 }
 
-/// The events of the calls that are made within.
-fn traced(scene: Scene, calls: impl FnOnce(&Wrapper)) -> Vec<Lines> {
-    let scene = scene.set(|r| r.observe(trace));
-    events(|| calls(&scene.retrying))
-}
-
+/// The events that are emitted within.
 fn events(calls: impl FnOnce()) -> Vec<Lines> {
     let events = Events::default();
     tracing::subscriber::with_default(registry().with(events.clone()), calls);
     events.0.lock().unwrap().clone()
 }
 
+/// The lines without the starts of attempts and the fields that all events have.
+fn own_lines(calls: impl FnOnce()) -> Lines {
+    let mut events = events(calls);
+    events.retain(|lines| !lines[0].starts_with("TRACE"));
+    let common = ["gen_ai.", "crabllm_retry.call = 1", "crabllm_retry.method"];
+    let mut lines = events.concat();
+    lines.retain(|line| !common.iter().any(|field| line.starts_with(field)));
+    lines
+}
+
+fn traced(scene: Scene) -> Wrapper {
+    scene.retrying.observe(trace)
+}
+
 fn chat(retrying: &Wrapper) {
     let _ = block_on(retrying.chat_completion(&request()));
 }
 
-/// The fields that all events of a chat have, streamed or not.
-const COMMON: [&str; 3] = [
-    r#"gen_ai.operation.name = "chat""#,
-    r#"gen_ai.request.model = "m""#,
-    "crabllm_retry.call = 1",
-];
-
-fn traced_chat(scene: Scene) -> Vec<Lines> {
-    own_lines(traced(scene, chat), "chat_completion")
-}
-
-/// The events without the starts of attempts and the fields that all of them have.
-fn own_lines(mut events: Vec<Lines>, method: &str) -> Vec<Lines> {
-    events.retain(|lines| !lines[0].starts_with("TRACE"));
-    let method = format!("crabllm_retry.method = {method:?}");
-    for lines in &mut events {
-        for field in COMMON.into_iter().chain([&*method]) {
-            let position = lines.iter().position(|line| line == field);
-            lines.remove(position.unwrap_or_else(|| panic!("no {field} in {lines:?}")));
-        }
-    }
-    events
-}
-
 #[test]
 fn attempts_and_a_success_at_once_are_for_debugging() {
+    let retrying = traced(Scene::new([Step::ok().after(SECOND / 4)]));
     assert_eq!(
-        traced(Scene::new([Step::ok().after(SECOND / 4)]), chat).concat(),
+        events(|| chat(&retrying)).concat(),
         [
             "TRACE crabllm_retry: attempt starts",
             r#"gen_ai.operation.name = "chat""#,
@@ -118,10 +106,10 @@ fn each_retry_is_a_warning_and_the_success_after_it_is_news() {
         Step::status_with_body(503, "busy").after(SECOND / 2),
         Step::status_with_body(429, "too fast"),
     ];
-    let scene = Scene::new(script)
-        .set(|r| r.retry_after(|error| error.is_throttled().then_some(5 * SECOND)));
+    let requested = |error: &dyn Failure| error.is_throttled().then_some(5 * SECOND);
+    let retrying = traced(Scene::new(script)).retry_after(requested);
     assert_eq!(
-        traced_chat(scene).concat(),
+        own_lines(|| chat(&retrying)),
         [
             "WARN crabllm_retry: attempt failed, another one follows",
             r#"error.type = "503""#,
@@ -149,35 +137,34 @@ fn each_retry_is_a_warning_and_the_success_after_it_is_news() {
 }
 
 #[test]
-fn an_error_that_is_not_transient_is_a_warning() {
-    assert_eq!(
-        traced_chat(Scene::new([Step::invalid()])).concat(),
-        [
-            "WARN crabllm_retry: call failed",
-            r#"error.type = "_OTHER""#,
-            "exception.message = config error: no such thing",
-            "crabllm_retry.attempt = 1",
-            "crabllm_retry.elapsed = 0.0",
-            "crabllm_retry.reason = not transient",
-        ]
-    );
-}
-
-#[test]
-fn a_call_that_runs_out_of_retries_is_an_error() {
-    let scene = Scene::new([Step::status(503), Step::hang()]).set(|r| r.max_retries(1));
-    assert_eq!(
-        traced_chat(scene)[1],
-        [
-            "ERROR crabllm_retry: call failed",
-            r#"error.type = "timeout""#,
-            "exception.message = request timed out",
-            "http.request.resend_count = 1",
-            "crabllm_retry.attempt = 2",
-            "crabllm_retry.elapsed = 31.0",
-            "crabllm_retry.reason = no retry left",
-        ]
-    );
+fn a_call_that_fails_is_a_warning_if_the_error_is_not_transient_and_else_an_error() {
+    for (step, expected) in [
+        (
+            Step::invalid(),
+            [
+                "WARN crabllm_retry: call failed",
+                r#"error.type = "_OTHER""#,
+                "exception.message = config error: no such thing",
+                "crabllm_retry.attempt = 1",
+                "crabllm_retry.elapsed = 0.0",
+                "crabllm_retry.reason = not transient",
+            ],
+        ),
+        (
+            Step::hang(),
+            [
+                "ERROR crabllm_retry: call failed",
+                r#"error.type = "timeout""#,
+                "exception.message = request timed out",
+                "crabllm_retry.attempt = 1",
+                "crabllm_retry.elapsed = 30.0",
+                "crabllm_retry.reason = no retry left",
+            ],
+        ),
+    ] {
+        let retrying = traced(Scene::new([step])).max_retries(0);
+        assert_eq!(own_lines(|| chat(&retrying)), expected);
+    }
 }
 
 #[test]
@@ -185,17 +172,17 @@ fn a_stream_that_stalls_or_breaks_is_a_warning() {
     for (item, warning) in [
         (
             Step::hang(),
-            &[
+            [
                 "WARN crabllm_retry: stream went silent and was ended",
                 r#"error.type = "timeout""#,
                 "crabllm_retry.attempt = 1",
                 "crabllm_retry.elapsed = 90.0",
                 "crabllm_retry.idle = 90.0",
-            ][..],
+            ],
         ),
         (
             Step::disconnect().after(SECOND),
-            &[
+            [
                 "WARN crabllm_retry: stream broke",
                 r#"error.type = "_OTHER""#,
                 "exception.message = internal error: connection lost",
@@ -204,43 +191,46 @@ fn a_stream_that_stalls_or_breaks_is_a_warning() {
             ],
         ),
     ] {
-        let scene = Scene::new([Step::stream([Step::ok(), item])]);
-        let events = traced(scene, |retrying| {
-            block_on(async {
-                let stream = retrying.chat_completion_stream(&request()).await.unwrap();
-                assert_eq!(stream.count().await, 2);
-            });
-        });
-        let events = own_lines(events, "chat_completion_stream");
-        assert_eq!(events.last().unwrap(), warning);
+        let retrying = traced(Scene::new([Step::stream([Step::ok(), item])]));
+        let items = block_on(retrying.chat_completion_stream(&request())).unwrap();
+        assert_eq!(
+            own_lines(|| assert_eq!(block_on(items.count()), 2)),
+            warning
+        );
     }
 }
 
 #[test]
 fn the_events_of_a_fallback_name_no_attempt() {
     let [first, second] = [vec![Step::status(503)], vec![]].map(|it| Scene::new(it).scripted);
+    let now = Instant::now();
     let fallback = Fallback::new(first, second)
         .breaker(1, Duration::ZERO)
+        .clock(move || now)
         .observe(trace);
-    let lines = events(|| {
+    let calls = || {
         for _ in 0..2 {
             block_on(fallback.chat_completion(&request())).unwrap();
         }
-    })
-    .concat();
-    let common = ["gen_ai", "retry.method", "retry.elapsed", "attempt = 0"];
-    let is_own = |line: &&String| !common.iter().any(|field| line.contains(field));
-    assert!(lines.iter().filter(is_own).eq([
-        "WARN crabllm_retry: breaker opened, calls skip the first provider",
-        "crabllm_retry.call = 1",
-        "WARN crabllm_retry: first provider failed, the call goes to the second",
-        r#"error.type = "503""#,
-        "exception.message = provider error (HTTP 503): ",
-        "http.response.status_code = 503",
-        "crabllm_retry.call = 1",
-        "INFO crabllm_retry: breaker closed, the first provider is back",
-        "crabllm_retry.call = 2",
-    ]));
+    };
+    assert_eq!(
+        own_lines(calls),
+        [
+            "WARN crabllm_retry: breaker opened, calls skip the first provider",
+            "crabllm_retry.attempt = 0",
+            "crabllm_retry.elapsed = 0.0",
+            "WARN crabllm_retry: first provider failed, the call goes to the second",
+            r#"error.type = "503""#,
+            "exception.message = provider error (HTTP 503): ",
+            "http.response.status_code = 503",
+            "crabllm_retry.attempt = 0",
+            "crabllm_retry.elapsed = 0.0",
+            "INFO crabllm_retry: breaker closed, the first provider is back",
+            "crabllm_retry.call = 2",
+            "crabllm_retry.attempt = 0",
+            "crabllm_retry.elapsed = 0.0",
+        ]
+    );
 }
 
 #[cfg(feature = "crabllm-core-0_0_25")]
@@ -248,29 +238,19 @@ fn the_events_of_a_fallback_name_no_attempt() {
 fn a_call_without_a_model_has_no_field_for_it() {
     use crabllm_retry::crabllm_core_0_0_25::Provider;
 
-    let events = traced(Scene::new([]), |retrying| {
-        block_on(Provider::models(retrying)).unwrap();
-    });
-    assert_eq!(
-        events.last().unwrap()[..],
-        [
-            "DEBUG crabllm_retry: call succeeded",
-            r#"gen_ai.operation.name = "models""#,
-            "crabllm_retry.call = 1",
-            r#"crabllm_retry.method = "models""#,
-            "crabllm_retry.attempt = 1",
-            "crabllm_retry.elapsed = 0.0",
-        ]
-    );
+    let retrying = traced(Scene::new([]));
+    let lines = events(|| _ = block_on(Provider::models(&retrying)).unwrap()).concat();
+    assert!(!lines.is_empty() && !lines.iter().any(|line| line.contains("model =")));
 }
 
 #[test]
 fn a_long_error_is_cut_at_a_character() {
     let message = |crabs: usize| {
         let body = "\u{1f980}".repeat(crabs);
-        let events = traced_chat(Scene::new([Step::status_with_body(400, body)]));
-        let message = |line: &&String| line.starts_with("exception.message");
-        events[0].iter().find(message).unwrap().clone()
+        let retrying = traced(Scene::new([Step::status_with_body(400, body)]));
+        let mut lines = own_lines(|| chat(&retrying)).into_iter();
+        let message = lines.find(|line| line.starts_with("exception.message"));
+        message.unwrap()
     };
     let short = message(225);
     assert!(short.ends_with("\u{1f980}"), "{short}");
