@@ -6,12 +6,13 @@ mod common;
 
 use common::{SECOND, Scene, Sleeps, Wrapper, block_on, poll_once, request};
 use crabllm_retry::{
-    Event, Policy, RetryBudget, Retrying, Timer,
-    crabllm_core_0_0_19::Provider,
+    Event, Operation, Policy, RetryBudget, Retrying, Timer,
+    crabllm_core_0_0_19::{Error, Provider},
     test_util::{Scripted, Step, VirtualTimer},
 };
 use futures::FutureExt;
 use std::{
+    future::ready,
     panic::AssertUnwindSafe,
     pin::pin,
     sync::{Arc, Mutex},
@@ -54,6 +55,8 @@ fn a_call_that_is_polled_after_its_end_stays_pending_and_makes_no_other_attempt(
     stays_pending(scene.retrying.chat_completion_raw("m", "{}".into()));
     stays_pending(scene.retrying.anthropic_messages_raw("{}".into()));
     assert_eq!(scene.attempts(), 4);
+    let answer = |_: &_| ready(Ok::<_, Error>(()));
+    stays_pending(scene.retrying.call(Operation::Other("x"), None, answer));
 }
 
 #[test]

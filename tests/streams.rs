@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{SECOND, Scene, block_on, plain, poll_once, request};
+use common::{SECOND, Scene, block_on, poll_once, request};
 use crabllm_retry::{
     Event, Operation, Operations, Retrying,
     crabllm_core_0_0_19::{BoxStream, ChatCompletionChunk, Error, Provider},
@@ -92,27 +92,6 @@ fn the_stream_of_a_failed_attempt_is_dropped_before_its_delay() {
     assert!(block_on(opening).is_err());
     // This test's and the observer's.
     assert_eq!(*seen.lock().unwrap(), [2, 2]);
-}
-
-#[test]
-fn a_stream_of_any_client_commits_by_its_own_rule_and_keeps_the_order() {
-    let clock = VirtualTimer::new();
-    let retrying = Retrying::with_timer((), clock.clone()).policy(plain());
-    let mut attempts = 0;
-    let is_even = |n: &u32| n.is_multiple_of(2);
-    let opening = retrying.open(Operation::Other("count"), None, is_even, |()| {
-        attempts += 1;
-        let third = if attempts == 1 {
-            Err(Error::Timeout)
-        } else {
-            Ok(2)
-        };
-        async { Ok(stream::iter([Ok(1), Ok(3), third, Ok(5)]).boxed()) }
-    });
-    let items: Vec<_> = block_on(block_on(opening).unwrap().collect());
-    let items: Result<Vec<_>, _> = items.into_iter().collect();
-    assert_eq!(items.unwrap(), [1, 3, 2, 5]);
-    assert_eq!(clock.elapsed(), SECOND);
 }
 
 #[test]
