@@ -172,18 +172,21 @@ fn a_turn_that_is_due_belongs_to_the_call_that_waits() {
 
 #[test]
 fn a_sleep_that_ends_early_ends_the_wait() {
-    let (scene, limiter) = awake(false, []);
-    let early = scene.retrying.clone().timer(|_| ready(()));
+    let (scene, _) = awake(false, []);
+    let early = scene.retrying.timer(|_| ready(())).max_retries(0);
+    assert!(poll_once(&mut refused(&early, MODEL, "try again in 20s")).is_ready());
+    let begun = Instant::now();
     assert!(poll_once(&mut answered(&early)).is_ready());
-    assert!(limiter.rate(MODEL) > Some(4.0));
+    assert!(begun.elapsed() < 10 * SECOND, "it looked again until then");
 }
 
 #[test]
 fn a_call_whose_deadline_passes_before_its_turn_has_ended() {
     let (scene, _) = awake(false, []);
-    let system_clock = scene.retrying.clone().timer(|_| ready(()));
+    let system_clock = scene.retrying.timer(|_| ready(()));
     let hasty = system_clock.deadline(Duration::from_nanos(1));
-    let mut call = answered(&hasty);
+    let request = request();
+    let mut call = Box::pin(hasty.chat_completion(&request));
     let result = poll_once(&mut call);
     assert!(matches!(result, Poll::Ready(Err(Error::Timeout))));
     assert!(poll_once(&mut call).is_pending());
