@@ -13,57 +13,35 @@ use crabllm_retry::{
     Failure, Fallback, Instant, crabllm_core_0_0_19::Provider, test_util::Step, trace,
 };
 use futures::StreamExt;
-use std::{
-    fmt,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
-use tracing::field::{Field, Visit};
-use tracing_subscriber::{
-    layer::{Context, Layer, SubscriberExt},
-    registry,
-};
+use std::{io, sync::Mutex, time::Duration};
+use tracing::Level;
+use tracing_subscriber::fmt::format::debug_fn;
 
-/// An event: a line for its level, target and message, and one for each of its fields.
-type Lines = Vec<String>;
-
-#[derive(Clone, Default)]
-struct Events(Arc<Mutex<Vec<Lines>>>);
-
-impl<S: tracing::Subscriber> Layer<S> for Events {
-    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        let metadata = event.metadata();
-        let mut fields = Fields(vec![format!("{} {}", metadata.level(), metadata.target())]);
-        event.record(&mut fields);
-        self.0.lock().unwrap().push(fields.0);
-    }
-}
-
-struct Fields(Lines);
-
-impl Visit for Fields {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if field.name() == "message" {
-            self.0[0] += &format!(": {value:?}");
-        } else {
-            self.0.push(format!("{field} = {value:?}"));
-        }
-    }
-}
-
-/// The events that are emitted within.
-fn events(calls: impl FnOnce()) -> Vec<Lines> {
-    let events = Events::default();
-    tracing::subscriber::with_default(registry().with(events.clone()), calls);
-    events.0.lock().unwrap().clone()
+/// The events that are emitted within: for each a line with its level, target and message,
+/// and one for each of its fields.
+fn lines(level: Level, calls: impl FnOnce()) -> Vec<String> {
+    let (reader, writer) = io::pipe().unwrap();
+    let fields = debug_fn(|writer, field, value| match field.name() {
+        "message" => write!(writer, "{value:?}"),
+        name => write!(writer, "\n{name} = {value:?}"),
+    });
+    let subscriber = tracing_subscriber::fmt()
+        .without_time()
+        .with_ansi(false)
+        .with_max_level(level)
+        .with_writer(Mutex::new(writer))
+        .fmt_fields(fields)
+        .finish();
+    tracing::subscriber::with_default(subscriber, calls);
+    let written = io::read_to_string(reader).unwrap();
+    let lines = written.lines();
+    lines.map(|line| line.trim_start().to_owned()).collect()
 }
 
 /// The lines without the starts of attempts and the fields that all events have.
-fn own_lines(calls: impl FnOnce()) -> Lines {
-    let mut events = events(calls);
-    events.retain(|lines| !lines[0].starts_with("TRACE"));
+fn own_lines(calls: impl FnOnce()) -> Vec<String> {
     let common = ["gen_ai.", "crabllm_retry.call = 1", "crabllm_retry.method"];
-    let mut lines = events.concat();
+    let mut lines = lines(Level::DEBUG, calls);
     lines.retain(|line| !common.iter().any(|field| line.starts_with(field)));
     lines
 }
@@ -80,7 +58,7 @@ fn chat(retrying: &Wrapper) {
 fn attempts_and_a_success_at_once_are_for_debugging() {
     let retrying = traced(Scene::new([Step::ok().after(SECOND / 4)]));
     assert_eq!(
-        events(|| chat(&retrying)).concat(),
+        lines(Level::TRACE, || chat(&retrying)),
         [
             "TRACE crabllm_retry: attempt starts",
             r#"gen_ai.operation.name = "chat""#,
@@ -239,7 +217,8 @@ fn a_call_without_a_model_has_no_field_for_it() {
     use crabllm_retry::crabllm_core_0_0_25::Provider;
 
     let retrying = traced(Scene::new([]));
-    let lines = events(|| _ = block_on(Provider::models(&retrying)).unwrap()).concat();
+    let call = || _ = block_on(Provider::models(&retrying)).unwrap();
+    let lines = lines(Level::TRACE, call);
     assert!(!lines.is_empty() && !lines.iter().any(|line| line.contains("model =")));
 }
 
