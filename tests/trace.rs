@@ -8,9 +8,9 @@
 
 mod common;
 
-use common::{SECOND, Scene, Wrapper, block_on, request};
+use common::{SECOND, Scene, Wrapper, block_on, exactly, request};
 use crabllm_retry::{
-    Failure, Fallback, Instant, crabllm_core_0_0_19::Provider, test_util::Step, trace,
+    Failure, Fallback, Instant, RateLimiter, crabllm_core_0_0_19::Provider, test_util::Step, trace,
 };
 use futures::StreamExt;
 use std::{io, sync::Mutex, time::Duration};
@@ -112,6 +112,20 @@ fn each_retry_is_a_warning_and_the_success_after_it_is_news() {
             "crabllm_retry.elapsed = 6.5",
         ]
     );
+}
+
+#[test]
+fn a_wait_for_a_turn_is_for_debugging() {
+    let retrying = traced(Scene::new([Step::status(429)]))
+        .backoff(exactly(Duration::ZERO))
+        .rate_limiter(RateLimiter::adaptive());
+    let lines = own_lines(|| chat(&retrying));
+    for line in [
+        "DEBUG crabllm_retry: turn came after a wait",
+        "crabllm_retry.wait = 0.25",
+    ] {
+        assert!(lines.iter().any(|it| it == line), "{lines:?}");
+    }
 }
 
 #[test]
