@@ -21,44 +21,55 @@ use crate::{
 use bytes::Bytes;
 use std::{io, time::Duration};
 
-/// Implements the trait of a release.
+/// A module for a release, with its types. The user's macro `contents` makes the rest.
 macro_rules! release {
     ($release:ident $feature:literal $methods:ident $errors:ident $types:ident) => {
         #[cfg(feature = $feature)]
         mod $release {
             use super::*;
-            use crate::retrying::Retrying;
 
             types! { $release $types }
-            failure! { $errors }
-            items! { $methods }
-            methods! { $methods provider }
+            contents! { $methods $errors }
         }
     };
 }
 
-/// Implements `Provider`. Every method is forwarded, because a default body would hide
-/// the inner provider's.
+/// Implements `Provider` by the user's macro `method`. A default body would hide the inner
+/// provider's method, so none is used.
 macro_rules! provider {
     (
+        {$($header:tt)*}
         [$($flag:ident)*]
         $($kind:ident $operation:ident $method:ident($($argument:ident: $type:ty),*) -> $answer:ty, $model:expr;)*
     ) => {
         #[deny(clippy::missing_trait_methods)]
-        impl<P: Provider, T: Timer> Provider for Retrying<P, T> {
+        $($header)* {
             $(method! { $kind $operation $method($($argument: $type),*) -> $answer, $model })*
-
-            $(
-                fn $flag(&self) -> bool {
-                    self.inner.$flag()
-                }
-            )*
+            $(method! { flag $flag })*
         }
+    };
+}
+
+pub(crate) use {provider, release};
+
+/// Implements the traits for the types of a release.
+macro_rules! contents {
+    ($methods:ident $errors:ident) => {
+        use crate::retrying::Retrying;
+
+        failure! { $errors }
+        items! { $methods }
+        methods! { $methods provider {impl<P: Provider, T: Timer> Provider for Retrying<P, T>} }
     };
 }
 
 /// One method of the trait, by its kind.
 macro_rules! method {
+    (flag $flag:ident) => {
+        fn $flag(&self) -> bool {
+            self.inner.$flag()
+        }
+    };
     (call $operation:ident $method:ident($($argument:ident: $type:ty),*) -> $answer:ty, $model:expr) => {
         #[inline]
         fn $method(&self, $($argument: $type),*) -> impl Future<Output = Result<$answer, Error>> + Send {
@@ -283,50 +294,44 @@ mod tests {
     use super::*;
 
     /// The claims about the errors of a release.
-    macro_rules! release {
-        ($release:ident $feature:literal $methods:ident $errors:ident $types:ident) => {
-            #[cfg(feature = $feature)]
-            mod $release {
-                use super::*;
-                use ::$release::Error;
-
-                #[test]
-                fn only_not_implemented_errors_are_recognised() {
-                    assert!(Error::not_implemented("embedding").is_not_implemented());
-                    for text in [
-                        "not implemented",
-                        "provider method 'x' not implemented yet",
-                        "provider method 'x' failed: 'y' not implemented",
-                    ] {
-                        assert!(!Error::Internal(text.into()).is_not_implemented(), "{text}");
-                    }
-                    let text = || "provider method 'x' not implemented".to_owned();
-                    let server = server_error!($errors 501, text());
-                    for other in [Error::Timeout, Error::Config(text()), server] {
-                        assert!(!other.is_not_implemented(), "{other}");
-                    }
-                    missing!($errors);
+    macro_rules! contents {
+        ($methods:ident $errors:ident) => {
+            #[test]
+            fn only_not_implemented_errors_are_recognised() {
+                assert!(Error::not_implemented("embedding").is_not_implemented());
+                for text in [
+                    "not implemented",
+                    "provider method 'x' not implemented yet",
+                    "provider method 'x' failed: 'y' not implemented",
+                ] {
+                    assert!(!Error::Internal(text.into()).is_not_implemented(), "{text}");
                 }
+                let text = || "provider method 'x' not implemented".to_owned();
+                let server = server_error!($errors 501, text());
+                for other in [Error::Timeout, Error::Config(text()), server] {
+                    assert!(!other.is_not_implemented(), "{other}");
+                }
+                missing!($errors);
+            }
 
-                #[test]
-                fn the_error_of_a_stream_of_bytes_is_the_release_s_or_of_the_network() {
-                    let rules = byte_rules::<Error>();
-                    let server = || server_error!($errors 429, "slow down".to_owned());
-                    for error in [
-                        io::Error::other(server()),
-                        io::Error::other(io::Error::other(server())),
-                    ] {
-                        assert_eq!((rules.into_failure)(error).status(), Some(429));
-                    }
-                    let timeout = (rules.timeout)();
-                    assert_eq!(timeout.kind(), io::ErrorKind::TimedOut);
-                    assert!((rules.into_failure)(timeout).is_timeout());
-                    let lost = (rules.into_failure)(io::Error::other("lost"));
-                    let empty = Error::empty_stream();
-                    for (error, text) in [(lost, "lost"), (empty, "ended before any content")] {
-                        assert!(error.to_string().ends_with(text), "{error}");
-                        assert!(Failure::is_transient(&error) && !error.is_timeout());
-                    }
+            #[test]
+            fn the_error_of_a_stream_of_bytes_is_the_release_s_or_of_the_network() {
+                let rules = byte_rules::<Error>();
+                let server = || server_error!($errors 429, "slow down".to_owned());
+                for error in [
+                    io::Error::other(server()),
+                    io::Error::other(io::Error::other(server())),
+                ] {
+                    assert_eq!((rules.into_failure)(error).status(), Some(429));
+                }
+                let timeout = (rules.timeout)();
+                assert_eq!(timeout.kind(), io::ErrorKind::TimedOut);
+                assert!((rules.into_failure)(timeout).is_timeout());
+                let lost = (rules.into_failure)(io::Error::other("lost"));
+                let empty = Error::empty_stream();
+                for (error, text) in [(lost, "lost"), (empty, "ended before any content")] {
+                    assert!(error.to_string().ends_with(text), "{error}");
+                    assert!(Failure::is_transient(&error) && !error.is_timeout());
                 }
             }
         };

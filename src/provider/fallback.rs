@@ -1,6 +1,6 @@
 //! `Provider` of each enabled release of crabllm-core, for [`Fallback`].
 
-use super::{methods, releases, types};
+use super::{methods, provider, release, releases, types};
 use crate::{
     fallback::{Call, Fallback},
     policy::Operation,
@@ -8,40 +8,19 @@ use crate::{
 use bytes::Bytes;
 
 /// Implements the trait of a release.
-macro_rules! release {
-    ($release:ident $feature:literal $methods:ident $errors:ident $types:ident) => {
-        #[cfg(feature = $feature)]
-        mod $release {
-            use super::*;
-
-            types! { $release $types }
-            methods! { $methods provider }
-        }
-    };
-}
-
-/// Implements `Provider`. A default body would hide the methods of both sides, so every
-/// one is forwarded.
-macro_rules! provider {
-    (
-        [$($flag:ident)*]
-        $($kind:ident $operation:ident $method:ident($($argument:ident: $type:ty),*) -> $answer:ty, $model:expr;)*
-    ) => {
-        #[deny(clippy::missing_trait_methods)]
-        impl<A: Provider, B: Provider> Provider for Fallback<A, B> {
-            $(method! { $kind $operation $method($($argument: $type),*) -> $answer, $model })*
-
-            $(
-                fn $flag(&self) -> bool {
-                    self.first.$flag() && self.second.$flag()
-                }
-            )*
-        }
+macro_rules! contents {
+    ($methods:ident $errors:ident) => {
+        methods! { $methods provider {impl<A: Provider, B: Provider> Provider for Fallback<A, B>} }
     };
 }
 
 /// One method of the trait, by its kind.
 macro_rules! method {
+    (flag $flag:ident) => {
+        fn $flag(&self) -> bool {
+            self.first.$flag() && self.second.$flag()
+        }
+    };
     (passthrough $operation:ident $method:ident($model:ident: $name:ty, $body:ident: $stream:ty) -> $item:ty, $named:expr) => {
         fn $method(&self, $model: $name, $body: $stream) -> impl Future<Output = Result<ByteStream, Error>> + Send {
             let opening = async move {

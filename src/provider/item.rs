@@ -109,19 +109,12 @@ pub(crate) use items;
 
 #[cfg(test)]
 mod tests {
-    use super::super::{releases, types};
+    use super::super::{release, releases, types};
     use super::*;
 
-    /// The claims about the items of a release.
-    macro_rules! release {
-        ($release:ident $feature:literal $methods:ident $errors:ident $types:ident) => {
-            #[cfg(feature = $feature)]
-            mod $release {
-                use super::*;
-
-                types! { $release $types }
-                claims! { $methods }
-            }
+    macro_rules! contents {
+        ($methods:ident $errors:ident) => {
+            claims! { $methods }
         };
     }
 

@@ -1,6 +1,6 @@
 //! `Provider` of each enabled release of crabllm-core, for [`Scripted`].
 
-use super::{methods, releases, types};
+use super::{methods, provider, release, releases, types};
 use crate::{
     policy::Operation,
     test_util::{Reply, Scripted, ScriptedError},
@@ -9,42 +9,23 @@ use crate::{
 use bytes::Bytes;
 
 /// Implements the trait of a release.
-macro_rules! release {
-    ($release:ident $feature:literal $methods:ident $errors:ident $types:ident) => {
-        #[cfg(feature = $feature)]
-        mod $release {
-            use super::*;
-
-            types! { $release $types }
-            error! { $errors }
-            answers! { $methods }
-            methods! { $methods provider }
-        }
-    };
-}
-
-/// Implements `Provider`. The flags are true, unlike the trait's defaults.
-macro_rules! provider {
-    (
-        [$($flag:ident)*]
-        $($kind:ident $operation:ident $method:ident($($argument:ident: $type:ty),*) -> $answer:ty, $model:expr;)*
-    ) => {
-        #[deny(clippy::missing_trait_methods)]
-        impl<T: Timer> Provider for Scripted<T> {
-            $(method! { $kind $operation $method($($type),*) -> $answer })*
-
-            $(
-                fn $flag(&self) -> bool {
-                    true
-                }
-            )*
-        }
+macro_rules! contents {
+    ($methods:ident $errors:ident) => {
+        error! { $errors }
+        answers! { $methods }
+        methods! { $methods provider {impl<T: Timer> Provider for Scripted<T>} }
     };
 }
 
 /// One method of the trait, by its kind.
 macro_rules! method {
-    (call $operation:ident $method:ident($($type:ty),*) -> $answer:ty) => {
+    // True, unlike the trait's defaults.
+    (flag $flag:ident) => {
+        fn $flag(&self) -> bool {
+            true
+        }
+    };
+    (call $operation:ident $method:ident($($argument:ident: $type:ty),*) -> $answer:ty, $model:expr) => {
         async fn $method(&self, $(_: $type),*) -> Result<$answer, Error> {
             let reply = self.attempt(Operation::$operation).await.map_err(error)?;
             Ok(<$answer>::answer(reply.words()))
@@ -53,7 +34,7 @@ macro_rules! method {
     (raw_call $($call:tt)*) => {
         method! { call $($call)* }
     };
-    (open $operation:ident $method:ident($($type:ty),*) -> $item:ty) => {
+    (open $operation:ident $method:ident($($argument:ident: $type:ty),*) -> $item:ty, $model:expr) => {
         async fn $method(
             &self, $(_: $type),*
         ) -> Result<BoxStream<'static, Result<$item, Error>>, Error> {
@@ -61,7 +42,7 @@ macro_rules! method {
             opened.map_err(error)
         }
     };
-    (raw_open $operation:ident $method:ident($($type:ty),*) -> $item:ty) => {
+    (raw_open $operation:ident $method:ident($($argument:ident: $type:ty),*) -> $item:ty, $model:expr) => {
         async fn $method(&self, $(_: $type),*) -> Result<ByteStream, Error> {
             let io_error = |scripted| std::io::Error::other(error(scripted));
             let opened = self.open(Operation::$operation, <$item>::item, io_error).await;

@@ -21,10 +21,12 @@ macro_rules! releases {
 }
 
 /// The methods of each version of the trait, including those of earlier versions:
-/// flags, then kind, operation, signature, and the model that the call names.
+/// flags, then kind, operation, signature, and the model that the call names. The header of
+/// an `impl`, if there is one, is passed on.
 macro_rules! methods {
-    (since_0_0_15 $all:ident $([$($flag:ident)*] $($more:tt)*)?) => {
+    (since_0_0_15 $all:ident $({$($header:tt)*})? $([$($flag:ident)*] $($more:tt)*)?) => {
         $all! {
+            $({$($header)*})?
             [$($($flag)*)?]
             call ChatCompletion chat_completion(request: &ChatCompletionRequest) -> ChatCompletionResponse, Some(&*request.model);
             open ChatCompletionStream chat_completion_stream(request: &ChatCompletionRequest) -> ChatCompletionChunk, Some(&*request.model);
@@ -35,18 +37,18 @@ macro_rules! methods {
             $($($more)*)?
         }
     };
-    (since_0_0_16 $all:ident $([$($flag:ident)*] $($more:tt)*)?) => {
+    (since_0_0_16 $all:ident $({$($header:tt)*})? $([$($flag:ident)*] $($more:tt)*)?) => {
         methods! {
-            since_0_0_15 $all
+            since_0_0_15 $all $({$($header)*})?
             [is_openai_compat is_anthropic_compat $($($flag)*)?]
             raw_call ChatCompletionRaw chat_completion_raw(model: &str, raw_body: Bytes) -> Bytes, Some(model);
             raw_call AnthropicMessagesRaw anthropic_messages_raw(raw_body: Bytes) -> Bytes, None;
             $($($more)*)?
         }
     };
-    (since_0_0_21 $all:ident $([$($flag:ident)*] $($more:tt)*)?) => {
+    (since_0_0_21 $all:ident $({$($header:tt)*})? $([$($flag:ident)*] $($more:tt)*)?) => {
         methods! {
-            since_0_0_16 $all
+            since_0_0_16 $all $({$($header)*})?
             [is_gemini_compat $($($flag)*)?]
             call AnthropicMessages anthropic_messages(request: &anthropic::Request) -> anthropic::Response, Some(&*request.model);
             open AnthropicMessagesStream anthropic_messages_stream(request: &anthropic::Request) -> anthropic::StreamEvent, Some(&*request.model);
@@ -62,9 +64,9 @@ macro_rules! methods {
             $($($more)*)?
         }
     };
-    (since_0_0_23 $all:ident $([$($flag:ident)*] $($more:tt)*)?) => {
+    (since_0_0_23 $all:ident $({$($header:tt)*})? $([$($flag:ident)*] $($more:tt)*)?) => {
         methods! {
-            since_0_0_21 $all
+            since_0_0_21 $all $({$($header)*})?
             [$($($flag)*)?]
             call Models models() -> ModelList, None;
             $($($more)*)?
