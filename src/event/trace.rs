@@ -87,7 +87,8 @@ pub fn trace(event: &Event<'_>) {
                 error.type = fields.error_type.as_deref(),
                 exception.message = fields.message.map(|text| tracing::field::display(Cut(text))),
                 http.response.status_code = fields.status,
-                http.request.resend_count = resend_count(event.attempt()),
+                // Left out unless the request was sent again, as the conventions ask.
+                http.request.resend_count = event.attempt().checked_sub(1).filter(|&it| it > 0),
                 crabllm_retry.call = event.call(),
                 crabllm_retry.method = event.operation().as_str(),
                 crabllm_retry.attempt = event.attempt(),
@@ -203,11 +204,7 @@ fn operation_name(operation: Operation) -> &'static str {
         | Operation::GeminiGenerateContentStream
         | Operation::GeminiGenerateContentStreamRaw => "generate_content",
         Operation::Embedding => "embeddings",
-        Operation::ImageGeneration
-        | Operation::AudioSpeech
-        | Operation::AudioTranscription
-        | Operation::Models
-        | Operation::Other(_) => operation.as_str(),
+        _ => operation.as_str(),
     }
 }
 
@@ -228,43 +225,18 @@ struct Cut<'a>(&'a dyn fmt::Display);
 
 impl fmt::Display for Cut<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut start = Start {
-            f,
-            left: 1024,
-            more: 0,
-        };
-        write!(start, "{}", self.0)?;
-        match start.more {
+        const MOST: usize = 1024;
+        let mut text = String::new();
+        write!(text, "{}", self.0)?;
+        let mut boundaries = (0..=MOST.min(text.len())).rev();
+        let boundary = boundaries.find(|&at| text.is_char_boundary(at));
+        let (start, rest) = text.split_at(boundary.unwrap_or_default());
+        f.write_str(start)?;
+        match rest.len() {
             0 => Ok(()),
             more => write!(f, "… and {more} bytes more"),
         }
     }
-}
-
-/// Writes the first bytes, up to a character boundary, and counts the rest.
-struct Start<'a, 'b> {
-    f: &'a mut fmt::Formatter<'b>,
-    left: usize,
-    more: usize,
-}
-
-impl fmt::Write for Start<'_, '_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let boundaries = (0..=self.left.min(text.len())).rev();
-        let mut boundaries = boundaries.filter(|&at| text.is_char_boundary(at));
-        let (start, rest) = text.split_at(boundaries.next().unwrap_or_default());
-        self.left = match rest {
-            "" => self.left - start.len(),
-            _ => 0,
-        };
-        self.more += rest.len();
-        self.f.write_str(start)
-    }
-}
-
-/// `None` unless the request was sent again, as the conventions ask.
-fn resend_count(attempt: u32) -> Option<u32> {
-    attempt.checked_sub(1).filter(|&count| count > 0)
 }
 
 #[cfg(test)]
