@@ -1,10 +1,11 @@
 //! A task that tells the clock when it is asleep.
 
 use super::clock::Clock;
+use futures::task::AtomicWaker;
 use std::{
-    fmt, mem,
+    fmt,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Wake, Waker},
 };
 
@@ -21,7 +22,7 @@ pub struct VirtualTask<F> {
 struct TaskWaker {
     id: u64,
     clock: Arc<Clock>,
-    executor: Mutex<Waker>,
+    executor: AtomicWaker,
 }
 
 impl<F: Future> VirtualTask<F> {
@@ -31,7 +32,7 @@ impl<F: Future> VirtualTask<F> {
             waker: Arc::new(TaskWaker {
                 id: clock.add_task(),
                 clock: clock.clone(),
-                executor: Mutex::new(Waker::noop().clone()),
+                executor: AtomicWaker::new(),
             }),
         }
     }
@@ -47,9 +48,7 @@ impl<F: Future> Future for VirtualTask<F> {
         let Some(future) = &mut this.future else {
             return Poll::Pending;
         };
-        let executor = cx.waker().clone();
-        let stale = mem::replace(&mut *this.waker.executor(), executor);
-        drop(stale);
+        this.waker.executor.register(cx.waker());
         let hold = clock.poll_task(*id);
         let waker = Waker::from(this.waker.clone());
         let poll = future.as_mut().poll(&mut Context::from_waker(&waker));
@@ -77,16 +76,9 @@ impl<F> fmt::Debug for VirtualTask<F> {
     }
 }
 
-impl TaskWaker {
-    fn executor(&self) -> MutexGuard<'_, Waker> {
-        self.executor.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Wake for TaskWaker {
     fn wake(self: Arc<Self>) {
         self.clock.wake_task(self.id);
-        let executor = self.executor().clone();
-        executor.wake();
+        self.executor.wake();
     }
 }
