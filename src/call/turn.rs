@@ -52,7 +52,14 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
         };
         let model = &self.limited().model;
         let place = limiter.turns().ask(model, is_retry, waiter)?;
-        Some(Turn::new(&engine.timer, place, deadline))
+        Some(Turn {
+            timer: &engine.timer,
+            place: Some(place),
+            waits_since: None,
+            deadline,
+            until: None,
+            wait: Wait::Never,
+        })
     }
 
     pub fn limited(&mut self) -> &mut Limited<'m> {
@@ -96,23 +103,6 @@ pin_project! {
         until: Option<Instant>,
         #[pin]
         wait: Wait<T, &'e SharedTimer<T>>,
-    }
-}
-
-impl<'e, T: Timer> Turn<'e, T> {
-    pub fn new(
-        timer: &'e SharedTimer<T>,
-        place: Box<dyn Place>,
-        deadline: Option<Instant>,
-    ) -> Self {
-        Self {
-            timer,
-            place: Some(place),
-            waits_since: None,
-            deadline,
-            until: None,
-            wait: Wait::Never,
-        }
     }
 }
 

@@ -247,17 +247,11 @@ impl NotRetryable {
 
 impl fmt::Display for NotRetryable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(operation) = self;
-        match operation {
-            Operation::Other(_) => write!(
-                f,
-                "{operation} is not a method of `Provider`: such calls are always retried"
-            ),
-            _ => write!(
-                f,
-                "{operation} cannot be retried: its body is consumed by the first attempt"
-            ),
-        }
+        let why = match self.0 {
+            Operation::Other(_) => "is not a method of `Provider`: such calls are always retried",
+            _ => "cannot be retried: its body is consumed by the first attempt",
+        };
+        write!(f, "{} {why}", self.0)
     }
 }
 
