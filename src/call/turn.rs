@@ -119,12 +119,8 @@ impl<T: Timer> Future for Turn<'_, T> {
             let Some(place) = this.place else {
                 return Poll::Pending;
             };
-            let (now, due, held_until) = match place.look(cx.waker(), over) {
-                Look::Waiting {
-                    now,
-                    due,
-                    held_until,
-                } => (now, due, held_until),
+            let (now, due) = match place.look(cx.waker(), over) {
+                Look::Waiting { now, due } => (now, due),
                 Look::Granted => return Poll::Ready(this.place.take()),
                 Look::Expired => {
                     *this.place = None;
@@ -132,13 +128,8 @@ impl<T: Timer> Future for Turn<'_, T> {
                 }
             };
             this.waits_since.get_or_insert(now);
-            let deadline = *this.deadline;
-            if deadline.is_some_and(|deadline| deadline <= now.max(held_until)) {
-                *this.place = None;
-                return Poll::Ready(None);
-            }
             let own = (!timer.is_shareable()).then_some(due);
-            let until = own.into_iter().chain(deadline).min();
+            let until = own.into_iter().chain(*this.deadline).min();
             if until != *this.until {
                 let left = until.map(|until| until.saturating_duration_since(now));
                 let wait = Wait::new(*this.timer, left, cx.waker());

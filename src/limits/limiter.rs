@@ -120,7 +120,7 @@ pub trait Place: Send {
 pub enum Look {
     Granted,
 
-    /// The deadline of the call has passed.
+    /// The deadline of the call has passed, or comes during a requested delay.
     Expired,
 
     Waiting {
@@ -128,9 +128,6 @@ pub enum Look {
 
         /// When the place is due at the current rate.
         due: Instant,
-
-        /// The end of the wait that the server asked for.
-        held_until: Instant,
     },
 }
 

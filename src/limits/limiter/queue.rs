@@ -28,7 +28,7 @@ pub struct Queue<T> {
     granted: HashMap<Key, (Turn<T>, Waiter)>,
 
     /// The last turn, if a call left with it and no other waited.
-    unused: Option<Turn<T>>,
+    pub unused: Option<Turn<T>>,
 
     /// The turns so far.
     turns: u64,
@@ -65,15 +65,6 @@ pub struct Turn<T> {
 
     /// Counts the turns.
     number: u64,
-}
-
-/// The result of leaving a queue.
-pub enum Left<T> {
-    Waiting(Waiter),
-    Granted(Turn<T>, Waiter),
-
-    /// Its deadline has passed.
-    Expired,
 }
 
 impl<T> Queue<T> {
@@ -130,11 +121,6 @@ impl<T> Queue<T> {
         Some(&self.waiting.get(self.sharing.first()?)?.timer)
     }
 
-    /// The last turn, if it is unused.
-    pub fn unused(&mut self) -> Option<Turn<T>> {
-        self.unused.take()
-    }
-
     /// Numbers a turn, after which earlier ones are not handed on.
     pub fn number(&mut self, turn: T) -> Turn<T> {
         self.turns += 1;
@@ -175,11 +161,11 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Removes the calls whose deadline has passed, which are to be woken.
-    pub fn expire(&mut self, now: Instant) -> Vec<Waiter> {
+    /// Removes the calls whose deadline is not after `time`, which are to be woken.
+    pub fn expire(&mut self, time: Instant) -> Vec<Waiter> {
         let mut expired = Vec::new();
         while let Some(&(deadline, key)) = self.deadlines.first()
-            && deadline <= now
+            && deadline <= time
         {
             expired.extend(self.remove(key));
         }
@@ -210,12 +196,13 @@ impl<T> Queue<T> {
         })
     }
 
-    /// Removes a call that gives up or uses its turn.
-    pub fn leave(&mut self, key: Key) -> Left<T> {
-        if let Some((turn, waiter)) = self.granted.remove(&key) {
-            return Left::Granted(turn, waiter);
+    /// Removes a call that gives up or uses its turn, which is returned if it has one. `None`
+    /// if the call has expired.
+    pub fn leave(&mut self, key: Key) -> Option<(Option<Turn<T>>, Waiter)> {
+        match self.granted.remove(&key) {
+            Some((turn, waiter)) => Some((Some(turn), waiter)),
+            None => Some((None, self.remove(key)?)),
         }
-        self.remove(key).map_or(Left::Expired, Left::Waiting)
     }
 
     fn remove(&mut self, key: Key) -> Option<Waiter> {
@@ -227,51 +214,22 @@ impl<T> Queue<T> {
         }
         Some(waiter)
     }
-
-    /// The wakers of the calls whose deadline is not after `time`.
-    pub fn wakers_of_overdue(&mut self, time: Instant) -> Vec<Waker> {
-        let overdue = self.deadlines.iter();
-        let overdue = overdue.take_while(|(deadline, _)| *deadline <= time);
-        let waiters = overdue.filter_map(|(_, key)| self.waiting.get_mut(key)?.waker.take());
-        waiters.collect()
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::timer::SharedTimer;
-    use futures::{future::ready, task::noop_waker};
-    use std::time::Duration;
+    use futures::future::ready;
 
-    fn waiter(deadline: Option<Instant>) -> Waiter {
+    fn waiter() -> Waiter {
         Waiter {
-            waker: Some(noop_waker()),
+            waker: None,
             timer: SharedTimer::new(|_| ready(())),
             is_shareable: false,
             sleeps_until: None,
-            deadline,
+            deadline: None,
         }
-    }
-
-    #[test]
-    fn only_calls_whose_deadline_is_near_are_woken() {
-        let mut queue = Queue::<()>::new();
-        let now = Instant::now();
-        let after = |seconds| now + Duration::from_secs(seconds);
-        for deadline in [None, Some(3), Some(1)] {
-            queue.join(false, waiter(deadline.map(after)));
-        }
-        let woken = [0, 1, 2, 3].map(|seconds| queue.wakers_of_overdue(after(seconds)).len());
-        assert_eq!(woken, [0, 1, 0, 1]);
-    }
-
-    #[test]
-    fn retries_are_ahead_of_the_other_calls() {
-        let mut queue = Queue::<()>::new();
-        let keys = [false, true, false, true].map(|it| queue.join(it, waiter(None)));
-        let ahead = keys.map(|key| queue.waiter(key).map(|(ahead, _)| ahead));
-        assert_eq!(ahead, [2, 0, 3, 1].map(Some));
     }
 
     /// Against lines that are searched from the front.
@@ -284,14 +242,14 @@ mod tests {
             match random.u8(0..6) {
                 0 | 1 => {
                     let is_retry = random.u8(0..4) == 0;
-                    let key = queue.join(is_retry, waiter(None));
+                    let key = queue.join(is_retry, waiter());
                     lines[usize::from(!is_retry)].push(key);
                 }
                 2 | 3 => {
                     let line = &mut lines[random.usize(0..2)];
                     if !line.is_empty() {
                         let key = line.remove(random.usize(0..line.len()));
-                        assert!(matches!(queue.leave(key), Left::Waiting(_)));
+                        assert!(queue.leave(key).unwrap().0.is_none());
                     }
                 }
                 4 => {
@@ -304,17 +262,18 @@ mod tests {
                     if let Some(line) = line {
                         let key = line.remove(0);
                         assert!(queue.has_turn(key) && queue.waiter(key).is_none());
-                        let left = queue.leave(key);
-                        assert!(matches!(left, Left::Granted(turn, _) if turn.turn == number));
+                        let (turn, _) = queue.leave(key).unwrap();
+                        assert_eq!(turn.unwrap().turn, number);
                     }
                 }
             }
-            let waiting = lines.iter().flatten().enumerate();
-            for (index, &key) in waiting {
+            let waiting = lines.concat();
+            for (index, &key) in waiting.iter().enumerate() {
                 let (ahead, _) = queue.waiter(key).unwrap();
-                assert!(ahead >= index);
+                let most = if index == 0 { 0 } else { waiting.len() - 1 };
+                assert!((index..=most).contains(&ahead));
             }
-            assert_eq!(queue.is_empty(), lines.iter().all(Vec::is_empty));
+            assert_eq!(queue.is_empty(), waiting.is_empty());
         }
         assert!(queue.granted.is_empty());
     }

@@ -4,7 +4,7 @@ use super::{
     Look, Place, Ticket, Turns, Waiter,
     alarm::Alarm,
     law::Law,
-    queue::{Key, Left, Queue, Turn},
+    queue::{Key, Queue, Turn},
 };
 use crate::{
     failure::Failure,
@@ -142,7 +142,7 @@ impl Turns for Shared {
         if !hints::waiting_helps(error) {
             return false;
         }
-        let awake = self.look(name, now, |models, outbox| {
+        let awake = self.look(name, now, |models, _| {
             models.epochs = models.epochs.wrapping_add(1).max(1);
             let epoch = models.epochs;
             let model = models.wake(name, now, epoch)?;
@@ -153,8 +153,6 @@ impl Turns for Shared {
                 if model.law.held_until() > now {
                     model.queue.take_back();
                 }
-                let overdue = model.queue.wakers_of_overdue(model.law.held_until());
-                outbox.wakers.extend(overdue);
             }
             Some(())
         });
@@ -185,12 +183,7 @@ impl Place for PlaceInQueue {
             mem::swap(&mut waiter.waker, &mut waker);
             let due = model.law.due_after(ahead);
             waiter.sleeps_until = Some(due);
-            let held_until = model.law.held_until();
-            Some(Look::Waiting {
-                now,
-                due,
-                held_until,
-            })
+            Some(Look::Waiting { now, due })
         });
         // A model that has been dormant since has granted all its turns.
         seen.unwrap_or(Look::Granted)
@@ -201,12 +194,13 @@ impl Place for PlaceInQueue {
             Some(Held::Turn(turn)) => return turn.turn,
             Some(Held::Place(key)) => {
                 let mut models = self.shared.lock();
-                models.model_of(&self).map(|model| model.queue.leave(key))
+                let model = models.model_of(&self);
+                model.and_then(|model| model.queue.leave(key))
             }
             None => None,
         };
         match left {
-            Some(Left::Granted(turn, _)) => turn.turn,
+            Some((Some(turn), _)) => turn.turn,
             // The model has been dormant since, or has just taken the turn back.
             _ => Ticket::default(),
         }
@@ -335,7 +329,7 @@ impl Model {
             return None;
         }
         if self.law.due() > now {
-            return self.queue.unused();
+            return self.queue.unused.take();
         }
         let ticket = self.law.grant(now);
         Some(self.queue.number(ticket))
@@ -343,29 +337,24 @@ impl Model {
 
     /// Removes a call that is dropped. Returns the turn that it had.
     fn leave(&mut self, key: Key, now: Instant, outbox: &mut Outbox) -> Option<Turn<Ticket>> {
-        match self.queue.leave(key) {
-            Left::Waiting(waiter) => {
-                self.quiet_since = now;
-                outbox.waiters.push(waiter);
-                // The next one may have moved up, and sleep for too long.
-                let behind = self.queue.behind(key).filter(|it| !it.is_shareable);
-                outbox.wakers.extend(behind.and_then(|it| it.waker.take()));
-                None
-            }
-            Left::Granted(turn, waiter) => {
-                outbox.waiters.push(waiter);
-                Some(turn)
-            }
-            Left::Expired => None,
+        let (turn, waiter) = self.queue.leave(key)?;
+        outbox.waiters.push(waiter);
+        if turn.is_none() {
+            self.quiet_since = now;
+            // The next one may have moved up, and sleep for too long.
+            let behind = self.queue.behind(key).filter(|it| !it.is_shareable);
+            outbox.wakers.extend(behind.and_then(|it| it.waker.take()));
         }
+        turn
     }
 
-    /// Grants the turns that are due, in order, to calls whose deadline has not passed.
+    /// Removes the calls whose deadline has passed, or comes during a requested delay, and
+    /// grants the others the turns that are due, in order.
     fn grant_due(&mut self, now: Instant, outbox: &mut Outbox) {
         if !self.queue.is_empty() {
             self.quiet_since = now;
         }
-        for mut waiter in self.queue.expire(now) {
+        for mut waiter in self.queue.expire(now.max(self.law.held_until())) {
             outbox.wakers.extend(waiter.waker.take());
             outbox.waiters.push(waiter);
         }
