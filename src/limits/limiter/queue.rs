@@ -9,6 +9,7 @@ use std::{
 };
 
 /// The waiting calls of one model, and the turns `T` that calls have not taken yet.
+#[derive(Default)]
 pub struct Queue<T> {
     waiting: BTreeMap<Key, Waiter>,
 
@@ -68,19 +69,6 @@ pub struct Turn<T> {
 }
 
 impl<T> Queue<T> {
-    pub fn new() -> Self {
-        Self {
-            waiting: BTreeMap::new(),
-            retries: 0,
-            sharing: BTreeSet::new(),
-            deadlines: BTreeSet::new(),
-            joined: [0; 2],
-            granted: HashMap::new(),
-            unused: None,
-            turns: 0,
-        }
-    }
-
     /// Whether no call waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
@@ -236,7 +224,7 @@ mod tests {
     #[test]
     fn calls_join_leave_and_are_served_in_order() {
         let mut random = fastrand::Rng::with_seed(1);
-        let mut queue = Queue::new();
+        let mut queue = Queue::default();
         let mut lines = [const { Vec::new() }; 2];
         for number in 0..20_000 {
             match random.u8(0..6) {

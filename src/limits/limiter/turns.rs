@@ -36,6 +36,7 @@ pub struct Shared {
 }
 
 /// The awake models. A dormant one has no state.
+#[derive(Default)]
 pub struct Models {
     pub by_name: HashMap<Arc<str>, Model>,
 
@@ -229,12 +230,7 @@ impl Shared {
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             awake: Arc::default(),
-            models: Mutex::new(Models {
-                by_name: HashMap::new(),
-                epochs: 0,
-                looks: 0,
-                quiet_since: None,
-            }),
+            models: Mutex::new(Models::default()),
         })
     }
 
@@ -292,7 +288,7 @@ impl Models {
                 name: name.clone(),
                 id: epoch,
                 law: Law::new(now, epoch),
-                queue: Queue::new(),
+                queue: Queue::default(),
                 quiet_since: now,
                 used: 0,
                 alarm: None,
