@@ -319,11 +319,8 @@ impl Models {
 }
 
 impl Model {
-    /// The turn of a call that comes now, if it need not wait.
+    /// The turn of a call that comes now, if it need not wait. Earlier calls have theirs.
     fn turn_at_once(&mut self, now: Instant) -> Option<Turn<Ticket>> {
-        if !self.queue.is_empty() {
-            return None;
-        }
         if self.law.due() > now {
             return self.queue.unused.take();
         }
