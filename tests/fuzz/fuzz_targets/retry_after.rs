@@ -9,44 +9,14 @@
 
 #![no_main]
 
-use crabllm_retry::{Failure, hints};
+use crabllm_retry::{crabllm_core_0_0_19::Error, hints};
 use libfuzzer_sys::fuzz_target;
-use std::{error::Error, fmt};
-
-#[derive(Debug)]
-struct Throttled(String);
-
-impl fmt::Display for Throttled {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Error for Throttled {}
-
-impl Failure for Throttled {
-    fn timeout() -> Self {
-        Self(String::new())
-    }
-
-    fn is_transient(&self) -> bool {
-        true
-    }
-
-    fn status(&self) -> Option<u16> {
-        Some(429)
-    }
-
-    fn body(&self) -> Option<&str> {
-        Some(&self.0)
-    }
-}
 
 fuzz_target!(|body: String| {
-    let failure = Throttled(body);
+    _ = hints::retry_after_header("retry-after", &body);
+    let failure = Error::Provider { status: 429, body };
     assert_eq!(hints::is_transient(&failure), hints::is_transient(&failure));
     // Between the two, a point in time comes closer.
     let waits = [hints::retry_after(&failure), hints::retry_after(&failure)];
     assert!(waits[0] >= waits[1]);
-    let _ = hints::retry_after_header("retry-after", &failure.0);
 });
