@@ -15,12 +15,26 @@ pub type Task = BoxFuture<'static, ()>;
 pub type Tasks = UnboundedReceiver<Task>;
 pub type Run = fn(Task, Tasks);
 
-pub fn smol_global(script: Task, tasks: Tasks) {
+pub const EXECUTORS: [(&str, Run); 11] = [
+    ("smol", smol_global),
+    ("smol's LocalExecutor", smol_local),
+    ("async-std", async_std),
+    ("tokio on one thread", tokio_current_thread_without_drivers),
+    ("tokio on two threads", tokio_multi_thread),
+    ("futures' block_on", futures_block_on),
+    ("futures' LocalPool", futures_local_pool),
+    ("futures' ThreadPool", futures_thread_pool),
+    ("pollster", pollster),
+    ("async-executor", async_executor_on_own_threads),
+    ("one after the other", another_executor_at_every_wake),
+];
+
+fn smol_global(script: Task, tasks: Tasks) {
     smol::spawn(spawn_each(tasks, |task| smol::spawn(task).detach())).detach();
     smol::block_on(smol::spawn(script));
 }
 
-pub fn smol_local(script: Task, tasks: Tasks) {
+fn smol_local(script: Task, tasks: Tasks) {
     let executor = Rc::new(smol::LocalExecutor::new());
     let spawner = executor.clone();
     let spawning = executor.spawn(spawn_each(tasks, move |task| spawner.spawn(task).detach()));
@@ -31,16 +45,16 @@ pub fn smol_local(script: Task, tasks: Tasks) {
     }));
 }
 
-pub fn async_std(script: Task, tasks: Tasks) {
+fn async_std(script: Task, tasks: Tasks) {
     async_std::task::spawn(spawn_each(tasks, |task| drop(async_std::task::spawn(task))));
     async_std::task::block_on(async_std::task::spawn(script));
 }
 
-pub fn tokio_current_thread_without_drivers(script: Task, tasks: Tasks) {
+fn tokio_current_thread_without_drivers(script: Task, tasks: Tasks) {
     tokio(tokio::runtime::Builder::new_current_thread(), script, tasks);
 }
 
-pub fn tokio_multi_thread(script: Task, tasks: Tasks) {
+fn tokio_multi_thread(script: Task, tasks: Tasks) {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(2);
     tokio(builder, script, tasks);
@@ -53,11 +67,11 @@ fn tokio(mut builder: tokio::runtime::Builder, script: Task, tasks: Tasks) {
     runtime.block_on(runtime.spawn(script)).unwrap();
 }
 
-pub fn futures_block_on(script: Task, tasks: Tasks) {
+fn futures_block_on(script: Task, tasks: Tasks) {
     futures::executor::block_on(together(script, tasks));
 }
 
-pub fn futures_local_pool(script: Task, tasks: Tasks) {
+fn futures_local_pool(script: Task, tasks: Tasks) {
     let mut pool = LocalPool::new();
     let spawner = pool.spawner();
     let spawning = spawn_each(tasks, move |task| spawner.spawn_local(task).unwrap());
@@ -66,18 +80,18 @@ pub fn futures_local_pool(script: Task, tasks: Tasks) {
     pool.run_until(script);
 }
 
-pub fn futures_thread_pool(script: Task, tasks: Tasks) {
+fn futures_thread_pool(script: Task, tasks: Tasks) {
     let pool = ThreadPool::builder().pool_size(2).create().unwrap();
     let spawner = pool.clone();
     pool.spawn_ok(spawn_each(tasks, move |task| spawner.spawn_ok(task)));
     futures::executor::block_on(pool.spawn_with_handle(script).unwrap());
 }
 
-pub fn pollster(script: Task, tasks: Tasks) {
+fn pollster(script: Task, tasks: Tasks) {
     pollster::block_on(together(script, tasks));
 }
 
-pub fn async_executor_on_own_threads(script: Task, tasks: Tasks) {
+fn async_executor_on_own_threads(script: Task, tasks: Tasks) {
     let executor = Arc::new(async_executor::Executor::new());
     let spawner = executor.clone();
     let (stop, stopped) = smol::channel::bounded::<()>(1);
@@ -95,7 +109,7 @@ pub fn async_executor_on_own_threads(script: Task, tasks: Tasks) {
     });
 }
 
-pub fn another_executor_at_every_wake(script: Task, tasks: Tasks) {
+fn another_executor_at_every_wake(script: Task, tasks: Tasks) {
     let mut whole = together(script, tasks);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()

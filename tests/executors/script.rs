@@ -8,8 +8,7 @@ use crabllm_retry::{
 use futures::{
     FutureExt, SinkExt, StreamExt,
     channel::mpsc::{UnboundedReceiver, UnboundedSender, channel, unbounded},
-    future::BoxFuture,
-    select_biased,
+    future::{BoxFuture, Either, select},
 };
 use std::{
     pin::pin,
@@ -47,59 +46,30 @@ pub struct Play {
 impl Play {
     pub fn in_virtual_time() -> Self {
         let clock = VirtualTimer::new();
-        Self::new(Clock::Virtual(clock.clone()), clock)
+        Self::new(clock.clone(), Duration::from_secs(1), Some(clock))
     }
 
     pub fn in_real_time(timer: impl Timer + Clone) -> Self {
-        Self::new(Clock::Real(Instant::now()), timer)
+        Self::new(timer, Duration::from_millis(5), None)
     }
 
-    fn new(clock: Clock, timer: impl Timer + Clone) -> Self {
+    fn new(timer: impl Timer + Clone, unit: Duration, clock: Option<VirtualTimer>) -> Self {
         let (spawner, tasks) = unbounded();
         let trace = Trace {
             clock,
             events: Arc::default(),
         };
         let stage = Stage {
+            began: timer.now(),
             timer,
+            unit,
             spawner,
             trace: trace.clone(),
         };
         Self {
-            script: trace.clock.watch(stage.play().boxed()),
+            script: trace.watch(stage.play()),
             tasks,
             trace,
-        }
-    }
-}
-
-/// The clock of a trace.
-#[derive(Clone)]
-enum Clock {
-    Virtual(VirtualTimer),
-    Real(Instant),
-}
-
-impl Clock {
-    /// The script's unit of time.
-    fn unit(&self) -> Duration {
-        match self {
-            Self::Virtual(_) => Duration::from_secs(1),
-            Self::Real(_) => Duration::from_millis(5),
-        }
-    }
-
-    fn elapsed(&self) -> Duration {
-        match self {
-            Self::Virtual(clock) => clock.elapsed(),
-            Self::Real(begin) => begin.elapsed(),
-        }
-    }
-
-    fn watch(&self, task: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
-        match self {
-            Self::Virtual(clock) => clock.task(task).boxed(),
-            Self::Real(_) => task,
         }
     }
 }
@@ -107,14 +77,18 @@ impl Clock {
 /// The outcomes so far, each with its time in units.
 #[derive(Clone)]
 pub struct Trace {
-    clock: Clock,
+    /// The clock of virtual time.
+    clock: Option<VirtualTimer>,
+
     events: Arc<Mutex<Vec<(f64, String)>>>,
 }
 
 impl Trace {
-    fn write(&self, event: impl Into<String>) {
-        let at = self.clock.elapsed().div_duration_f64(self.clock.unit());
-        self.events.lock().unwrap().push((at, event.into()));
+    fn watch(&self, task: impl Future<Output = ()> + Send + 'static) -> BoxFuture<'static, ()> {
+        match &self.clock {
+            Some(clock) => clock.task(task).boxed(),
+            None => task.boxed(),
+        }
     }
 
     pub fn assert_expected(&self) {
@@ -123,20 +97,23 @@ impl Trace {
         let expected: Vec<_> = EXPECTED.iter().map(|(_, event)| *event).collect();
         assert_eq!(events, expected);
         for ((at, event), (expected, _)) in trace.iter().zip(EXPECTED) {
-            match &self.clock {
-                Clock::Virtual(_) => assert_eq!(at, expected, "{event}"),
-                Clock::Real(_) => assert!(at >= expected, "{event} at {at}, before {expected}"),
+            match self.clock {
+                Some(_) => assert_eq!(at, expected, "{event}"),
+                None => assert!(at >= expected, "{event} at {at}, before {expected}"),
             }
         }
-        if let Clock::Virtual(clock) = &self.clock {
-            assert_eq!(clock.sleeping(), 0, "a sleep is left behind");
-        }
+        let sleeping = self.clock.as_ref().map_or(0, VirtualTimer::sleeping);
+        assert_eq!(sleeping, 0, "a sleep is left behind");
     }
 }
 
-#[derive(Clone)]
 struct Stage<T> {
     timer: T,
+    began: Instant,
+
+    /// The script's unit of time.
+    unit: Duration,
+
     spawner: UnboundedSender<BoxFuture<'static, ()>>,
     trace: Trace,
 }
@@ -156,8 +133,7 @@ impl<T: Timer + Clone> Stage<T> {
     async fn call(&self, failures: &str, steps: impl IntoIterator<Item = Step>) {
         let retrying = self.retrying(self.scripted(steps));
         let answer = retrying.chat_completion(&request()).await;
-        self.trace
-            .write(format!("answer after {failures}: {}", describe(answer)));
+        self.write(format!("answer after {failures}: {}", describe(answer)));
     }
 
     async fn stream(&self, items: impl IntoIterator<Item = Step>) {
@@ -165,9 +141,9 @@ impl<T: Timer + Clone> Stage<T> {
         let opening = retrying.chat_completion_stream(&request()).await;
         let mut items = opening.unwrap();
         while let Some(item) = items.next().await {
-            self.trace.write(format!("item: {}", describe(item)));
+            self.write(format!("item: {}", describe(item)));
         }
-        self.trace.write("end");
+        self.write("end");
     }
 
     /// Drops a call two units after its first step.
@@ -178,16 +154,11 @@ impl<T: Timer + Clone> Stage<T> {
         let retrying = self.retrying(scripted.clone());
         let retrying = retrying.timeout(far).backoff(backoff);
         let request = request();
-        {
-            let mut call = pin!(retrying.chat_completion(&request).fuse());
-            let mut enough = pin!(self.timer.sleep(self.units(2)).fuse());
-            select_biased! {
-                _ = call => panic!("the call ended"),
-                () = enough => {}
-            }
-        }
-        self.trace
-            .write(format!("drop in {place}: {}", attempts(&scripted)));
+        let call = retrying.chat_completion(&request);
+        let enough = self.timer.sleep(self.units(2));
+        let ended = matches!(select(pin!(call), pin!(enough)).await, Either::Left(_));
+        assert!(!ended, "the call ended");
+        self.write(format!("drop in {place}: {}", attempts(&scripted)));
     }
 
     /// Makes a thousand calls to one wrapper, each in a task of its own. The first
@@ -205,15 +176,14 @@ impl<T: Timer + Clone> Stage<T> {
                 // Fails only if the script has panicked.
                 let _ = answered.send(answer.is_ok()).await;
             };
-            self.trace.clock.watch(call.boxed())
+            self.trace.watch(call)
         });
         drop(answered);
         for call in calls {
             self.spawner.unbounded_send(call).unwrap();
         }
         let ok = answers.filter(|&ok| async move { ok }).count().await;
-        self.trace
-            .write(format!("{ok} of {CALLS} calls: {}", attempts(&scripted)));
+        self.write(format!("{ok} of {CALLS} calls: {}", attempts(&scripted)));
     }
 
     fn scripted(&self, steps: impl IntoIterator<Item = Step>) -> Scripted<T> {
@@ -229,7 +199,12 @@ impl<T: Timer + Clone> Stage<T> {
     }
 
     fn units(&self, n: u32) -> Duration {
-        n * self.trace.clock.unit()
+        n * self.unit
+    }
+
+    fn write(&self, event: impl Into<String>) {
+        let at = (self.timer.now() - self.began).div_duration_f64(self.unit);
+        self.trace.events.lock().unwrap().push((at, event.into()));
     }
 }
 

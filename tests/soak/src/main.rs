@@ -101,7 +101,7 @@ fn in_virtual_time(args: &Args, tally: &Arc<Tally>) {
         round::run(args.seed, number, calls, tally)
     };
     // The first rounds, two on each executor, make what lives as long as the process.
-    let warm = rounds.min(2 * round::EXECUTORS.len());
+    let warm = rounds.min(2 * executors::EXECUTORS.len());
     if !(0..warm).all(run) {
         return;
     }

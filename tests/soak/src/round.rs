@@ -4,7 +4,7 @@ use crate::{
     caller::Caller,
     checks::{COST, check_budget, check_calls, check_none},
     console::eprint,
-    executors::{self, Run, Task},
+    executors::{EXECUTORS, Task},
     faulty::{Faulty, SoakTimer},
     log::Log,
     script::{self, Script, mix},
@@ -45,20 +45,6 @@ const LONG: Duration = Duration::from_secs(60);
 /// So many tokens that a round can neither use them up nor double them.
 const HALF: u32 = 1 << 30;
 
-pub const EXECUTORS: [Run; 11] = [
-    executors::smol_global,
-    executors::smol_local,
-    executors::async_std,
-    executors::tokio_current_thread_without_drivers,
-    executors::tokio_multi_thread,
-    executors::futures_block_on,
-    executors::futures_local_pool,
-    executors::futures_thread_pool,
-    executors::pollster,
-    executors::async_executor_on_own_threads,
-    executors::another_executor_at_every_wake,
-];
-
 /// The state of a round.
 struct Round {
     timer: SoakTimer,
@@ -88,7 +74,7 @@ pub fn run(seed: u64, number: usize, calls: usize, tally: &Arc<Tally>) -> bool {
     let threads = threads.map(|(executor, tasks)| {
         let (done, ended) = (done.clone(), ended.clone());
         thread::spawn(move || {
-            EXECUTORS[executor](done.boxed(), tasks);
+            EXECUTORS[executor].1(done.boxed(), tasks);
             _ = ended.send(());
         })
     });
