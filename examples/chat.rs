@@ -15,7 +15,7 @@ use crabllm_retry::{Event, Operation, Retrying, crabllm_core_0_0_19::Error, hint
 use flaky_server::{Fault, FlakyServer};
 use isahc::{HttpClient, Request, prelude::*};
 use serde_json::{Value, json};
-use std::{env, time::Duration};
+use std::env;
 
 /// A client of one server, without retries.
 struct Client {
@@ -57,8 +57,7 @@ impl Client {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let faults = [Fault::Drop, Fault::Status(503)];
-    let server = FlakyServer::start(Duration::ZERO, [("flaky", faults)])?;
+    let server = FlakyServer::start([("flaky", &[Fault::Drop, Fault::Status(503)])])?;
     let mut args = env::args().skip(1);
     // A proxy would look for a local server on its own machine.
     let http = HttpClient::builder().proxy_blacklist(["localhost", "127.0.0.1"]);

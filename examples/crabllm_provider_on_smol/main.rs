@@ -20,7 +20,7 @@ use crabllm_retry::{
 };
 use flaky_server::{Fault, FlakyServer};
 use futures::StreamExt;
-use std::{error::Error, time::Duration};
+use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
     // Two crates in this tree bring different providers of cryptography to rustls: choose one.
@@ -36,7 +36,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         ("openai", Fault::RateLimit(1), Fault::Drop),
         ("anthropic", Fault::DropHalfway, Fault::Status(500)),
     ] {
-        let server = FlakyServer::start(Duration::ZERO, [("chat", [chat]), ("stream", [stream])])?;
+        let server = FlakyServer::start([("chat", &[chat]), ("stream", &[stream])])?;
         let config = ProviderConfig {
             base_url: Some(server.base_url()),
             ..ProviderConfig::default()

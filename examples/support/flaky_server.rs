@@ -86,19 +86,11 @@ pub struct FlakyServer {
 }
 
 impl FlakyServer {
-    /// Starts a server on a free port.
-    pub fn start(
-        thinking: Duration,
-        scripts: impl IntoIterator<Item = (impl Into<String>, impl IntoIterator<Item = Fault>)>,
-    ) -> io::Result<Self> {
-        let scripts: HashMap<String, Vec<_>> = (scripts.into_iter())
-            .map(|(caller, script)| (caller.into(), script.into_iter().collect()))
-            .collect();
+    /// Starts a server that answers at once, on a free port, with the scripts of some callers.
+    pub fn start<const N: usize>(scripts: [(&'static str, &[Fault]); N]) -> io::Result<Self> {
+        let scripts = HashMap::from(scripts.map(|(caller, script)| (caller, script.to_vec())));
         let script = move |caller: &str| scripts.get(caller).cloned().unwrap_or_default();
-        Self::start_with(Setup {
-            thinking,
-            ..Setup::new(script)
-        })
+        Self::start_with(Setup::new(script))
     }
 
     /// Starts a server on a thread of its own, so that it serves the clients of any runtime.

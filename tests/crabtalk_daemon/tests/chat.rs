@@ -85,8 +85,7 @@ async fn ask<P: Provider + 'static>(
     sender: String,
     wrap: impl Fn(ProviderRegistry<RemoteProvider>) -> P + Send + Sync + 'static,
 ) -> Outcome {
-    let script = [(MODEL, faults.iter().copied())];
-    let server = FlakyServer::start(Duration::ZERO, script).unwrap();
+    let server = FlakyServer::start([(MODEL, faults)]).unwrap();
     let directory = home().join(&sender);
     configure(&directory, &server.base_url());
     let build = move |config: &DaemonConfig| {

@@ -7,26 +7,19 @@ use serde_json::Value;
 use std::fmt::Display;
 
 /// The text that came, and the error that ended it.
-#[derive(Default)]
 pub struct Answer {
     pub text: String,
     pub error: Option<String>,
 }
 
 impl Answer {
-    /// Adds an answer, or an item of a stream.
-    fn add<E: Display>(&mut self, result: Result<String, E>) {
-        match result {
-            Ok(text) => self.text += &text,
-            Err(error) => self.error = Some(error.to_string()),
-        }
-    }
-
     /// An answer in one piece.
     pub fn whole<E: Display>(result: Result<impl Serialize, E>) -> Self {
-        let mut answer = Self::default();
-        answer.add(result.map(text));
-        answer
+        let (text, error) = match result {
+            Ok(answer) => (text(answer), None),
+            Err(error) => (String::new(), Some(error.to_string())),
+        };
+        Self { text, error }
     }
 
     /// A stream of items.
@@ -42,10 +35,8 @@ impl Answer {
     ) -> Self {
         let raw = |bytes: Bytes| String::from_utf8(bytes.into()).unwrap();
         let mut answer = Self::collect(opened, raw).await;
-        let data = answer
-            .text
-            .lines()
-            .filter_map(|line| line.strip_prefix("data: "));
+        let lines = answer.text.lines();
+        let data = lines.filter_map(|line| line.strip_prefix("data: "));
         let events = data.filter_map(|data| serde_json::from_str::<Value>(data).ok());
         answer.text = events.map(text).collect();
         answer
@@ -53,20 +44,18 @@ impl Answer {
 
     async fn collect<T, S: Display, E: Display>(
         opened: Result<impl Stream<Item = Result<T, S>> + Unpin, E>,
-        text: impl Fn(T) -> String,
+        text_of: impl Fn(T) -> String,
     ) -> Self {
-        let mut answer = Self::default();
-        match opened {
-            Ok(mut items) => {
-                while answer.error.is_none()
-                    && let Some(item) = items.next().await
-                {
-                    answer.add(item.map(&text));
-                }
+        let mut text = String::new();
+        let read = async {
+            let mut items = opened.map_err(|error| error.to_string())?;
+            while let Some(item) = items.next().await {
+                text += &text_of(item.map_err(|error| error.to_string())?);
             }
-            Err(error) => answer.error = Some(error.to_string()),
-        }
-        answer
+            Ok(())
+        };
+        let error = read.await.err();
+        Self { text, error }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Two clients of `crabllm-provider` and two servers, behind a fallback.
 
 use crate::{
-    Answer, Fault, FlakyServer, MODEL, NOW, REPLY, TIMEOUT, Wrapper,
+    Answer, Fault, FlakyServer, MODEL, REPLY, TIMEOUT, Wrapper,
     methods::{newest, parsed},
     patient,
 };
@@ -30,7 +30,7 @@ fn the_second_server_answers_what_the_first_one_may_not() {
         (Fault::QuotaUsedUp, [2, 2]),
         (Fault::Status(400), [2, 0]),
     ] {
-        let server = |fault: Fault| FlakyServer::start(NOW, [(MODEL, [fault; 4])]).unwrap();
+        let server = |fault: Fault| FlakyServer::start([(MODEL, &[fault; 4])]).unwrap();
         let [first, second] = [fault, Fault::Status(404)].map(server);
         for answer in smol::block_on(answers([&first, &second]).compat()) {
             match fault {

@@ -20,7 +20,7 @@ use flaky_server::{Fault, FlakyServer, REPLY};
 use futures::future::join_all;
 use methods::{MODEL, Method, STREAMS, UNARY, Wrapper};
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -40,7 +40,7 @@ fn patient() -> Policy {
 
 /// The outcome of a call.
 struct Outcome {
-    method: &'static str,
+    method: Method,
     answer: Answer,
     requests: usize,
     elapsed: Duration,
@@ -48,25 +48,21 @@ struct Outcome {
 
 /// Calls each method once, at a server of its own that follows the script.
 fn call(methods: &[Method], policy: &Policy, script: &[Fault]) -> Vec<Outcome> {
-    let calls = methods.iter().map(async |&(method, call)| {
-        let scripts = [(MODEL, script.iter().copied())];
-        let server = FlakyServer::start(Duration::ZERO, scripts).unwrap();
+    let calls = methods.iter().map(async |&method| {
+        let server = FlakyServer::start([(MODEL, script)]).unwrap();
         let wrapper = Wrapper {
             policy: policy.clone(),
             attempts: Arc::default(),
         };
         let attempts = wrapper.attempts.clone();
         let begun = Instant::now();
-        let answer = call(server.base_url(), wrapper).await;
-        assert_eq!(
-            server.requests(),
-            attempts.load(Ordering::Relaxed),
-            "{method}"
-        );
+        let answer = method.call(server.base_url(), wrapper).await;
+        let requests = server.requests();
+        assert_eq!(requests, attempts.load(Relaxed), "{method:?}");
         Outcome {
             method,
             answer,
-            requests: server.requests(),
+            requests,
             elapsed: begun.elapsed(),
         }
     });
@@ -76,26 +72,23 @@ fn call(methods: &[Method], policy: &Policy, script: &[Fault]) -> Vec<Outcome> {
 impl Outcome {
     fn is_good_after(&self, requests: usize) {
         let Self { method, answer, .. } = self;
-        assert_eq!(answer.error, None, "{method}");
-        assert_eq!(answer.text, REPLY, "{method}");
-        assert_eq!(self.requests, requests, "{method}");
+        assert_eq!(answer.error, None, "{method:?}");
+        assert_eq!(answer.text, REPLY, "{method:?}");
+        assert_eq!(self.requests, requests, "{method:?}");
     }
 
     fn is_the_error_after(&self, error: &str, requests: usize) {
         let Self { method, answer, .. } = self;
         let message = answer.error.as_deref().unwrap_or("none");
-        assert!(message.contains(error), "{method}: {message}");
-        assert_eq!(self.requests, requests, "{method}");
+        assert!(message.contains(error), "{method:?}: {message}");
+        assert_eq!(self.requests, requests, "{method:?}");
     }
 
     fn took_at_least(&self, time: Duration) {
-        assert!(self.elapsed >= time, "{}: {:?}", self.method, self.elapsed);
-    }
-
-    fn has_begun(&self) {
-        let text = &*self.answer.text;
-        let part = !text.is_empty() && text != REPLY && REPLY.starts_with(text);
-        assert!(part, "{}: {text:?}", self.method);
+        let Self {
+            method, elapsed, ..
+        } = self;
+        assert!(*elapsed >= time, "{method:?}: {elapsed:?}");
     }
 }
 
@@ -145,20 +138,17 @@ fn a_failure_that_no_retry_may_mend_is_returned_at_once() {
 
 #[test]
 fn a_stream_that_fails_halfway_gives_its_reader_the_error() {
+    use Fault::*;
     let policy = patient().stream_idle(TIMEOUT);
     let broken = "error reading a body from connection";
     for (methods, fault, error, time) in [
-        (&STREAMS[..3], Fault::DropHalfway, broken, NOW),
-        (
-            &STREAMS[3..],
-            Fault::DropHalfway,
-            "the answer broke off",
-            NOW,
-        ),
-        (STREAMS, Fault::StallHalfway, "request timed out", TIMEOUT),
+        (&STREAMS[..3], DropHalfway, broken, NOW),
+        (&STREAMS[3..], DropHalfway, "the answer broke off", NOW),
+        (STREAMS, StallHalfway, "request timed out", TIMEOUT),
     ] {
         for outcome in call(methods, &policy, &[fault]) {
-            outcome.has_begun();
+            let text = &*outcome.answer.text;
+            assert!(!text.is_empty() && text != REPLY && REPLY.starts_with(text));
             outcome.is_the_error_after(error, 1);
             outcome.took_at_least(time);
         }

@@ -11,7 +11,6 @@ use crabllm_retry::{
     crabllm_core_0_0_25::{Provider as _, ProviderConfig},
     hints,
 };
-use futures::{FutureExt, future::LocalBoxFuture};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::sync::{
@@ -42,64 +41,58 @@ impl Wrapper {
     }
 }
 
-/// A method, which calls a server.
-pub type Method = (
-    &'static str,
-    fn(String, Wrapper) -> LocalBoxFuture<'static, Answer>,
-);
+/// The methods of the client of `crabllm-provider` 0.0.25, and of the examples' over isahc.
+#[derive(Clone, Copy, Debug)]
+pub enum Method {
+    Chat,
+    ChatRaw,
+    Messages,
+    ChatOfIsahc,
+    StreamRaw,
+    Stream,
+    MessagesStream,
+    StreamOfIsahc,
+}
+
+use Method::*;
 
 /// The methods that answer in one piece.
-pub const UNARY: &[Method] = &[
-    ("chat_completion of 0.0.25", |url, wrapper| {
-        let client = newest("openai", url, wrapper);
-        async move { Answer::whole(client.chat_completion(&parsed(false)).await) }.boxed_local()
-    }),
-    ("chat_completion_raw of 0.0.25", |url, wrapper| {
-        let client = newest("openai", url, wrapper);
-        let json = |bytes: bytes::Bytes| serde_json::from_slice::<Value>(&bytes).unwrap();
-        async move {
-            let answer = client.chat_completion_raw("", request(false).into()).await;
-            Answer::whole(answer.map(json))
-        }
-        .boxed_local()
-    }),
-    ("anthropic_messages of 0.0.25", |url, wrapper| {
-        let client = newest("anthropic", url, wrapper);
-        async move { Answer::whole(client.anthropic_messages(&parsed(false)).await) }.boxed_local()
-    }),
-    ("chat_completion of isahc", |url, wrapper| {
-        let client = wrapper.wrap(Client::new(&url, None).unwrap());
-        async move { Answer::whole(client.chat_completion(&parsed(false)).await) }.boxed_local()
-    }),
-];
+pub const UNARY: &[Method] = &[Chat, ChatRaw, Messages, ChatOfIsahc];
 
 /// The methods that open a stream. The first does not read the events, the second takes an event
 /// that is no chunk for nonsense, and the others take it for a failure that may pass.
-pub const STREAMS: &[Method] = &[
-    ("chat_completion_stream_raw of 0.0.25", |url, wrapper| {
-        let client = newest("openai", url, wrapper);
-        async move {
-            let opened = client.chat_completion_stream_raw("", request(true).into());
-            Answer::bytes(opened.await).await
+pub const STREAMS: &[Method] = &[StreamRaw, Stream, MessagesStream, StreamOfIsahc];
+
+impl Method {
+    /// Calls a server.
+    pub async fn call(self, url: String, wrapper: Wrapper) -> Answer {
+        let isahc = wrapper.clone().wrap(Client::new(&url, None).unwrap());
+        let dialect = match self {
+            Messages | MessagesStream => "anthropic",
+            _ => "openai",
+        };
+        let newest = newest(dialect, url, wrapper);
+        match self {
+            Chat => Answer::whole(newest.chat_completion(&parsed(false)).await),
+            ChatRaw => {
+                let json = |bytes: bytes::Bytes| serde_json::from_slice::<Value>(&bytes).unwrap();
+                let answer = newest.chat_completion_raw("", request(false).into()).await;
+                Answer::whole(answer.map(json))
+            }
+            Messages => Answer::whole(newest.anthropic_messages(&parsed(false)).await),
+            ChatOfIsahc => Answer::whole(isahc.chat_completion(&parsed(false)).await),
+            StreamRaw => {
+                let opened = newest.chat_completion_stream_raw("", request(true).into());
+                Answer::bytes(opened.await).await
+            }
+            Stream => Answer::items(newest.chat_completion_stream(&parsed(true)).await).await,
+            MessagesStream => {
+                Answer::items(newest.anthropic_messages_stream(&parsed(true)).await).await
+            }
+            StreamOfIsahc => Answer::items(isahc.chat_completion_stream(&parsed(true)).await).await,
         }
-        .boxed_local()
-    }),
-    ("chat_completion_stream of 0.0.25", |url, wrapper| {
-        let client = newest("openai", url, wrapper);
-        async move { Answer::items(client.chat_completion_stream(&parsed(true)).await).await }
-            .boxed_local()
-    }),
-    ("anthropic_messages_stream of 0.0.25", |url, wrapper| {
-        let client = newest("anthropic", url, wrapper);
-        async move { Answer::items(client.anthropic_messages_stream(&parsed(true)).await).await }
-            .boxed_local()
-    }),
-    ("chat_completion_stream of isahc", |url, wrapper| {
-        let client = wrapper.wrap(Client::new(&url, None).unwrap());
-        async move { Answer::items(client.chat_completion_stream(&parsed(true)).await).await }
-            .boxed_local()
-    }),
-];
+    }
+}
 
 pub fn newest(
     dialect: &str,
