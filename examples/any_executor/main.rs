@@ -24,10 +24,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{}", async_std::task::block_on(call("async-std"))?);
     let tokio = tokio::runtime::Builder::new_current_thread().build()?;
     println!("{}", tokio.block_on(call("tokio without drivers"))?);
-    println!(
-        "{}",
-        futures::executor::block_on(call("no runtime at all"))?
-    );
+    let alone = call("no runtime at all");
+    println!("{}", futures::executor::block_on(alone)?);
     Ok(())
 }
 

@@ -48,11 +48,7 @@ fn failed(policy: &Policy, retries: u32, seed: u64) -> f64 {
     let open = async |rng: &Mutex<Rng>| {
         // An announcement, and then an error or content.
         let fails = rng.lock().unwrap().f64() < 0.1;
-        let second = if fails {
-            Err(Error::Timeout)
-        } else {
-            Ok("word")
-        };
+        let second = (!fails).then_some("word").ok_or(Error::Timeout);
         Ok(stream::iter([Ok(""), second]).boxed())
     };
     let fails = |_: &u32| {

@@ -1,6 +1,9 @@
 //! Serves the page, and fails on purpose.
 
-use crate::flaky_server::{Fault, FlakyServer, Setup};
+use crate::flaky_server::{
+    Fault::{self, *},
+    FlakyServer, Setup,
+};
 use clap::Parser;
 use std::{
     collections::HashMap,
@@ -29,20 +32,15 @@ struct Args {
 /// How long the server thinks before it answers.
 const THINKING: Duration = Duration::from_millis(150);
 
+/// Longer than the page's timeout.
+const LATE: Duration = Duration::from_millis(1500);
+
 /// The faults of the messages of a conversation, in turn.
 const SCRIPTS: [&[Fault]; 4] = [
-    &[Fault::Status(503), Fault::RateLimit(1)],
-    &[
-        Fault::DropOpened,
-        Fault::StallOpened,
-        Fault::AnnouncedErrorEvent,
-    ],
+    &[Status(503), RateLimit(1)],
+    &[DropOpened, StallOpened, AnnouncedErrorEvent],
     // A stream that breaks off halfway is not asked for again, an answer in one piece is.
-    &[
-        Fault::Late(Duration::from_millis(1500)),
-        Fault::DropHalfway,
-        Fault::StallHalfway,
-    ],
+    &[Late(LATE), DropHalfway, StallHalfway],
     &[],
 ];
 

@@ -108,21 +108,21 @@ impl Browser {
         self.page.execute(script, Vec::new()).await.unwrap()
     }
 
-    async fn until(&self, script: &str) {
+    /// Waits until a selector finds that many elements.
+    async fn until(&self, count: usize, selector: &str) {
         let come_true = async {
-            while self.js(script).await != Value::Bool(true) {
+            while self.count(selector).await != count {
                 sleep(Duration::from_millis(20)).await;
             }
         };
         if timeout(PATIENCE, come_true).await.is_err() {
-            panic!("not within {PATIENCE:?}: {script}");
+            panic!("not within {PATIENCE:?}: {count} {selector}");
         }
     }
 
     /// Waits until the page can be asked.
     async fn idle(&self) {
-        self.until("return !document.querySelector('#send').disabled")
-            .await;
+        self.until(1, "#send:enabled").await;
     }
 
     /// Types into the element that has the focus, which is the prompt at first.
@@ -232,18 +232,14 @@ async fn a_call_that_is_stopped_on_a_dark_phone_sends_nothing_more() {
 
     // In the delay that the server asked for.
     browser.send("What is patience?").await;
-    browser
-        .until("return document.querySelector('#timeline .asked') != null")
-        .await;
+    browser.until(1, "#timeline .asked").await;
     browser.stop().await;
     assert_eq!(browser.count("#timeline .attempt").await, 2);
     assert_eq!(browser.requests().await, 2);
 
     // In an attempt that would not have been answered.
     browser.send("Are you sure?").await;
-    browser
-        .until("return document.querySelectorAll('#timeline .attempt').length == 4")
-        .await;
+    browser.until(4, "#timeline .attempt").await;
     sleep(Duration::from_millis(300)).await;
     browser.stop().await;
     assert_eq!(

@@ -72,10 +72,7 @@ fn fault(call: &Call, policy: &Policy) -> Option<(Fault, &'static str)> {
         _ if times_out_early(call, policy) => (Early, "a timeout before its time"),
         _ if early_stall => (Early, "a stall before its time"),
         _ if !REPLY.starts_with(&call.text) => (Lost, "items of others, or out of order"),
-        _ if !right_end => (
-            Lost,
-            "another end than the last attempt's, or missing items",
-        ),
+        _ if !right_end => (Lost, "not its last attempt's end, or missing items"),
         _ if lacks_retry(call, policy) => (Lost, "a failure that should have been retried"),
         _ => return None,
     })

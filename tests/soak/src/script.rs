@@ -103,11 +103,8 @@ impl Script {
     pub fn item(&self, attempt: usize, number: usize) -> (Duration, Act) {
         let rng = &mut Rng::with_seed(mix(mix(!self.seed, attempt as u64), number as u64));
         // Most faults are before or at the first content.
-        let faults = if number <= self.announcements(attempt) {
-            40
-        } else {
-            160
-        };
+        let is_early = number <= self.announcements(attempt);
+        let faults = if is_early { 40 } else { 160 };
         let act = match rng.u8(..faults) {
             0..3 => Act::Fail(503, 0),
             3 => Act::Fail(400, 0),
