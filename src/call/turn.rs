@@ -39,9 +39,11 @@ impl<'e, 'm, T: Timer> Progress<'e, 'm, T> {
     /// Asks for the turn of the next attempt. `None` if it needs none.
     pub fn ask_for_turn(&mut self, waker: &Waker) -> Option<Turn<'e, T>> {
         let engine = self.engine;
-        // A call that is late makes no attempt, and must not use up a turn.
-        let is_of_use = |limiter: &&RateLimiter| limiter.is_awake() && !self.is_late();
-        let limiter = engine.limiter.as_ref().filter(is_of_use)?;
+        let limiter = engine.limiter.as_ref().filter(|it| it.is_awake())?;
+        // A late call makes no attempt, and must not use up a turn.
+        if self.is_late() {
+            return None;
+        }
         let (is_retry, deadline) = (self.attempts > 0, self.deadline());
         let waiter = Waiter {
             waker: Some(waker.clone()),
