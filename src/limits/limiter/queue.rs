@@ -139,8 +139,8 @@ impl<T> Queue<T> {
         waker
     }
 
-    /// Takes all turns back that no call has taken yet. Those calls wait again, each in its
-    /// old place.
+    /// Takes all turns back that no attempt has used yet. Calls with a turn wait again, each
+    /// in its old place; turns on their way are not handed on.
     pub fn take_back(&mut self) {
         self.turns += 1;
         self.unused = None;
@@ -242,7 +242,10 @@ mod tests {
                 }
                 4 => {
                     queue.grant(number);
+                    let on_its_way = queue.number(number);
                     queue.take_back();
+                    queue.hand_on(on_its_way);
+                    assert!(queue.unused.is_none());
                 }
                 _ => {
                     let line = lines.iter_mut().find(|line| !line.is_empty());
