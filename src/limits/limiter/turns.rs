@@ -149,11 +149,9 @@ impl Turns for Shared {
             let model = models.wake(name, now, epoch)?;
             model.quiet_since = now;
             model.law.refused(ticket, epoch);
-            if let Some(hold) = hold {
+            if let Some(hold) = hold.filter(|hold| !hold.is_zero()) {
                 model.law.hold(now, hold);
-                if model.law.held_until() > now {
-                    model.queue.take_back();
-                }
+                model.queue.take_back();
             }
             Some(())
         });
