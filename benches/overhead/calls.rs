@@ -54,7 +54,15 @@ pub fn ready() {
 pub fn armed_on_tokio() {
     let runtime = tokio();
     let ways = Contenders::new(server::once);
-    let [bare, ours, everything, timeout, floor, bare_25, original] = measure(
+    let [
+        bare,
+        ours,
+        everything,
+        timeout,
+        floor,
+        bare_upstream,
+        original,
+    ] = measure(
         "pending once, on tokio",
         [
             on_tokio("bare", &runtime, async || ways.bare().await),
@@ -71,7 +79,7 @@ pub fn armed_on_tokio() {
     let ours = ours.beyond(&bare);
     ratio("armed_vs_tokio_timeout", ours.over(&timeout.beyond(&bare)));
     ratio("armed_vs_floor", ours.over(&floor.beyond(&bare)));
-    let original = original.beyond(&bare_25);
+    let original = original.beyond(&bare_upstream);
     ratio("armed_vs_original", ours.over(&original));
     let everything = everything.beyond(&bare);
     ratio("armed_everything_vs_armed", everything.over(&ours));

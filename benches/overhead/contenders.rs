@@ -2,7 +2,7 @@
 
 use crate::{
     TIMEOUT,
-    server::{Pace, Server, request, upstream_request},
+    server::{Again, Pace, Server, request, upstream_request},
 };
 use async_io::Timer;
 use crabllm_retry::{
@@ -36,7 +36,7 @@ pub struct Contenders<P: Pace> {
     upstream_request: upstream::ChatCompletionRequest,
     server: Server<P>,
     ours: Retrying<Server<P>>,
-    everything: Retrying<Server<P, 2>>,
+    everything: Retrying<Server<Again<P>>>,
     ours_async_io: Retrying<Server<P>, AsyncIoTimer>,
     original: upstream::Retrying<Server<P>>,
 
@@ -52,7 +52,7 @@ impl<P: Pace> Contenders<P> {
             upstream_request: upstream_request(),
             server,
             ours: Retrying::new(server),
-            everything: Retrying::new(Server(pace))
+            everything: Retrying::new(Server(Again(pace)))
                 .deadline(2 * TIMEOUT)
                 .budget(RetryBudget::default())
                 .rate_limiter(RateLimiter::adaptive())

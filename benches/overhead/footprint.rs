@@ -18,8 +18,10 @@ pub fn in_flight_heap() {
     let mut flock = Flock::new(IN_FLIGHT, || ways.ours());
     within(&runtime, |_| ());
     let heap = heap(|| within(&runtime, |cx| flock.arm(cx)));
-    let bytes = heap.live_bytes as f64 / IN_FLIGHT as f64;
-    count("inflight_heap_bytes", bytes);
+    count(
+        "inflight_heap_bytes",
+        heap.live_bytes as f64 / IN_FLIGHT as f64,
+    );
 }
 
 /// Counts the allocations of calls that pend once, in steady state.

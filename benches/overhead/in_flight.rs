@@ -104,8 +104,11 @@ pub fn cost() {
             flight("ours, 1,000,000", &runtime, 1_000_000, || most.ours()),
         ],
     );
-    let (many, timeout) = (many.beyond(&bare_many), timeout.beyond(&bare_many));
-    ratio("inflight_100k_vs_tokio", many.over(&timeout));
+    let many = many.beyond(&bare_many);
+    ratio(
+        "inflight_100k_vs_tokio",
+        many.over(&timeout.beyond(&bare_many)),
+    );
     let (few, most) = (few.beyond(&bare_few), most.beyond(&bare_most));
     ratio("inflight_1m_vs_1k", most.over(&few));
 }
@@ -116,7 +119,7 @@ pub fn cost_among_longer() {
     const SIZE: usize = 1_000;
     const WAITING: usize = 100_000;
     let runtime = tokio();
-    let (server, request) = (Server::<_, 1>(server::never), request());
+    let (server, request) = (Server(server::never), request());
     let slow = ChatCompletionRequest {
         model: "slow".into(),
         ..request.clone()

@@ -13,20 +13,16 @@ use std::time::{Duration, Instant};
 pub fn volleys() {
     const TIMEOUTS: usize = 10_000;
     const AFTER: Duration = Duration::from_millis(50);
-    let retrying = Retrying::new(Server::<_, 1>(server::never))
+    let retrying = Retrying::new(Server(server::never))
         .timeout(AFTER)
         .max_retries(0);
     let request = request();
     let mut p99 = Vec::new();
     let mut early = 0;
     for _ in 0..ROUNDS {
-        // The time from a call's first poll to its end.
-        let call = async |_| {
-            let start = Instant::now();
-            _ = retrying.chat_completion(&request).await;
-            start.elapsed()
-        };
-        let calls: FuturesUnordered<_> = (0..TIMEOUTS).map(call).collect();
+        let calls: FuturesUnordered<_> = (0..TIMEOUTS)
+            .map(|_| elapsed(retrying.chat_completion(&request)))
+            .collect();
         let mut elapsed: Vec<Duration> = block_on(calls.collect());
         elapsed.sort();
         early += elapsed.partition_point(|elapsed| *elapsed < AFTER);
@@ -35,4 +31,11 @@ pub fn volleys() {
     }
     count("late_p99_us", median(p99));
     count("early", early as f64);
+}
+
+/// The time from a call's first poll to its end.
+async fn elapsed(call: impl Future) -> Duration {
+    let start = Instant::now();
+    call.await;
+    start.elapsed()
 }

@@ -27,6 +27,16 @@ where
     }
 }
 
+/// The same pace as a type of its own, so that a second wrapper shares no code with the first.
+#[derive(Clone, Copy)]
+pub struct Again<P>(pub P);
+
+impl<P: Pace> Pace for Again<P> {
+    fn pace(self) -> impl Future<Output = ()> + Send {
+        self.0.pace()
+    }
+}
+
 /// An answer that is ready at once.
 pub async fn ready() {}
 
@@ -57,13 +67,13 @@ pub async fn large() {
 }
 
 /// A provider of empty answers, without an allocation, and in the older release of streams
-/// of [`ITEMS`] items that are all ready. Wrappers of servers with another `N` share no code.
+/// of [`ITEMS`] items that are all ready.
 #[derive(Clone, Copy)]
-pub struct Server<P, const N: usize = 1>(pub P);
+pub struct Server<P>(pub P);
 
 type Streamed<I, E> = Result<BoxStream<'static, Result<I, E>>, E>;
 
-impl<P: Pace, const N: usize> core::Provider for Server<P, N> {
+impl<P: Pace> core::Provider for Server<P> {
     async fn chat_completion(
         &self,
         _: &core::ChatCompletionRequest,
