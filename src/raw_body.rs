@@ -1,6 +1,9 @@
 //! The models that a raw JSON body names at its top level.
 
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{
+    Deserialize,
+    de::{Deserializer, MapAccess, Visitor},
+};
 use serde_json::value::RawValue;
 use std::{borrow::Cow, fmt};
 
@@ -8,7 +11,17 @@ use std::{borrow::Cow, fmt};
 /// keep.
 #[allow(dead_code, reason = "0.0.15 has no raw bodies")]
 pub fn model_in(body: &[u8]) -> Option<String> {
-    serde_json::from_str(values_of_model(body)?.last()?).ok()
+    text(values_of_model(body)?.last()?).map(Cow::into_owned)
+}
+
+/// A text, which is borrowed unless it has escapes.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+fn text(json: &str) -> Option<Cow<'_, str>> {
+    let Text(text) = serde_json::from_str(json).ok()?;
+    Some(text)
 }
 
 /// The body with other names of its models. All other bytes stay. `None` if no name changes.
@@ -17,8 +30,7 @@ pub fn renamed<'n>(body: &[u8], name: impl Fn(&str) -> Option<&'n str>) -> Optio
     let mut renamed = Vec::new();
     let mut copied = 0;
     for value in values_of_model(body)? {
-        let from: Option<Cow<'_, str>> = serde_json::from_str(value).ok();
-        let Some(to) = from.and_then(|from| name(&from)) else {
+        let Some(to) = text(value).and_then(|from| name(&from)) else {
             continue;
         };
         let start = value.as_ptr() as usize - body.as_ptr() as usize;
@@ -26,8 +38,11 @@ pub fn renamed<'n>(body: &[u8], name: impl Fn(&str) -> Option<&'n str>) -> Optio
         serde_json::to_writer(&mut renamed, to).ok()?;
         copied = start + value.len();
     }
+    if copied == 0 {
+        return None;
+    }
     renamed.extend_from_slice(&body[copied..]);
-    (copied > 0).then_some(renamed)
+    Some(renamed)
 }
 
 /// The values of `model` as they are written. `None` if the body is not a JSON object.
@@ -45,8 +60,7 @@ fn values_of_model(body: &[u8]) -> Option<Vec<&str>> {
             let mut values = Vec::new();
             // As it is written, a key need not be valid Unicode.
             while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-                let key: Option<Cow<'_, str>> = serde_json::from_str(key.get()).ok();
-                if key.is_some_and(|key| key == "model") {
+                if text(key.get()).is_some_and(|key| key == "model") {
                     values.push(value.get());
                 }
             }

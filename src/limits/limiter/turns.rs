@@ -189,15 +189,16 @@ impl Place for PlaceInQueue {
     }
 
     fn take(mut self: Box<Self>) -> Ticket {
-        let left = match self.held.take() {
+        let key = match self.held.take() {
+            Some(Held::Place(key)) => key,
             Some(Held::Turn(turn)) => return turn.turn,
-            Some(Held::Place(key)) => {
-                let mut models = self.shared.lock();
-                let model = models.model_of(&self);
-                model.and_then(|model| model.queue.leave(key))
-            }
-            None => None,
+            None => return Ticket::default(),
         };
+        let mut models = self.shared.lock();
+        let left = models
+            .model_of(&self)
+            .and_then(|model| model.queue.leave(key));
+        drop(models);
         match left {
             Some((Some(turn), _)) => turn.turn,
             // The model has been dormant since, or has just taken the turn back.
