@@ -167,6 +167,9 @@ fn a_sleep_outside_of_watched_tasks_goes_on_while_they_are_asleep_and_when_they_
 #[test]
 fn a_dropped_task_does_not_move_the_clock_to_its_own_deadlines() {
     let timer = VirtualTimer::new();
+    drop(timer.task(timer.sleep(SECOND)));
+    assert_eq!(timer.elapsed(), Duration::ZERO);
+
     let (wake, woken) = oneshot::channel::<()>();
     let (tell, told) = oneshot::channel::<()>();
     let mut dropped = timer.task(select(woken, timer.sleep(SECOND)));

@@ -40,8 +40,18 @@ fn lines(level: Level, calls: impl FnOnce()) -> Vec<String> {
 
 /// The lines without the starts of attempts and the fields that all events have.
 fn own_lines(calls: impl FnOnce()) -> Vec<String> {
-    let common = ["gen_ai.", "crabllm_retry.call = 1", "crabllm_retry.method"];
     let mut lines = lines(Level::DEBUG, calls);
+    let count = |part: &str| lines.iter().filter(|line| line.contains(part)).count();
+    let events = count(" crabllm_retry: ");
+    for field in [
+        r#"gen_ai.operation.name = "chat""#,
+        r#"gen_ai.request.model = "m""#,
+        "crabllm_retry.call = ",
+        r#"crabllm_retry.method = "chat_completion"#,
+    ] {
+        assert_eq!(count(field), events, "{field}: {lines:?}");
+    }
+    let common = ["gen_ai.", "crabllm_retry.call = 1", "crabllm_retry.method"];
     lines.retain(|line| !common.iter().any(|field| line.starts_with(field)));
     lines
 }
@@ -130,32 +140,35 @@ fn a_wait_for_a_turn_is_for_debugging() {
 
 #[test]
 fn a_call_that_fails_is_a_warning_if_the_error_is_not_transient_and_else_an_error() {
-    for (step, expected) in [
+    for (script, expected) in [
         (
-            Step::invalid(),
-            [
+            vec![Step::invalid()],
+            &[
                 "WARN crabllm_retry: call failed",
                 r#"error.type = "_OTHER""#,
                 "exception.message = config error: no such thing",
                 "crabllm_retry.attempt = 1",
                 "crabllm_retry.elapsed = 0.0",
                 "crabllm_retry.reason = not transient",
-            ],
+            ][..],
         ),
         (
-            Step::hang(),
-            [
+            vec![Step::status(503), Step::hang()],
+            &[
                 "ERROR crabllm_retry: call failed",
                 r#"error.type = "timeout""#,
                 "exception.message = request timed out",
-                "crabllm_retry.attempt = 1",
-                "crabllm_retry.elapsed = 30.0",
+                "http.request.resend_count = 1",
+                "crabllm_retry.attempt = 2",
+                "crabllm_retry.elapsed = 31.0",
                 "crabllm_retry.reason = no retry left",
             ],
         ),
     ] {
-        let retrying = traced(Scene::new([step])).max_retries(0);
-        assert_eq!(own_lines(|| chat(&retrying)), expected);
+        let retrying = traced(Scene::new(script)).max_retries(1);
+        let lines = own_lines(|| chat(&retrying));
+        let failed = lines.len() - expected.len();
+        assert_eq!(lines[failed..], *expected);
     }
 }
 
@@ -232,8 +245,17 @@ fn a_call_without_a_model_has_no_field_for_it() {
 
     let retrying = traced(Scene::new([]));
     let call = || _ = block_on(Provider::models(&retrying)).unwrap();
-    let lines = lines(Level::TRACE, call);
-    assert!(!lines.is_empty() && !lines.iter().any(|line| line.contains("model =")));
+    assert_eq!(
+        lines(Level::DEBUG, call),
+        [
+            "DEBUG crabllm_retry: call succeeded",
+            r#"gen_ai.operation.name = "models""#,
+            "crabllm_retry.call = 1",
+            r#"crabllm_retry.method = "models""#,
+            "crabllm_retry.attempt = 1",
+            "crabllm_retry.elapsed = 0.0",
+        ]
+    );
 }
 
 #[test]

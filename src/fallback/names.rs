@@ -27,3 +27,21 @@ impl Names {
         raw_body::renamed(body, |name| self.get(name))
     }
 }
+
+#[cfg(test)]
+#[test]
+fn a_raw_body_has_the_last_name_that_was_set_and_stays_if_it_is_the_same() {
+    let mut names = Names::default();
+    assert_eq!(names.in_body(br#"{"model": "m"}"#), None);
+    for (from, to) in [("m", "first"), ("m", "n"), ("s", "s")] {
+        names.insert(from.into(), to.into());
+    }
+    for (body, expected) in [
+        (r#"{"model": "m"}"#, Some(r#"{"model": "n"}"#)),
+        (r#"{"model": "s"}"#, None),
+        (r#"{"model": "other"}"#, None),
+    ] {
+        let renamed = names.in_body(body.as_bytes());
+        assert_eq!(renamed.as_deref(), expected.map(str::as_bytes));
+    }
+}

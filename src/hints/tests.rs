@@ -94,7 +94,10 @@ fn fields_are_read_by_their_names() {
         (r#"{"error":{"resets_in_seconds":13872}}"#, secs(13_872)),
         (r#"{"metadata":{"retry_after_seconds":20}}"#, secs(20)),
         (r#"{"metadata":{"headers":{"Retry-After":"20"}}}"#, secs(20)),
-        (r#"{"quotaResetDelay":"5.373s"}"#, millis(5373)),
+        (
+            r#"{"quotaResetDelay":"5.373801628s"}"#,
+            nanos(5_373_801_628),
+        ),
         (r#"{"details":[{"retryDelay":"2h7m23s"}]}"#, secs(7643)),
         ("HTTP/1.1 429\r\nRetry-After: 20\r\n\r\n", secs(20)),
         ("Retry-After: 20 seconds", secs(20)),

@@ -191,7 +191,9 @@ fn at_home(test: &str, run: impl Future<Output = ()>) {
 #[test]
 fn the_daemon_answers_with_either_wrapper() {
     at_home("the_daemon_answers_with_either_wrapper", async {
-        _ = rustls::crypto::ring::default_provider().install_default();
+        rustls::crypto::ring::default_provider()
+            .install_default()
+            .unwrap();
         let cases = CASES.iter().enumerate();
         let both = cases.map(async |(n, &(way, faults, original_survives))| {
             let ours = ask(way, faults, format!("ours-{n}"), |registry| {
